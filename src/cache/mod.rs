@@ -1,0 +1,1 @@
+//! The embedded server: a bounded in-process cache with memcached's semantics.

@@ -1,0 +1,1 @@
+//! The classic commands, and the framing that both dialects share.

@@ -1,0 +1,64 @@
+//! The text protocol of memcached, classic and meta: bytes to types and types to bytes.
+//!
+//! No IO, no clock, no config. The grammar is that of memcached 1.6.45, to the letter: a client cannot tell
+//! ringway from it. Framing (finding the end of a line) is `memchr`; what is on a line is taken apart with
+//! nom in the `parse_*` files. "Not yet" is [`ascii::Framed::Incomplete`], never an error.
+//!
+//! Towards servers a request is always written anew from its parsed fields, never copied from the client's
+//! line: what two parsers could read differently never gets onto a shared connection.
+
+pub mod ascii;
+pub mod limits;
+pub mod meta;
+mod op;
+mod reply;
+mod request;
+mod wire;
+
+pub use op::{Class, Op};
+pub use reply::{Cause, Reply, Status};
+pub use request::{Keys, Meta, MultiGet, Request, letter_bit};
+pub use wire::{Chunks, SHARED_BYTES_MIN, Value, WireBuf};
+
+/// A whole line from a client, understood.
+#[derive(Clone, Copy, Debug)]
+pub enum Line<'a> {
+    /// Complete as it stands.
+    Request(Request<'a>),
+    /// A storage command: a data block of this many bytes and CRLF follows.
+    Storage(Request<'a>, usize),
+    /// A classic get with two keys or more.
+    MultiGet(MultiGet<'a>),
+    Admin(Admin<'a>),
+}
+
+/// Commands that ask or tell the program, not a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Admin<'a> {
+    Version,
+    /// `verbosity <n>`.
+    Verbosity {
+        quiet: bool,
+    },
+    Quit,
+    /// `mn`.
+    MetaNoop,
+    /// `flush_all [delay]`; no delay, or one of 0 or less, is now.
+    FlushAll {
+        delay: i32,
+        quiet: bool,
+    },
+    /// `stats [what …]`: the rest of the line.
+    Stats(&'a [u8]),
+}
+
+/// A line that is no request: what the client is told, and where the next line begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LineError {
+    /// The answer without its line end. `None`: nothing is said (an error after `noreply`; HTTP).
+    pub answer: Option<&'static str>,
+    /// Bytes after the line that belong to it and are passed over: the data block and its CRLF.
+    pub swallow: u64,
+    /// The connection ends after the answer.
+    pub close: bool,
+}

@@ -1,0 +1,125 @@
+//! A reply: what became of it, and the bytes that say so.
+
+use super::Value;
+
+/// What became of a request. Classic and meta replies share one list, so that routes need not know which it was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Status {
+    /// `VALUE`, meta `VA` or `HD` of `mg`, `ME`.
+    Hit,
+    /// `END` at once, meta `EN`.
+    Miss,
+    Stored,
+    NotStored,
+    Exists,
+    /// `NOT_FOUND`, meta `NF`.
+    NotFound,
+    Deleted,
+    Touched,
+    /// The new value of `incr` and `decr`; success of `ma`.
+    Number,
+    /// `OK`, and the end of a multi-key get.
+    Ok,
+    /// `ERROR`, `CLIENT_ERROR …` or `SERVER_ERROR …` that a server wrote: an answer in step, passed on as it is.
+    ErrorLine,
+    /// The server gave no answer; the cause is ours to name.
+    Failed(Cause),
+}
+
+impl Status {
+    #[must_use]
+    pub const fn is_error(self) -> bool {
+        matches!(self, Self::ErrorLine | Self::Failed(_))
+    }
+}
+
+/// Why there is no answer from a server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Cause {
+    /// No reply within the pool's `timeout`.
+    Timeout,
+    /// No connection within `connect_timeout`.
+    ConnectTimeout,
+    /// Refused, unreachable, no such host, …
+    Connect,
+    /// The server closed or reset the connection while the request was on it.
+    Closed,
+    /// The server said something that is not an answer to what it was asked.
+    Desync,
+    /// The bound on waiting requests of that server is reached.
+    QueueFull,
+    /// ringway itself gave up: shutting down, or over its memory bound.
+    Aborted,
+    /// No server is in the pool.
+    NoServer,
+}
+
+impl Cause {
+    pub const ALL: [Self; 8] = [
+        Self::Timeout,
+        Self::ConnectTimeout,
+        Self::Connect,
+        Self::Closed,
+        Self::Desync,
+        Self::QueueFull,
+        Self::Aborted,
+        Self::NoServer,
+    ];
+
+    /// The error line, without its line end, where the place of failure has nothing more exact to say.
+    /// Texts: mcrouter's `AsciiSerialized.cpp` and what its users see (the lines that people grep for).
+    #[must_use]
+    pub const fn line(self) -> &'static str {
+        match self {
+            Self::Timeout => "SERVER_ERROR Reply timeout",
+            Self::ConnectTimeout => "SERVER_ERROR connection timeout",
+            Self::Connect => "SERVER_ERROR connection error",
+            Self::Closed => "SERVER_ERROR Connection closed by the server.",
+            Self::Desync => "SERVER_ERROR Received unexpected data from the server.",
+            Self::QueueFull => "SERVER_ERROR Max pending requests reached.",
+            Self::Aborted => "SERVER_ERROR aborted",
+            Self::NoServer => "SERVER_ERROR no server in this pool",
+        }
+    }
+
+    /// The word for counters and logs.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Timeout => "timeout",
+            Self::ConnectTimeout => "connect_timeout",
+            Self::Connect => "connect_error",
+            Self::Closed => "closed",
+            Self::Desync => "desync",
+            Self::QueueFull => "queue_full",
+            Self::Aborted => "aborted",
+            Self::NoServer => "no_server",
+        }
+    }
+}
+
+/// A reply on its way to whoever asked. The client sees
+/// `line CRLF [value CRLF]`, and for the end of a classic get `END CRLF`.
+#[derive(Clone, Copy, Debug)]
+pub struct Reply<'a> {
+    pub status: Status,
+    /// The reply's line without its line end, exactly as a client shall see it.
+    /// Empty for a miss, or the end, of a classic get: there `END` is all that is to be said.
+    pub line: &'a [u8],
+    /// The data block without its line end: `VALUE` and `VA`.
+    pub value: Option<Value<'a>>,
+}
+
+impl<'a> Reply<'a> {
+    /// A reply of one line.
+    #[must_use]
+    pub const fn line(status: Status, line: &'a [u8]) -> Self {
+        Self { status, line, value: None }
+    }
+
+    /// A failure in its standard words.
+    #[must_use]
+    pub const fn failed(cause: Cause) -> Reply<'static> {
+        Reply { status: Status::Failed(cause), line: cause.line().as_bytes(), value: None }
+    }
+}

@@ -1,0 +1,84 @@
+//! The tree that a request walks: `Select`s choose one child, `Leaf`s send.
+//!
+//! `route` names no socket and no server. A leaf is anything that takes a request and, sooner or later,
+//! fills the slot that came with it: a destination in `upstream/`, the embedded cache in `cache/`, a
+//! scripted one in tests.
+
+use crate::protocol::{Cause, MultiGet, Reply, Request};
+use std::rc::Rc;
+
+/// What answers requests at the end of the tree.
+pub trait Leaf {
+    /// Sends one request; the slot is filled exactly once, now or later.
+    fn send(&self, request: &Request<'_>, slot: Slot);
+
+    /// Sends a classic get with several keys, all of them for this leaf: [`Sink::hit`] for each one found,
+    /// in the order of the keys, then the slot is filled with [`crate::protocol::Status::Ok`] or an error.
+    fn send_multi(&self, request: &MultiGet<'_>, slot: Slot);
+
+    /// Empties the server, `delay` seconds from now.
+    fn flush_all(&self, delay: i32, slot: Slot);
+
+    /// The server's name as in the configuration.
+    fn name(&self) -> &str;
+}
+
+/// Where replies go: the queue of a client, or a route that waits for several children.
+pub trait Sink {
+    /// The `index`-th key of a multi-key get was found.
+    fn hit(&self, token: u64, index: usize, reply: &Reply<'_>);
+
+    /// The request is answered. Called once for each token.
+    fn fill(&self, token: u64, reply: &Reply<'_>);
+
+    /// Nobody waits any more: an answer would be thrown away.
+    fn is_gone(&self) -> bool {
+        false
+    }
+}
+
+/// The place where one reply is awaited. Filling it consumes it; one that is dropped unfilled answers
+/// `SERVER_ERROR aborted`, so that no request is ever left without an answer.
+pub struct Slot {
+    sink: Option<Rc<dyn Sink>>,
+    token: u64,
+}
+
+impl Slot {
+    #[must_use]
+    pub fn new(sink: Rc<dyn Sink>, token: u64) -> Self {
+        Self { sink: Some(sink), token }
+    }
+
+    /// A slot that nobody looks at.
+    #[must_use]
+    pub const fn nowhere() -> Self {
+        Self { sink: None, token: 0 }
+    }
+
+    pub fn hit(&self, index: usize, reply: &Reply<'_>) {
+        if let Some(sink) = &self.sink {
+            sink.hit(self.token, index, reply);
+        }
+    }
+
+    #[inline]
+    pub fn fill(mut self, reply: &Reply<'_>) {
+        if let Some(sink) = self.sink.take() {
+            sink.fill(self.token, reply);
+        }
+    }
+
+    #[must_use]
+    pub fn is_gone(&self) -> bool {
+        self.sink.as_ref().is_none_or(|s| s.is_gone())
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        if let Some(sink) = self.sink.take() {
+            sink.fill(self.token, &Reply::failed(Cause::Aborted));
+        }
+    }
+}
