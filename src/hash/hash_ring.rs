@@ -55,7 +55,7 @@ mod tests {
 
     #[test]
     fn as_the_crate() {
-        for servers in [2, 3, 5, 12] {
+        for servers in [3, 7] {
             let members = equal(servers, 11211);
             let ours = HashRing::build(&members);
             let theirs =

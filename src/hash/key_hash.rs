@@ -129,7 +129,7 @@ const fn crc16_table() -> [u16; 256] {
         let mut crc = byte as u16;
         let mut bit = 0;
         while bit < 8 {
-            crc = crc >> 1 ^ (crc & 1) * 0xa001;
+            crc = (crc >> 1) ^ ((crc & 1) * 0xa001);
             bit += 1;
         }
         table[byte] = crc;
@@ -226,6 +226,22 @@ mod tests {
             let differs = hash(name, "abcdcé", true) != hash(name, "abcdcé", false);
             let signed = matches!(*name, "one_at_a_time" | "hsieh") || name.starts_with("fnv");
             assert_eq!(differs, signed, "{name}");
+        }
+    }
+
+    /// twemproxy's C functions, compiled with gcc's -fsigned-char (the first row of a key) and -funsigned-char (the second).
+    #[test]
+    fn known_answers_above_0x7f() {
+        let names = ["hsieh", "one_at_a_time", "fnv1_64", "fnv1_32", "fnv1a_32"];
+        for (key, signed_char, values) in [
+            ("clé", true, [386_485_210, 1_968_136_217, 4_044_155_928, 2_864_616_632, 1_733_572_406]),
+            ("clé", false, [386_485_210, 2_949_898_794, 4_044_054_040, 1_086_189_240, 2_626_955_574]),
+            ("café:1", true, [528_478_793, 3_193_958_049, 1_292_952_426, 27_709_866, 2_645_428_008]),
+            ("café:1", false, [528_478_793, 1_017_031_808, 678_983_018, 1_102_545_834, 2_147_555_112]),
+            ("€", true, [3_317_549_316, 1_783_791_021, 2_487_353_715, 3_516_160_179, 814_493_227]),
+            ("€", false, [3_658_913_200, 669_348_174, 1_782_223_475, 3_201_820_083, 697_271_083]),
+        ] {
+            assert_eq!(names.map(|name| hash(name, key, signed_char)), values, "{key} {signed_char}");
         }
     }
 }

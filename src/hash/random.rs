@@ -24,7 +24,7 @@ impl Random {
         state ^= state >> 27;
         self.state.set(state);
         let draw = state.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 32;
-        (draw * u64::from(count) >> 32) as u32
+        ((draw * u64::from(count)) >> 32) as u32
     }
 }
 

@@ -53,10 +53,10 @@ const KEYS: [&str; 5] = ["foo", "bar", "user:1", "user:2", "session:abc"];
 fn three_servers_on_the_default_port() {
     for (placement, key_hash, picks) in [
         ("twemproxy", None, [1, 2, 0, 0, 2]),
-        ("twemproxy", Some("md5"), [1, 1, 0, 1, 1]),
-        ("ketama", None, [1, 1, 0, 1, 1]),
+        ("twemproxy", Some("md5"), [1, 2, 0, 1, 1]),
+        ("ketama", None, [1, 2, 0, 1, 1]),
         ("ketama", Some("fnv1a_64"), [1, 2, 0, 0, 2]),
-        ("spymemcached", None, [1, 1, 0, 1, 1]),
+        ("spymemcached", None, [1, 2, 0, 1, 1]),
         ("pymemcache", None, [2, 0, 0, 2, 0]),
     ] {
         let ring = ring(placement, key_hash, &equal(3, 11211));
@@ -108,6 +108,70 @@ fn modulo_rings() {
         assert_eq!(ring("gomemcache", None, &members).pick(key), by(KeyHash::Crc32a));
         assert_eq!(ring("modula", None, &members).pick(key), by(KeyHash::Fnv1a64));
         assert_eq!(ring("modula", Some("one_at_a_time"), &members).pick(key), by(KeyHash::OneAtATime));
+    }
+}
+
+/// Key number i of the fixtures.
+fn fixture_key(i: usize) -> Vec<u8> {
+    let n = i.to_string();
+    let n = n.as_bytes();
+    match i % 6 {
+        0 => [b"user:", n].concat(),
+        1 => [b"session:", n, b":token"].concat(),
+        2 => ["café:".as_bytes(), n].concat(),
+        3 => ["€".as_bytes(), n, b"\xff\x80"].concat(),
+        4 => [b"a-rather-long-key-that-fills-more-than-one-md5-block/", n, b"/item"].concat(),
+        _ => n.to_vec(),
+    }
+}
+
+/// The server of each key of a fixture's line: digits of base 62.
+fn fixture_picks(digits: &str) -> Vec<u32> {
+    const BASE62: &str = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ";
+    digits.chars().map(|digit| BASE62.find(digit).unwrap() as u32).collect()
+}
+
+fn assert_places_fixture(ring: &Ring, digits: &str, line: &str) {
+    let keys: Vec<Vec<u8>> = (0..1_000).map(fixture_key).collect();
+    let mut picks = Vec::new();
+    ring.pick_many(keys.iter().map(Vec::as_slice), &mut picks);
+    assert_eq!(picks, fixture_picks(digits), "{line}");
+}
+
+#[test]
+fn as_libmemcached_itself() {
+    let mut socket = member("/run/mc.sock", 0, 350);
+    socket.port = None;
+    let mixed = [
+        member("10.0.0.1", 11211, 600),
+        member("10.0.0.2", 11212, 300),
+        member("cache.example", 11211, 1),
+        socket,
+        member("10.0.0.5", 11211, 1000),
+    ];
+    let lines = include_str!("fixtures/libmemcached.txt").lines().filter(|line| !line.starts_with('#'));
+    for line in lines {
+        let [placement, key_hash, servers, digits] = *line.split(' ').collect::<Vec<_>>() else {
+            panic!("{line}")
+        };
+        let members = match servers.strip_prefix("equal") {
+            Some(count) => equal(count.parse().unwrap(), 11211),
+            None => mixed.to_vec(),
+        };
+        assert_places_fixture(&ring(placement, Some(key_hash), &members), digits, line);
+    }
+}
+
+#[test]
+fn as_pymemcache_itself() {
+    let lines = include_str!("fixtures/pymemcache.txt").lines().filter(|line| !line.starts_with('#'));
+    for line in lines {
+        let [placement, port, servers, digits] = *line.split(' ').collect::<Vec<_>>() else {
+            panic!("{line}")
+        };
+        let count = servers.trim_start_matches("equal").parse().unwrap();
+        let members = equal(count, port.parse().unwrap());
+        assert_places_fixture(&ring(placement, None, &members), digits, line);
     }
 }
 
