@@ -12,3 +12,6 @@ pub mod cache; // the embedded server
 pub mod admin; // questions to the program itself
 pub mod client; // what a client sees
 pub mod proxy; // the life of the process
+// for all rooms:
+pub mod sync;
+pub mod time;

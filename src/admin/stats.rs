@@ -15,6 +15,8 @@ pub struct Process {
     started: Instant,
     /// The embedded caches, if any.
     caches: Vec<Arc<Cache>>,
+    /// What they may hold together.
+    memory_bytes_max: usize,
     /// Counter values at the last `stats reset`.
     baseline: Mutex<Vec<u64>>,
 }
@@ -25,8 +27,8 @@ const GAUGES: &[&str] =
 
 impl Process {
     #[must_use]
-    pub fn new(settings: Settings, stats: Stats, caches: Vec<Arc<Cache>>) -> Self {
-        Self { settings, stats, started: Instant::now(), caches, baseline: Mutex::default() }
+    pub fn new(settings: Settings, stats: Stats, caches: Vec<Arc<Cache>>, memory_bytes_max: usize) -> Self {
+        Self { settings, stats, started: Instant::now(), caches, memory_bytes_max, baseline: Mutex::default() }
     }
 
     pub(super) const fn settings(&self) -> &Settings {
@@ -71,9 +73,9 @@ impl Process {
             }
         }
         let caches: Vec<_> = self.caches.iter().map(|c| c.stats()).collect();
-        stat(&mut text, "limit_maxbytes", caches.iter().map(|c| c.memory_bytes_max).sum::<usize>());
-        stat(&mut text, "bytes", caches.iter().map(|c| c.bytes).sum::<usize>());
-        stat(&mut text, "curr_items", caches.iter().map(|c| c.items).sum::<usize>());
+        stat(&mut text, "limit_maxbytes", self.memory_bytes_max);
+        stat(&mut text, "bytes", caches.iter().map(|c| c.bytes).sum::<u64>());
+        stat(&mut text, "curr_items", caches.iter().map(|c| c.items).sum::<u64>());
         stat(&mut text, "evictions", caches.iter().map(|c| c.evictions).sum::<u64>());
         stat(&mut text, "threads", self.stats.workers_count());
         text.push_str("END\r\n");
@@ -83,7 +85,7 @@ impl Process {
     fn settings_text(&self) -> String {
         let limits = &self.settings.limits;
         let mut text = String::with_capacity(512);
-        stat(&mut text, "maxbytes", self.caches.iter().map(|c| c.stats().memory_bytes_max).sum::<usize>());
+        stat(&mut text, "maxbytes", self.memory_bytes_max);
         stat(&mut text, "maxconns", limits.clients_count_max);
         stat(&mut text, "udpport", 0);
         stat(&mut text, "verbosity", 0);
@@ -105,7 +107,7 @@ impl Process {
     fn items(&self) -> String {
         let mut text = String::new();
         if !self.caches.is_empty() {
-            stat(&mut text, "items:1:number", self.caches.iter().map(|c| c.stats().items).sum::<usize>());
+            stat(&mut text, "items:1:number", self.caches.iter().map(|c| c.stats().items).sum::<u64>());
             stat(&mut text, "items:1:evicted", self.caches.iter().map(|c| c.stats().evictions).sum::<u64>());
         }
         text.push_str("END\r\n");
@@ -115,7 +117,7 @@ impl Process {
     fn slabs(&self) -> String {
         let mut text = String::new();
         stat(&mut text, "active_slabs", usize::from(!self.caches.is_empty()));
-        stat(&mut text, "total_malloced", self.caches.iter().map(|c| c.stats().bytes).sum::<usize>());
+        stat(&mut text, "total_malloced", self.caches.iter().map(|c| c.stats().bytes).sum::<u64>());
         text.push_str("END\r\n");
         text
     }

@@ -53,7 +53,7 @@ impl Session {
         let mut how = How::plain(request.op, false);
         how.miss_on_error = pool.is_miss_on_error();
         let mut split = self.context.spare_split();
-        pool.pick_many(request.keys.iter(), &mut split.leaves);
+        pool.pick_many(&request.keys, &mut split.leaves);
         if split.leaves.len() != request.keys.len() {
             self.context.give_back_split(split);
             let token = self.queue.borrow_mut().push(how);

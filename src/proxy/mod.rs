@@ -5,7 +5,7 @@ mod worker;
 
 use crate::admin::Process;
 use crate::cache::Cache;
-use crate::config::{Config, Endpoint, Workers};
+use crate::config::{Config, Endpoint, Server, Workers};
 use crate::net::{self, BoundAddress};
 use crate::stats::Stats;
 use signal::Signals;
@@ -52,6 +52,7 @@ pub fn run(config: Config) -> Result<ExitCode, StartError> {
         config.settings.clone(),
         stats.clone(),
         caches.iter().flatten().flatten().cloned().collect(),
+        config.pools.iter().flat_map(|p| &p.servers).map(memory_bytes_max).sum(),
     ));
     let signals = Signals::watch().map_err(StartError::Worker)?;
     let labels: Vec<String> = addresses.iter().map(|a| a.label.clone()).collect();
@@ -121,6 +122,13 @@ fn embedded_caches(config: &Config) -> Vec<Vec<Option<Arc<Cache>>>> {
             .collect()
     };
     config.pools.iter().map(of_pool).collect()
+}
+
+fn memory_bytes_max(server: &Server) -> usize {
+    match server.endpoint {
+        Endpoint::Embedded(e) => e.memory_bytes_max,
+        _ => 0,
+    }
 }
 
 /// Each worker gets one socket of every address.

@@ -10,6 +10,7 @@ use crate::hash::Ring;
 use crate::net::{Bound, Listener, ReadBlock};
 use crate::route::{Leaf, PoolRoute, Root};
 use crate::stats::Counters;
+use crate::time::Clock;
 use crate::upstream::{Destination, Shared};
 use std::cell::RefCell;
 use std::io;
@@ -155,7 +156,7 @@ fn build_pool(
     let mut leaves: Vec<Rc<dyn Leaf>> = Vec::with_capacity(members.len() * lanes);
     for (server, cache) in pool.servers.iter().zip(caches) {
         match cache {
-            Some(cache) => leaves.push(Rc::new(CacheLeaf::new(Arc::clone(cache), server.label()))),
+            Some(cache) => leaves.push(Rc::new(CacheLeaf::new(Arc::clone(cache), server.label(), Clock::System))),
             None => leaves.extend(Destination::of_server(pool, server, shared)),
         }
     }

@@ -3,6 +3,7 @@
 use super::Leaf;
 use crate::config::OnError;
 use crate::hash::Ring;
+use crate::protocol::Keys;
 use std::rc::Rc;
 
 /// A pool as a worker uses it: the ring, and a leaf for each place on it.
@@ -38,10 +39,10 @@ impl PoolRoute {
     }
 
     /// [`Self::pick`] for many keys at once, which is cheaper for hashes that can be computed side by side.
-    pub fn pick_many<'k>(&self, keys: impl Iterator<Item = &'k [u8]> + Clone, out: &mut Vec<u32>) {
-        self.ring.pick_many(keys.clone(), out);
+    pub fn pick_many(&self, keys: &Keys<'_>, out: &mut Vec<u32>) {
+        self.ring.pick_many(keys.iter(), out);
         if self.lanes > 1 {
-            for (index, key) in out.iter_mut().zip(keys) {
+            for (index, key) in out.iter_mut().zip(keys.iter()) {
                 *index = u32::try_from(self.lane(*index as usize, key)).unwrap_or(0);
             }
         }
