@@ -58,7 +58,8 @@ impl Shard {
             items: new_items(memory_bytes_max),
             memory_bytes_max,
             item_bytes_max,
-            cas_last: 0,
+            // The first one given out is 2, as in memcached: a client may well take 1 for "none".
+            cas_last: 1,
             flush: Flush::default(),
             may_expire: false,
             sweep_at: 0,
