@@ -15,6 +15,9 @@ mod reply;
 mod request;
 mod wire;
 
+#[cfg(test)]
+mod tests;
+
 pub use op::{Class, Op};
 pub use reply::{Cause, Reply, Status};
 pub use request::{Keys, Meta, MultiGet, Request, letter_bit};

@@ -12,7 +12,7 @@ pub(super) mod parse_token;
 mod write_request;
 
 #[cfg(test)]
-pub(super) mod tests;
+mod tests;
 
 pub use parse_reply::{ReplyLine, parse_reply};
 pub use parse_request::{Scratch, parse_request};

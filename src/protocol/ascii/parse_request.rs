@@ -196,7 +196,8 @@ fn other(line: &[u8]) -> Result<Line<'_>, LineError> {
     let argument = seen.clone().next();
     let count = seen.clone().count();
     let last = seen.last();
-    let quiet = last == Some(b"noreply".as_slice());
+    // A line of this word alone is as silent as one that ends in it.
+    let quiet = last.unwrap_or(command) == b"noreply";
     match command {
         b"flush_all" => {
             let has_delay = count != usize::from(quiet);

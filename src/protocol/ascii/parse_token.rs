@@ -131,3 +131,59 @@ fn signed(token: &[u8]) -> Option<(bool, u64)> {
         (minus, _, magnitude) => Some((minus.is_some(), magnitude)),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every edge of every width, with signs, leading zeros and too many digits, against 128-bit sums.
+    #[test]
+    fn numbers_at_their_edges() {
+        let edges = (0..=66u32).flat_map(|k| (-2..=2i128).map(move |d| (1i128 << k) + d));
+        for magnitude in edges.chain((1..=25).map(|digits| 10i128.pow(digits) - 1)).filter(|m| *m >= 0) {
+            for zeros in 0..=24 {
+                for sign in ["", "-", "+"] {
+                    let digits = format!("{}{magnitude}", "0".repeat(zeros));
+                    compare(&format!("{sign}{digits}"), sign, magnitude);
+                }
+            }
+        }
+    }
+
+    fn compare(text: &str, sign: &str, magnitude: i128) {
+        let token = text.as_bytes();
+        let number = if sign == "-" { -magnitude } else { magnitude };
+        let (is_plain, is_short, is_middling) = (sign.is_empty(), text.len() <= 11, text.len() <= 22);
+        let expect = |holds: bool| holds.then_some(number);
+
+        let strict64 = u64::try_from(number).is_ok() && is_plain && is_middling;
+        assert_eq!(strict_u64(token).map(i128::from), expect(strict64), "{text}");
+        let strict32 = u32::try_from(number).is_ok() && is_plain && is_short;
+        assert_eq!(strict_u32(token).map(i128::from), expect(strict32), "{text}");
+        let signed32 = i32::try_from(number).is_ok() && sign != "+" && is_short;
+        assert_eq!(strict_i32(token).map(i128::from), expect(signed32), "{text}");
+        let length = signed32 && (0..=(1 << 31) - 3).contains(&number);
+        assert_eq!(data_len(token).map(i128::from), expect(length), "{text}");
+
+        let cut = i128::from(u32::MAX) + 1;
+        let exptime = i64::try_from(number).ok().map(|n| i128::from(n).rem_euclid(cut));
+        assert_eq!(loose_exptime(token).map(|n| i128::from(n).rem_euclid(cut)), exptime, "{text}");
+        let wrapped = number.rem_euclid(1 << 64);
+        let flags = u64::try_from(magnitude).is_ok() && (sign != "-" || wrapped < 1 << 63);
+        assert_eq!(loose_flags(token).map(i128::from), flags.then_some(wrapped % cut), "{text}");
+
+        let canonical = canonical_u64(token).ok().filter(|(rest, _)| rest.is_empty()).map(|(_, n)| n);
+        let is_canonical = u64::try_from(magnitude).is_ok_and(|n| n.to_string() == text);
+        assert_eq!(canonical.map(i128::from), expect(is_canonical), "{text}");
+    }
+
+    #[test]
+    fn no_number_at_all() {
+        for token in ["", "x", "1x", "x1", "1 ", "--1", "+-1", "-+1", "1.0", "\u{661}", "1\t", "\t1"] {
+            let token = token.as_bytes();
+            assert_eq!((strict_u64(token), strict_u32(token), strict_i32(token)), (None, None, None));
+            assert_eq!((loose_flags(token), loose_exptime(token), data_len(token)), (None, None, None));
+        }
+        assert_eq!((strict_i32(b"-"), loose_exptime(b"-"), loose_flags(b"-")), (Some(0), None, None));
+    }
+}

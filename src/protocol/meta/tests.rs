@@ -3,28 +3,16 @@
 use proptest::prelude::*;
 
 use super::{MetaCode, MetaReply, parse_reply, write_line_without_opaque, write_request};
-use crate::protocol::ascii::tests::outcome;
 use crate::protocol::ascii::{Scratch, parse_request};
+use crate::protocol::tests::{BAD, check};
 use crate::protocol::{Line, Op, Request, Value, WireBuf};
 
-const BAD: &str = "CLIENT_ERROR bad command line format";
 const BAD_TOKEN: &str = "CLIENT_ERROR bad token in command line format";
 const DUPLICATE: &str = "CLIENT_ERROR duplicate flag";
 const INVALID: &str = "CLIENT_ERROR invalid flag";
 const BAD_KEY: &str = "CLIENT_ERROR error decoding key";
 const TOO_MANY: &str = "CLIENT_ERROR options flags are too long";
 const MA_FLAG: &str = "CLIENT_ERROR invalid or duplicate flag";
-
-fn check(rows: &[(&str, &str)]) {
-    for (sent, expected) in rows {
-        let sent = sent
-            .replace("KEY251", &"k".repeat(251))
-            .replace("OPQ31", &"1".repeat(31))
-            .replace("OPQ32", &"1".repeat(32));
-        let expected = expected.replace("OPQ31", &"1".repeat(31));
-        assert_eq!(outcome(format!("{sent}\r\n").as_bytes()), expected, "{sent:?}");
-    }
-}
 
 #[test]
 fn meta_get() {
