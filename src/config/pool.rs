@@ -123,6 +123,12 @@ impl Server {
 }
 
 impl Pool {
+    /// The servers as the placement sees them, in the order of the list.
+    #[must_use]
+    pub fn members(&self) -> Vec<Member> {
+        self.servers.iter().map(|server| server.member.clone()).collect()
+    }
+
     /// A pool of these servers with every default.
     pub(super) fn with_defaults(name: &str, servers: Vec<Server>) -> Self {
         Self {
