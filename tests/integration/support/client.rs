@@ -140,7 +140,7 @@ impl Client {
     }
 
     /// Says that no more will be sent.
-    pub(crate) fn finish(&mut self) {
+    pub(crate) fn finish(&self) {
         match &self.stream {
             Stream::Tcp(s) => s.shutdown(Shutdown::Write),
             Stream::Unix(s) => s.shutdown(Shutdown::Write),

@@ -1,6 +1,6 @@
 //! A directory of its own for one test, gone when the test is over.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// A fresh directory below the system's one for temporary files (short: unix sockets live in it).
@@ -13,10 +13,6 @@ impl Directory {
         let path = std::env::temp_dir().join(format!("ringway-{}-{number}", std::process::id()));
         std::fs::create_dir_all(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
         Self(path)
-    }
-
-    pub(crate) fn path(&self) -> &Path {
-        &self.0
     }
 
     /// The path of a file in it, as text.

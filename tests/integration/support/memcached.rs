@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 /// A running memcached on a free port of 127.0.0.1; killed when dropped.
 pub(crate) struct Memcached {
-    process: Process,
+    _process: Process,
     address: String,
     _directory: Directory,
 }
@@ -39,7 +39,22 @@ impl Memcached {
         let directory = Directory::new();
         let report = directory.file("port");
         let mut command = Command::new(program);
-        command.args(["-u", "root", "-l", "127.0.0.1", "-p", "-1", "-U", "0", "-t", "1", "-m", "64", "-c", "4096"]);
+        command.args([
+            "-u",
+            "root",
+            "-l",
+            "127.0.0.1",
+            "-p",
+            "-1",
+            "-U",
+            "0",
+            "-t",
+            "1",
+            "-m",
+            "64",
+            "-c",
+            "4096",
+        ]);
         command.args(arguments).env("MEMCACHED_PORT_FILENAME", &report);
         let mut process = Process::start(&mut command);
         let deadline = Instant::now() + PATIENCE;
@@ -52,7 +67,7 @@ impl Memcached {
             let ended = process.exit_within(Duration::from_millis(2)).is_some();
             assert!(!ended && Instant::now() < deadline, "memcached did not start: {}", process.stderr());
         };
-        Self { process, address: format!("127.0.0.1:{port}"), _directory: directory }
+        Self { _process: process, address: format!("127.0.0.1:{port}"), _directory: directory }
     }
 
     /// `127.0.0.1:port`.
@@ -62,10 +77,6 @@ impl Memcached {
 
     pub(crate) fn client(&self) -> Client {
         Client::connect(&self.address)
-    }
-
-    pub(crate) fn process(&self) -> &Process {
-        &self.process
     }
 
     /// One number of its `stats`.

@@ -120,7 +120,6 @@ pub(crate) struct Peer {
 #[derive(Clone, Debug)]
 pub(crate) struct Asked {
     pub(crate) line: String,
-    pub(crate) data: Vec<u8>,
 }
 
 impl Asked {
@@ -143,7 +142,7 @@ impl Peer {
                 self.say("VERSION 1.6.45\r\n");
                 continue;
             }
-            let _ = self.tell.send(asked.line.clone()); // the test may be over
+            self.report(&asked.line);
             return Some(asked);
         }
     }
@@ -159,6 +158,11 @@ impl Peer {
         if let Some(asked) = self.request() {
             panic!("asked {:?} instead of closing", asked.line);
         }
+    }
+
+    /// Tells the test something, through [`Mock::heard`].
+    pub(crate) fn report(&self, word: &str) {
+        let _ = self.tell.send(word.to_owned()); // the test may be over
     }
 
     /// Answers one request as a memcached without memory would; false when the other side has closed.
@@ -192,12 +196,6 @@ impl Peer {
         *permits -= 1;
     }
 
-    /// Lets time pass, where time itself is what the test is about.
-    pub(crate) fn dawdle(&self, time: Duration) {
-        let (_keep, never) = channel::<()>();
-        let _ = never.recv_timeout(time);
-    }
-
     /// Cuts the connection off: what was not read is lost, the other side gets a reset.
     pub(crate) fn reset(&mut self) {
         let stream = self.stream.take().expect("cut off once");
@@ -217,16 +215,17 @@ impl Peer {
             "ms" => words[2].parse::<usize>().ok(),
             _ => None,
         };
-        let data = match length {
-            Some(n) => {
-                let mut data = self.take(n + 2)?;
-                assert!(data.ends_with(b"\r\n"), "the data block of {line:?} has no end");
-                data.truncate(n);
-                data
-            }
-            None => Vec::new(),
-        };
-        Some(Asked { line, data })
+        if let Some(n) = length {
+            let data = self.take(n + 2)?;
+            assert!(
+                data.ends_with(
+                    b"
+"
+                ),
+                "the data block of {line:?} has no end"
+            );
+        }
+        Some(Asked { line })
     }
 
     fn line(&mut self) -> Option<String> {

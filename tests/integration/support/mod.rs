@@ -11,11 +11,11 @@ pub(crate) mod python;
 pub(crate) mod relay;
 pub(crate) mod transcript;
 
-pub(crate) use client::{Client, shown};
+pub(crate) use client::Client;
 pub(crate) use directory::Directory;
 pub(crate) use memcached::{Memcached, has_latest, has_memcached};
 pub(crate) use mock::{Mock, usual_answer};
-pub(crate) use process::{PATIENCE, Process};
+pub(crate) use process::PATIENCE;
 pub(crate) use proxy::{Proxy, pool_of};
 pub(crate) use relay::Relay;
 

@@ -38,7 +38,11 @@ impl Nutcracker {
         while Client::try_connect(&address).is_err() {
             // it tells nobody when it listens: look again soon, unless it has ended
             let ended = process.exit_within(Duration::from_millis(2)).is_some();
-            assert!(!ended && Instant::now() < deadline, "nutcracker did not start: {}\n{yaml}", process.stderr());
+            assert!(
+                !ended && Instant::now() < deadline,
+                "nutcracker did not start: {}\n{yaml}",
+                process.stderr()
+            );
         }
         Self { _process: process, address, _directory: directory }
     }

@@ -38,7 +38,8 @@ fn forward(mut from: TcpStream, mut to: TcpStream) {
     while let Ok(n) = from.read(&mut buffer) {
         // a large value would take minutes: its middle may pass at once
         let (slow, fast) = if n > 2048 { buffer[..n].split_at(64) } else { (&buffer[..n], &buffer[..0]) };
-        if n == 0 || slow.iter().try_for_each(|b| to.write_all(&[*b])).is_err() || to.write_all(fast).is_err() {
+        if n == 0 || slow.iter().try_for_each(|b| to.write_all(&[*b])).is_err() || to.write_all(fast).is_err()
+        {
             break;
         }
     }

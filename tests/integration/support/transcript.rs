@@ -76,7 +76,12 @@ fn report(target: &Target<'_>, cases: &[Case], hold: impl Fn(&Case) -> Result<()
     let faults: Vec<String> =
         here.iter().filter_map(|case| hold(case).err().map(|e| format!("{}\n  {e}", case.title))).collect();
     let (count, all) = (faults.len(), here.len());
-    assert!(faults.is_empty(), "{}: {count} of {all} conversations differ\n{}", target.name, faults.join("\n"));
+    assert!(
+        faults.is_empty(),
+        "{}: {count} of {all} conversations differ\n{}",
+        target.name,
+        faults.join("\n")
+    );
 }
 
 impl Case {
@@ -162,7 +167,8 @@ impl Case {
 
 impl Step {
     fn answer_of(&self, target: &Target<'_>) -> Vec<Piece> {
-        let here = |place: &Option<String>| place.as_ref().is_none_or(|p| target.places.contains(&p.as_str()));
+        let here =
+            |place: &Option<String>| place.as_ref().is_none_or(|p| target.places.contains(&p.as_str()));
         self.answer.iter().filter(|(place, _)| here(place)).flat_map(|(_, pieces)| pieces.clone()).collect()
     }
 }
@@ -216,7 +222,11 @@ fn expect(client: &mut Client, answer: &[Piece]) -> Result<(), String> {
         match client.try_read_more() {
             Ok(true) => {}
             Ok(false) => {
-                return Err(format!("closed after {}\n  expected     {}", shown(client.ahead()), written(pieces)));
+                return Err(format!(
+                    "closed after {}\n  expected     {}",
+                    shown(client.ahead()),
+                    written(pieces)
+                ));
             }
             Err(e) => {
                 let (got, wanted) = (shown(client.ahead()), written(pieces));
