@@ -53,6 +53,30 @@ impl Placement {
         ("hash_ring", Self::HashRing),
         ("random", Self::Random),
     ];
+
+    /// Whether `key_hash` may be chosen.
+    pub fn has_key_hash(self) -> bool {
+        matches!(self, Self::Ketama | Self::Twemproxy | Self::Modula)
+    }
+
+    /// Whether servers may weigh more than 1.
+    pub fn has_weights(self) -> bool {
+        matches!(self, Self::Ketama | Self::Twemproxy | Self::Modula)
+    }
+
+    /// As written in a configuration.
+    pub fn name(self) -> &'static str {
+        name_in(Self::ALL, self)
+    }
+
+    pub fn from_name(name: &str) -> Option<Self> {
+        value_in(Self::ALL, name)
+    }
+
+    /// All names, in the order of the documentation.
+    pub fn names() -> impl Iterator<Item = &'static str> {
+        Self::ALL.iter().map(|&(name, _)| name)
+    }
 }
 
 impl KeyHash {
@@ -70,4 +94,43 @@ impl KeyHash {
         ("murmur", Self::Murmur),
         ("jenkins", Self::Jenkins),
     ];
+
+    /// As written in a configuration.
+    pub fn name(self) -> &'static str {
+        name_in(Self::ALL, self)
+    }
+
+    pub fn from_name(name: &str) -> Option<Self> {
+        value_in(Self::ALL, name)
+    }
+
+    /// All names, in the order of the documentation.
+    pub fn names() -> impl Iterator<Item = &'static str> {
+        Self::ALL.iter().map(|&(name, _)| name)
+    }
+}
+
+fn name_in<T: Copy + PartialEq>(all: &[(&'static str, T)], value: T) -> &'static str {
+    all.iter().find(|row| row.1 == value).map_or("?", |row| row.0)
+}
+
+fn value_in<T: Copy>(all: &[(&'static str, T)], name: &str) -> Option<T> {
+    all.iter().find(|row| row.0 == name).map(|row| row.1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_name_leads_back_to_its_value() {
+        for &(name, value) in Placement::ALL {
+            assert_eq!((value.name(), Placement::from_name(name)), (name, Some(value)));
+        }
+        for &(name, value) in KeyHash::ALL {
+            assert_eq!((value.name(), KeyHash::from_name(name)), (name, Some(value)));
+        }
+        assert_eq!((Placement::names().count(), KeyHash::names().count()), (11, 12));
+        assert_eq!(Placement::from_name("Ketama"), None);
+    }
 }

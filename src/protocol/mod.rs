@@ -15,6 +15,9 @@ mod reply;
 mod request;
 mod wire;
 
+#[cfg(test)]
+mod tests;
+
 pub use op::{Class, Op};
 pub use reply::{Cause, Reply, Status};
 pub use request::{Keys, Meta, MultiGet, Request, letter_bit};
@@ -61,4 +64,27 @@ pub struct LineError {
     pub swallow: u64,
     /// The connection ends after the answer.
     pub close: bool,
+}
+
+impl LineError {
+    /// `ERROR`: no such command.
+    pub(crate) const UNKNOWN: Self = Self::said("ERROR");
+    /// What memcached says of most that it cannot read.
+    pub(crate) const BAD_FORMAT: Self = Self::said("CLIENT_ERROR bad command line format");
+
+    /// An answer, and the next line follows at once.
+    pub(crate) const fn said(answer: &'static str) -> Self {
+        Self { answer: Some(answer), swallow: 0, close: false }
+    }
+
+    /// The same, but nothing is said when `quiet` (the line ended in `noreply`).
+    pub(crate) const fn unless(self, quiet: bool) -> Self {
+        Self { answer: if quiet { None } else { self.answer }, ..self }
+    }
+
+    /// The same, passing over a data block of `data_bytes` and its CRLF.
+    pub(crate) const fn swallowing(self, data_bytes: u32) -> Self {
+        // Widening: `u64::from` is not const.
+        Self { swallow: data_bytes as u64 + 2, ..self }
+    }
 }

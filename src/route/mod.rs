@@ -4,6 +4,12 @@
 //! fills the slot that came with it: a destination in `upstream/`, the embedded cache in `cache/`, a
 //! scripted one in tests.
 
+mod pool;
+mod root;
+
+pub use pool::PoolRoute;
+pub use root::Root;
+
 use crate::protocol::{Cause, MultiGet, Reply, Request};
 use std::rc::Rc;
 

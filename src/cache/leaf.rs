@@ -1,0 +1,46 @@
+//! The cache as the end of a route: it answers at once.
+
+use super::Cache;
+use crate::protocol::{MultiGet, Reply, Request, Status};
+use crate::route::{Leaf, Slot};
+use crate::time::Clock;
+use std::sync::Arc;
+
+/// One worker's way to a shard that all workers share.
+pub struct CacheLeaf {
+    cache: Arc<Cache>,
+    name: String,
+    clock: Clock,
+}
+
+impl CacheLeaf {
+    #[must_use]
+    pub const fn new(cache: Arc<Cache>, name: String, clock: Clock) -> Self {
+        Self { cache, name, clock }
+    }
+}
+
+impl Leaf for CacheLeaf {
+    fn send(&self, request: &Request<'_>, slot: Slot) {
+        let mut slot = Some(slot);
+        self.cache.execute(request, self.clock.now(), &mut |reply| {
+            if let Some(slot) = slot.take() {
+                slot.fill(reply);
+            }
+        });
+    }
+
+    fn send_multi(&self, request: &MultiGet<'_>, slot: Slot) {
+        self.cache.get_multi(request, self.clock.now(), &mut |index, reply| slot.hit(index, reply));
+        slot.fill(&Reply::line(Status::Ok, b""));
+    }
+
+    fn flush_all(&self, delay: i32, slot: Slot) {
+        self.cache.flush_all(delay, self.clock.now());
+        slot.fill(&Reply::line(Status::Ok, b"OK"));
+    }
+
+    fn name(&self) -> &str {
+        &self.name
+    }
+}

@@ -1,0 +1,202 @@
+//! From a parsed line to whoever answers it: a leaf, several of them, or the program itself.
+
+use super::reply_queue::{How, PARTS_MAX, part_token};
+use super::session::Session;
+use crate::protocol::{Admin, Cause, Class, Keys, Line, Meta, MultiGet, Op, Reply, Request};
+use crate::route::Slot;
+use std::rc::Rc;
+
+/// What the session does next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Next {
+    Go,
+    /// No more requests; the connection ends when those so far are answered.
+    Close,
+}
+
+/// memcached's answer to a value over its item size.
+pub(super) const TOO_LARGE: &str = "SERVER_ERROR object too large for cache";
+
+impl Session {
+    /// Sends a request, complete with its value, on its way.
+    pub(super) fn dispatch(self: &Rc<Self>, line: &Line<'_>) -> Next {
+        match line {
+            Line::Request(request) | Line::Storage(request, _) => self.request(request),
+            Line::MultiGet(request) => self.multi_get(request),
+            Line::Admin(admin) => return self.admin(admin),
+        }
+        Next::Go
+    }
+
+    fn request(self: &Rc<Self>, request: &Request<'_>) {
+        count(&self.context.counters, request.op, 1);
+        let root = self.context.root();
+        let pool = root.pool();
+        let mut how = How::plain(request.op, request.quiet);
+        how.miss_on_error = pool.is_miss_on_error() && request.op.class() == Class::GetLike;
+        if how.miss_on_error && request.op.is_meta() {
+            how.miss_line = miss_line(&request.meta);
+        }
+        let token = self.queue.borrow_mut().push(how);
+        let slot = self.slot(token);
+        match pool.pick(request.key).and_then(|index| pool.leaf(index)) {
+            Some(leaf) => leaf.send(request, slot),
+            None => slot.fill(&Reply::failed(Cause::NoServer)),
+        }
+    }
+
+    /// Each server gets its own keys in one request, all of them at once.
+    fn multi_get(self: &Rc<Self>, request: &MultiGet<'_>) {
+        count(&self.context.counters, request.op, request.keys.len() as u64);
+        let root = self.context.root();
+        let pool = root.pool();
+        let mut how = How::plain(request.op, false);
+        how.miss_on_error = pool.is_miss_on_error();
+        let mut split = self.context.spare_split();
+        pool.pick_many(&request.keys, &mut split.leaves);
+        if split.leaves.len() != request.keys.len() {
+            self.context.give_back_split(split);
+            let token = self.queue.borrow_mut().push(how);
+            self.slot(token).fill(&Reply::failed(Cause::NoServer));
+            return;
+        }
+        let mut multi = self.context.spare_multi();
+        multi.split(&request.keys, &mut split);
+        debug_assert!(split.parts().len() <= PARTS_MAX, "more servers than a token can tell apart");
+        let token = self.queue.borrow_mut().push_multi(how, multi);
+        for (index, (leaf, ranges)) in split.parts().iter().enumerate() {
+            let slot = self.slot(part_token(token, index));
+            let keys = Keys { text: request.keys.text, ranges };
+            match pool.leaf(*leaf) {
+                Some(leaf) => leaf.send_multi(&MultiGet { op: request.op, exptime: request.exptime, keys }, slot),
+                None => slot.fill(&Reply::failed(Cause::NoServer)),
+            }
+        }
+        self.context.give_back_split(split);
+    }
+
+    /// A value over the bound. memcached drops the old item when a `set` is too large, so that nobody goes on
+    /// reading what was meant to be replaced: the server is told to, the client is told why.
+    pub(super) fn too_large(self: &Rc<Self>, request: &Request<'_>) {
+        self.refuse_value(request, TOO_LARGE);
+    }
+
+    pub(super) fn refuse_value(self: &Rc<Self>, request: &Request<'_>, text: &'static str) {
+        let context = &self.context;
+        context.counters.client_errors.add(1);
+        count(&context.counters, request.op, 1);
+        let unlinks = matches!(request.op, Op::Set | Op::MetaSet);
+        let quiet = request.quiet && !request.op.is_meta();
+        if !unlinks {
+            if !quiet {
+                self.queue.borrow_mut().push_line(context, text);
+            }
+            return;
+        }
+        let mut delete = Request::new(Op::Delete, request.key);
+        if request.op.is_meta() {
+            delete.op = Op::MetaDelete;
+            delete.meta = Meta { token: request.meta.token, token_count: 2, ..Meta::EMPTY };
+            if request.meta.has(b'b') {
+                delete.meta.flags = b"b";
+                delete.meta.letters = crate::protocol::letter_bit(b'b');
+                delete.meta.token_count = 3;
+            }
+        }
+        let mut how = How::plain(delete.op, quiet);
+        how.instead = Some(text);
+        let root = context.root();
+        let pool = root.pool();
+        let token = self.queue.borrow_mut().push(how);
+        let slot = self.slot(token);
+        match pool.pick(request.key).and_then(|index| pool.leaf(index)) {
+            Some(leaf) => leaf.send(&delete, slot),
+            None => slot.fill(&Reply::failed(Cause::NoServer)),
+        }
+    }
+
+    fn admin(self: &Rc<Self>, admin: &Admin<'_>) -> Next {
+        let context = &self.context;
+        let say = |text: &str| self.queue.borrow_mut().push_line(context, text);
+        match admin {
+            Admin::Version => say(crate::admin::VERSION_LINE),
+            Admin::MetaNoop => say("MN"),
+            Admin::Verbosity { quiet: false } => say("OK"),
+            Admin::Verbosity { quiet: true } => {}
+            Admin::Quit => return Next::Close,
+            Admin::Stats(what) => {
+                let text = context.admin.stats(what);
+                self.queue.borrow_mut().push_text(context, &[&text]);
+            }
+            Admin::FlushAll { delay, quiet } => self.flush_all(*delay, *quiet),
+        }
+        Next::Go
+    }
+
+    /// To every server of every pool; one answer.
+    fn flush_all(self: &Rc<Self>, delay: i32, quiet: bool) {
+        let context = &self.context;
+        context.counters.cmd_flush.add(1);
+        if !context.admin.allows_flush() {
+            if !quiet {
+                self.queue.borrow_mut().push_line(
+                    context,
+                    "CLIENT_ERROR flush_all not allowed (set allow_flush: true to pass it to every server)",
+                );
+            }
+            return;
+        }
+        let root = context.root();
+        let servers = root.servers().count();
+        if servers == 0 {
+            return self.queue.borrow_mut().push_line(context, Cause::NoServer.line());
+        }
+        let token = self.queue.borrow_mut().push_all(servers, quiet);
+        for leaf in root.servers() {
+            leaf.flush_all(delay, self.slot(token));
+        }
+    }
+
+    fn slot(self: &Rc<Self>, token: u64) -> Slot {
+        Slot::new(Rc::clone(self) as Rc<dyn crate::route::Sink>, token)
+    }
+}
+
+/// `EN` with the echoes that the client asked for, so that it can tell which of its requests missed.
+fn miss_line(meta: &Meta<'_>) -> Option<Box<[u8]>> {
+    if meta.opaque.is_none() && !meta.has(b'k') {
+        return None;
+    }
+    let mut line = b"EN".to_vec();
+    for (letter, token) in meta.iter() {
+        match letter {
+            b'O' => {
+                line.extend_from_slice(b" O");
+                line.extend_from_slice(token);
+            }
+            b'k' => {
+                line.extend_from_slice(b" k");
+                line.extend_from_slice(meta.token);
+            }
+            b'b' => line.extend_from_slice(b" b"),
+            _ => {}
+        }
+    }
+    Some(line.into())
+}
+
+fn count(counters: &crate::stats::Counters, op: Op, keys: u64) {
+    match op.class() {
+        Class::GetLike => counters.cmd_get.add(keys),
+        Class::UpdateLike => counters.cmd_set.add(1),
+        Class::DeleteLike => counters.cmd_delete.add(1),
+        Class::ArithmeticLike => counters.cmd_incr_decr.add(1),
+        Class::Other => {}
+    }
+    if matches!(op, Op::Touch | Op::Gat | Op::Gats) {
+        counters.cmd_touch.add(keys);
+    }
+    if op.is_meta() {
+        counters.cmd_meta.add(1);
+    }
+}

@@ -1,0 +1,13 @@
+//! What a client sees: it is accepted, read, answered in order, and bounded in all that it may hold.
+
+mod context;
+mod dispatch;
+mod listener;
+mod multi;
+mod reply_queue;
+mod session;
+mod turn;
+
+pub use context::Context;
+pub use listener::accept;
+pub use turn::on_park;

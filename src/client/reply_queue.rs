@@ -1,0 +1,361 @@
+//! Replies leave in the order in which the requests came.
+//!
+//! ```text
+//!   out (bytes to write) ◄── front: answered → written straight into `out`
+//!                            next:  answered → kept in a buffer of its own until it is the front
+//!                            …      waiting
+//! ```
+
+use super::context::Context;
+use super::multi::Multi;
+use crate::protocol::{Class, Op, Reply, Status, WireBuf};
+use std::collections::VecDeque;
+
+/// How a reply is to be told to this client.
+#[derive(Debug)]
+pub(super) struct How {
+    pub(super) op: Op,
+    /// `noreply`, or meta `q`.
+    pub(super) quiet: bool,
+    /// A failed get is told as a miss.
+    pub(super) miss_on_error: bool,
+    /// Told instead of whatever the server says: the request was refused here, the server only tidies up.
+    pub(super) instead: Option<&'static str>,
+    /// The line of a meta miss with the echoes that were asked for, where a failure is told as a miss.
+    pub(super) miss_line: Option<Box<[u8]>>,
+}
+
+impl How {
+    pub(super) const fn plain(op: Op, quiet: bool) -> Self {
+        Self { op, quiet, miss_on_error: false, instead: None, miss_line: None }
+    }
+}
+
+/// One request's place in the order.
+enum Place {
+    Waiting(How),
+    Multi(How, Box<Multi>),
+    /// One question to many servers, one answer.
+    All {
+        waiting: usize,
+        failed: Option<Vec<u8>>,
+        quiet: bool,
+    },
+    Done(WireBuf),
+}
+
+struct Item {
+    place: Place,
+    /// The last of the requests that came together.
+    last_of_batch: bool,
+}
+
+/// What the session has to do after a reply.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Progress {
+    /// Nothing to write yet.
+    None,
+    /// There is something to write, and more of the same batch is under way.
+    Partial,
+    /// A batch is answered: write now.
+    Batch,
+}
+
+/// The replies of one client.
+#[derive(Default)]
+pub(super) struct ReplyQueue {
+    /// Bytes to be written.
+    pub(super) out: WireBuf,
+    items: VecDeque<Item>,
+    /// Number of the front item; items are numbered in the order of requests.
+    first: u64,
+    /// Bytes held in `out` and in items that are done.
+    held: usize,
+}
+
+/// Numbers and parts share a token: the low bits are the part of a multi-key get.
+const PART_BITS: u32 = 20;
+
+/// Servers that one get may be split over.
+pub(super) const PARTS_MAX: usize = 1 << PART_BITS;
+
+pub(super) const fn part_token(token: u64, part: usize) -> u64 {
+    token | part as u64
+}
+
+impl ReplyQueue {
+    /// Requests that are not answered completely.
+    pub(super) fn len(&self) -> usize {
+        self.items.len()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.items.is_empty()
+    }
+
+    pub(super) const fn held(&self) -> usize {
+        self.held
+    }
+
+    /// A place for one request; the token that its reply comes with.
+    pub(super) fn push(&mut self, how: How) -> u64 {
+        self.add(Place::Waiting(how))
+    }
+
+    pub(super) fn push_multi(&mut self, how: How, multi: Box<Multi>) -> u64 {
+        self.add(Place::Multi(how, multi))
+    }
+
+    pub(super) fn push_all(&mut self, servers: usize, quiet: bool) -> u64 {
+        self.add(Place::All { waiting: servers, failed: None, quiet })
+    }
+
+    /// An answer that is there already: a line without its line end.
+    pub(super) fn push_line(&mut self, context: &Context, line: &str) {
+        self.push_text(context, &[line, "\r\n"]);
+    }
+
+    /// An answer that is there already, line ends included.
+    pub(super) fn push_text(&mut self, context: &Context, parts: &[&str]) {
+        let count: usize = parts.iter().map(|p| p.len()).sum();
+        if self.items.is_empty() {
+            for part in parts {
+                self.out.put(part.as_bytes());
+            }
+        } else {
+            let mut buf = context.spare_buf();
+            for part in parts {
+                buf.put(part.as_bytes());
+            }
+            self.add(Place::Done(buf));
+        }
+        self.hold(context, count);
+    }
+
+    fn add(&mut self, place: Place) -> u64 {
+        let token = (self.first + self.items.len() as u64) << PART_BITS;
+        self.items.push_back(Item { place, last_of_batch: false });
+        token
+    }
+
+    /// No more requests came with those that are queued.
+    pub(super) fn end_batch(&mut self) {
+        if let Some(item) = self.items.back_mut() {
+            item.last_of_batch = true;
+        }
+    }
+
+    /// A value of a multi-key get.
+    pub(super) fn hit(&mut self, context: &Context, token: u64, index: usize, reply: &Reply<'_>) {
+        let part = usize::try_from(token & (PARTS_MAX as u64 - 1)).unwrap_or(0);
+        if let Some(Item { place: Place::Multi(_, multi), .. }) = self.item(token) {
+            let held = multi.hit(part, index, reply);
+            self.hold(context, held);
+        }
+    }
+
+    /// A reply has come.
+    pub(super) fn fill(&mut self, context: &Context, token: u64, reply: &Reply<'_>) -> Progress {
+        let is_front = token >> PART_BITS == self.first;
+        let Some(item) = self.item(token) else { return Progress::None };
+        match &mut item.place {
+            Place::Waiting(how) => {
+                count(context, how, reply);
+                if is_front {
+                    let before = self.out.len();
+                    // Borrowed apart: the front's `how` and `out` are different fields.
+                    let Some(Item { place: Place::Waiting(how), .. }) = self.items.front() else {
+                        return Progress::None;
+                    };
+                    write_reply(how, reply, &mut self.out);
+                    let held = self.out.len() - before;
+                    self.hold(context, held);
+                    return self.advance(context);
+                }
+                let mut buf = context.spare_buf();
+                write_reply(how, reply, &mut buf);
+                let held = buf.len();
+                item.place = Place::Done(buf);
+                self.hold(context, held);
+                return Progress::None;
+            }
+            Place::Multi(how, multi) => {
+                multi.waiting = multi.waiting.saturating_sub(1);
+                if reply.status.is_error() && !how.miss_on_error && multi.error.is_none() {
+                    multi.error = Some(reply.line.to_vec());
+                }
+                if reply.status.is_error() {
+                    context.counters.server_errors.add(1);
+                }
+                if multi.waiting > 0 {
+                    return Progress::None;
+                }
+            }
+            Place::All { waiting, failed, .. } => {
+                *waiting = waiting.saturating_sub(1);
+                if reply.status.is_error() && failed.is_none() {
+                    *failed = Some(reply.line.to_vec());
+                }
+                if *waiting > 0 {
+                    return Progress::None;
+                }
+            }
+            Place::Done(_) => {
+                debug_assert!(false, "a request is answered once");
+                return Progress::None;
+            }
+        }
+        self.finish_gathered(context, token);
+        if is_front { self.advance(context) } else { Progress::None }
+    }
+
+    /// All parts are there: one answer is made of them.
+    fn finish_gathered(&mut self, context: &Context, token: u64) {
+        let mut buf = context.spare_buf();
+        let Some(item) = self.item(token) else { return };
+        let mut released = 0;
+        match std::mem::replace(&mut item.place, Place::Done(WireBuf::new())) {
+            Place::Multi(_, mut multi) => {
+                multi.write(&mut buf);
+                let counters = &context.counters;
+                counters.get_hits.add(multi.hits as u64);
+                counters.get_misses.add((multi.keys_count() - multi.hits) as u64);
+                released = multi.held();
+                context.give_back_multi(multi);
+            }
+            Place::All { failed, quiet, .. } => {
+                if !quiet {
+                    buf.put(failed.as_deref().unwrap_or(b"OK"));
+                    buf.put(b"\r\n");
+                }
+            }
+            Place::Waiting(_) | Place::Done(_) => {}
+        }
+        let held = buf.len();
+        item.place = Place::Done(buf);
+        self.hold(context, held);
+        self.release(context, released);
+    }
+
+    /// The front is answered: takes it off, and what follows as far as it is answered too.
+    fn advance(&mut self, context: &Context) -> Progress {
+        let mut progress = Progress::Partial;
+        let mut front_written = matches!(self.items.front(), Some(Item { place: Place::Waiting(_), .. }));
+        while let Some(item) = self.items.front_mut() {
+            match &mut item.place {
+                Place::Done(buf) => {
+                    let mut buf = std::mem::take(buf);
+                    self.out.append(&mut buf);
+                    context.give_back(buf);
+                }
+                Place::Waiting(_) if front_written => {}
+                _ => break,
+            }
+            front_written = false;
+            if item.last_of_batch {
+                progress = Progress::Batch;
+            }
+            self.items.pop_front();
+            self.first += 1;
+        }
+        if self.items.is_empty() {
+            progress = Progress::Batch;
+        }
+        if self.out.is_empty() { Progress::None } else { progress }
+    }
+
+    /// `count` bytes have been written.
+    pub(super) fn on_written(&mut self, context: &Context, count: usize) {
+        self.release(context, count);
+        const ITEMS_KEPT_MAX: usize = 64;
+        if self.items.is_empty() && self.items.capacity() > ITEMS_KEPT_MAX {
+            self.items = VecDeque::new();
+        }
+    }
+
+    /// Nobody is there to take the replies.
+    pub(super) fn abandon(&mut self, context: &Context) {
+        self.release(context, self.held);
+        *self = Self { first: self.first + self.items.len() as u64, ..Self::default() };
+    }
+
+    fn hold(&mut self, context: &Context, count: usize) {
+        self.held += count;
+        context.hold(count);
+    }
+
+    pub(super) fn release(&mut self, context: &Context, count: usize) {
+        let count = count.min(self.held);
+        self.held -= count;
+        context.release(count);
+    }
+
+    fn item(&mut self, token: u64) -> Option<&mut Item> {
+        let index = usize::try_from((token >> PART_BITS).checked_sub(self.first)?).ok()?;
+        self.items.get_mut(index)
+    }
+}
+
+/// The reply as this client shall see it.
+fn write_reply(how: &How, reply: &Reply<'_>, out: &mut WireBuf) {
+    if let Some(line) = how.instead {
+        if !how.quiet {
+            out.put(line.as_bytes());
+            out.put(b"\r\n");
+        }
+        return;
+    }
+    let failed = reply.status.is_error();
+    let told_as_miss = failed && how.miss_on_error && how.op.class() == Class::GetLike;
+    let status = if told_as_miss { Status::Miss } else { reply.status };
+    if how.quiet && is_left_out(how.op, status) {
+        return;
+    }
+    if told_as_miss {
+        if how.op.is_classic_get() {
+            out.put(b"END\r\n");
+        } else {
+            out.put(how.miss_line.as_deref().unwrap_or(b"EN"));
+            out.put(b"\r\n");
+        }
+        return;
+    }
+    if !reply.line.is_empty() {
+        out.put(reply.line);
+        out.put(b"\r\n");
+    }
+    if let Some(value) = reply.value {
+        out.put_value(value);
+        out.put(b"\r\n");
+    }
+    if how.op.is_classic_get() && !failed {
+        out.put(b"END\r\n");
+    }
+}
+
+/// What a quiet request does not want to hear (memcached's `proto_text.c`): after `noreply` nothing at all;
+/// with `q` the answer that means "as expected".
+const fn is_left_out(op: Op, status: Status) -> bool {
+    match op {
+        Op::MetaGet => matches!(status, Status::Miss),
+        Op::MetaSet => matches!(status, Status::Stored),
+        Op::MetaDelete => matches!(status, Status::Deleted),
+        Op::MetaArithmetic => matches!(status, Status::Number),
+        _ => true,
+    }
+}
+
+fn count(context: &Context, how: &How, reply: &Reply<'_>) {
+    let counters = &context.counters;
+    match reply.status {
+        Status::Hit if how.op != Op::MetaDebug => counters.get_hits.add(1),
+        Status::Miss if how.op != Op::MetaDebug => counters.get_misses.add(1),
+        Status::Failed(_) | Status::ErrorLine => {
+            counters.server_errors.add(1);
+            if how.op.class() == Class::GetLike {
+                counters.get_misses.add(1);
+            }
+        }
+        _ => {}
+    }
+}

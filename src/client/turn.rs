@@ -1,0 +1,54 @@
+//! When a client that sent several requests together is answered.
+//!
+//! A client whose whole batch is answered is written to at once. One of which only a part is answered waits
+//! for the rest, but never longer than [`PARTIAL_US_MAX`], and not at all once the worker has nothing else to
+//! do: answering in bits breaks a client's pipeline into small bursts, waiting for a slow server would let it
+//! hold back everybody else's answers.
+
+use super::session::Session;
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+/// The longest that an answer which is due waits for the rest of its batch while the worker is busy.
+const PARTIAL_US_MAX: u64 = 50;
+
+thread_local! {
+    /// Sessions of this worker with answers to write and others of the same batch under way.
+    /// (Thread-local because the runtime's park hook can reach nothing else.)
+    static PARTIALS: RefCell<Vec<Rc<Session>>> = const { RefCell::new(Vec::new()) };
+    /// When the first of them was added.
+    static SINCE: Cell<Option<Instant>> = const { Cell::new(None) };
+}
+
+/// A session has answers to write, and others of the same batch under way.
+pub(super) fn add_partial(session: Rc<Session>) {
+    if SINCE.get().is_none() {
+        SINCE.set(Some(Instant::now()));
+    }
+    PARTIALS.with_borrow_mut(|p| p.push(session));
+}
+
+/// The worker has nothing else to do: nobody waits any longer.
+pub fn on_park() {
+    if SINCE.get().is_some() {
+        wake_all();
+    }
+}
+
+/// The worker is busy, but somebody has waited long enough.
+pub(super) fn wake_overdue() {
+    if SINCE.get().is_some_and(|s| s.elapsed() >= Duration::from_micros(PARTIAL_US_MAX)) {
+        wake_all();
+    }
+}
+
+fn wake_all() {
+    SINCE.set(None);
+    let mut sessions = PARTIALS.take();
+    for session in sessions.drain(..) {
+        session.wake_partial();
+    }
+    // Waking adds nothing, so the vector goes back with the room it has.
+    PARTIALS.set(sessions);
+}

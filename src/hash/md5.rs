@@ -1,0 +1,165 @@
+//! MD5 (RFC 1321), of which rings want little: whole digests while they are built, the first word of a key's after that.
+//!
+//! The key's is the hot path. A key of up to 55 bytes is one block, whose 64 steps wait for one another: about 100 ns that no
+//! processor shortens. So for the keys of a multi-get [`first_words`] runs eight blocks side by side, one per vector lane.
+//! The crate md-5 (its door is here) does digests and longer keys and is the oracle of the tests.
+
+use md5::{Digest, Md5};
+
+/// Keys per call of [`first_words`].
+pub(super) const LANES: usize = 8;
+
+/// A key must leave room for the 0x80 and the length in its block.
+const KEY_BYTES_MAX: usize = 55;
+
+pub(super) fn digest(text: &[u8]) -> [u8; 16] {
+    Md5::digest(text).into()
+}
+
+/// The four little-endian words of a digest: a ketama point each.
+pub(super) fn words(text: &[u8]) -> [u32; 4] {
+    let digest = digest(text);
+    let (words, _) = digest.as_chunks::<4>();
+    std::array::from_fn(|at| u32::from_le_bytes(words[at]))
+}
+
+/// The first little-endian word of the digest: the hash of a key in ketama.
+#[inline]
+pub(super) fn first_word(key: &[u8]) -> u32 {
+    if key.len() > KEY_BYTES_MAX {
+        return words(key)[0];
+    }
+    let block = block_of(key);
+    first_word_of_blocks(&block.map(|word| [word]))[0]
+}
+
+/// [`first_word`] of each key.
+pub(super) fn first_words(keys: &[&[u8]; LANES]) -> [u32; LANES] {
+    let mut blocks = [[0; LANES]; 16];
+    for (lane, key) in keys.iter().enumerate() {
+        let block = block_of(key.get(..key.len().min(KEY_BYTES_MAX)).unwrap_or_default());
+        for (word, row) in block.iter().zip(&mut blocks) {
+            row[lane] = *word;
+        }
+    }
+    let mut found = first_word_of_blocks(&blocks);
+    for (key, word) in keys.iter().zip(&mut found) {
+        if key.len() > KEY_BYTES_MAX {
+            *word = words(key)[0];
+        }
+    }
+    found
+}
+
+/// The only block of a short message: the message, 0x80, zeros, its length in bits.
+#[inline(always)]
+fn block_of(key: &[u8]) -> [u32; 16] {
+    let mut bytes = [0; 64];
+    bytes[..key.len()].copy_from_slice(key);
+    bytes[key.len()] = 0x80;
+    bytes[56] = (key.len() << 3) as u8;
+    bytes[57] = (key.len() >> 5) as u8;
+    let (words, _) = bytes.as_chunks::<4>();
+    std::array::from_fn(|at| u32::from_le_bytes(words[at]))
+}
+
+/// `block[i][lane]` is word i of that lane's message. With N = 1 this is plain MD5.
+#[inline(always)]
+fn first_word_of_blocks<const N: usize>(block: &[[u32; N]; 16]) -> [u32; N] {
+    let mut state = INIT.map(|word| [word; N]);
+    for i in 0..16 {
+        step(&mut state, |b, c, d| d ^ (b & (c ^ d)), &block[i], SINES[i], [7, 12, 17, 22][i % 4]);
+    }
+    for i in 0..16 {
+        step(
+            &mut state,
+            |b, c, d| c ^ (d & (b ^ c)),
+            &block[(5 * i + 1) % 16],
+            SINES[16 + i],
+            [5, 9, 14, 20][i % 4],
+        );
+    }
+    for i in 0..16 {
+        step(
+            &mut state,
+            |b, c, d| b ^ c ^ d,
+            &block[(3 * i + 5) % 16],
+            SINES[32 + i],
+            [4, 11, 16, 23][i % 4],
+        );
+    }
+    for i in 0..16 {
+        step(&mut state, |b, c, d| c ^ (b | !d), &block[7 * i % 16], SINES[48 + i], [6, 10, 15, 21][i % 4]);
+    }
+    state[0].map(|word| word.wrapping_add(INIT[0]))
+}
+
+#[inline(always)]
+fn step<const N: usize>(
+    state: &mut [[u32; N]; 4],
+    mix: impl Fn(u32, u32, u32) -> u32,
+    word: &[u32; N],
+    sine: u32,
+    turn: u32,
+) {
+    let [a, b, c, d] = *state;
+    let mut next = [0; N];
+    for lane in 0..N {
+        let sum =
+            a[lane].wrapping_add(word[lane]).wrapping_add(sine).wrapping_add(mix(b[lane], c[lane], d[lane]));
+        next[lane] = sum.rotate_left(turn).wrapping_add(b[lane]);
+    }
+    *state = [d, next, b, c];
+}
+
+const INIT: [u32; 4] = [0x6745_2301, 0xefcd_ab89, 0x98ba_dcfe, 0x1032_5476];
+
+/// floor(2^32 * |sin(i + 1)|).
+#[rustfmt::skip]
+const SINES: [u32; 64] = [
+    0xd76aa478, 0xe8c7b756, 0x242070db, 0xc1bdceee, 0xf57c0faf, 0x4787c62a, 0xa8304613, 0xfd469501,
+    0x698098d8, 0x8b44f7af, 0xffff5bb1, 0x895cd7be, 0x6b901122, 0xfd987193, 0xa679438e, 0x49b40821,
+    0xf61e2562, 0xc040b340, 0x265e5a51, 0xe9b6c7aa, 0xd62f105d, 0x02441453, 0xd8a1e681, 0xe7d3fbc8,
+    0x21e1cde6, 0xc33707d6, 0xf4d50d87, 0x455a14ed, 0xa9e3e905, 0xfcefa3f8, 0x676f02d9, 0x8d2a4c8a,
+    0xfffa3942, 0x8771f681, 0x6d9d6122, 0xfde5380c, 0xa4beea44, 0x4bdecfa9, 0xf6bb4b60, 0xbebfbc70,
+    0x289b7ec6, 0xeaa127fa, 0xd4ef3085, 0x04881d05, 0xd9d4d039, 0xe6db99e5, 0x1fa27cf8, 0xc4ac5665,
+    0xf4292244, 0x432aff97, 0xab9423a7, 0xfc93a039, 0x655b59c3, 0x8f0ccc92, 0xffeff47d, 0x85845dd1,
+    0x6fa87e4f, 0xfe2ce6e0, 0xa3014314, 0x4e0811a1, 0xf7537e82, 0xbd3af235, 0x2ad7d2bb, 0xeb86d391,
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn sines() {
+        for (i, &sine) in SINES.iter().enumerate() {
+            assert_eq!(sine, (((i + 1) as f64).sin().abs() * 4_294_967_296.0) as u32);
+        }
+    }
+
+    #[test]
+    fn known_points() {
+        assert_eq!(words(b"server1-8")[0], 3_853_726_576);
+        assert_eq!(words(b"server1-8")[3], 2_667_054_752);
+        assert_eq!(first_word(b"apple"), 3_195_025_439);
+    }
+
+    #[test]
+    fn as_the_crate_at_every_length() {
+        let text: Vec<u8> = (0..300u32).map(|i| (i * 167 + 13) as u8).collect();
+        for len in 0..=300 {
+            assert_eq!(first_word(&text[..len]), words(&text[..len])[0], "length {len}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn lanes_as_the_crate(keys: [Vec<u8>; LANES]) {
+            let keys = keys.each_ref().map(Vec::as_slice);
+            prop_assert_eq!(first_words(&keys), keys.map(|key| words(key)[0]));
+            prop_assert_eq!(first_words(&keys), keys.map(first_word));
+        }
+    }
+}

@@ -1,0 +1,137 @@
+//! The rule of a placement: a hash of the key and a table that turns it into a server, or one of the two that have no such
+//! halves.
+
+use super::hash_ring::HashRing;
+use super::modula::Slots;
+use super::points::Points;
+use super::random::Random;
+use super::rendezvous::Rendezvous;
+use super::{KeyHash, Member, Placement, Spec, SpecError, ch3, crc32, jump, ketama, md5, xxh};
+
+/// For at least two servers.
+#[derive(Debug)]
+pub(super) enum Rule {
+    Hashed { digest: Digest, table: Table },
+    Rendezvous(Rendezvous),
+    Random { random: Random, count: u32 },
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Digest {
+    Key { hash: KeyHash, signed_char: bool },
+    Gomemcache,
+    Crc32,
+    Murmur64a,
+    Xxh3,
+    Xxh64,
+}
+
+/// Turns hashes of 32 bits (the first three and `Crc32`) or 64 bits into indexes.
+#[derive(Debug)]
+pub(super) enum Table {
+    Points(Points),
+    Slots(Slots),
+    Modulo { count: u32 },
+    Crc32 { count: u32 },
+    Ch3 { count: u32 },
+    Jump { count: u32 },
+    HashRing(HashRing),
+}
+
+impl Rule {
+    /// `members` are valid for `spec`: see `check` in the parent.
+    pub(super) fn build(spec: &Spec, members: &[Member]) -> Result<Self, SpecError> {
+        let count = members.len() as u32;
+        let key =
+            |default| Digest::Key { hash: spec.key_hash.unwrap_or(default), signed_char: spec.signed_char };
+        let (digest, table) = match spec.placement {
+            Placement::Ketama => (key(KeyHash::Md5), Table::Points(ketama::libmemcached(members)?)),
+            Placement::Twemproxy => (key(KeyHash::Fnv1a64), Table::Points(ketama::twemproxy(members)?)),
+            Placement::Spymemcached => (key(KeyHash::Md5), Table::Points(ketama::spymemcached(members)?)),
+            Placement::Modula => (key(KeyHash::Fnv1a64), Table::Slots(Slots::build(members)?)),
+            Placement::Gomemcache => (Digest::Gomemcache, Table::Modulo { count }),
+            Placement::Crc32 => (Digest::Crc32, Table::Crc32 { count }),
+            Placement::Ch3 => (Digest::Murmur64a, Table::Ch3 { count }),
+            Placement::Jump => (Digest::Xxh3, Table::Jump { count }),
+            Placement::HashRing => (Digest::Xxh64, Table::HashRing(HashRing::build(members))),
+            Placement::Pymemcache => return Ok(Self::Rendezvous(Rendezvous::build(members))),
+            Placement::Random => return Ok(Self::Random { random: Random::new(), count }),
+        };
+        Ok(Self::Hashed { digest, table })
+    }
+
+    #[inline]
+    pub(super) fn index(&self, key: &[u8]) -> u32 {
+        match self {
+            Self::Hashed { digest, table } => table.index(digest.of(key)),
+            Self::Rendezvous(rendezvous) => rendezvous.best(key).1,
+            Self::Random { random, count } => random.below(*count),
+        }
+    }
+
+    /// The table behind keys hashed with MD5: those are worth hashing [`md5::LANES`] at a time.
+    #[inline]
+    pub(super) fn behind_md5(&self) -> Option<&Table> {
+        match self {
+            Self::Hashed { digest: Digest::Key { hash: KeyHash::Md5, .. }, table } => Some(table),
+            _ => None,
+        }
+    }
+}
+
+/// [`Digest::of`] with MD5 for each key.
+pub(super) fn md5_of_each(keys: &[&[u8]; md5::LANES]) -> [u64; md5::LANES] {
+    let hashes = md5::first_words(keys);
+    std::array::from_fn(|lane| if keys[lane].is_empty() { 0 } else { hashes[lane].into() })
+}
+
+impl Digest {
+    #[inline]
+    pub(super) fn of(self, key: &[u8]) -> u64 {
+        match self {
+            Self::Key { hash, signed_char } => hash.hash(key, signed_char).into(),
+            Self::Gomemcache => crc32::gomemcache(key).into(),
+            Self::Crc32 => crc32::ieee(key).into(),
+            Self::Murmur64a => ch3::hash(key),
+            Self::Xxh3 => xxh::xxh3(key),
+            Self::Xxh64 => xxh::xxh64(key),
+        }
+    }
+
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Key { hash, .. } => hash.name(),
+            Self::Gomemcache | Self::Crc32 => KeyHash::Crc32a.name(),
+            Self::Murmur64a => "murmur64a",
+            Self::Xxh3 => "xxh3",
+            Self::Xxh64 => "xxh64",
+        }
+    }
+}
+
+impl Table {
+    #[inline]
+    pub(super) fn index(&self, hash: u64) -> u32 {
+        match self {
+            Self::Points(points) => points.owner(hash as u32),
+            Self::Slots(slots) => slots.index(hash as u32),
+            Self::Modulo { count } => hash as u32 % count,
+            Self::Crc32 { count } => crc32::mcrouter_index(hash as u32, *count),
+            Self::Ch3 { count } => ch3::index(hash, *count),
+            Self::Jump { count } => jump::index(hash, *count),
+            Self::HashRing(ring) => ring.owner(hash),
+        }
+    }
+
+    /// How many points or slots share the keys out; the number of servers where there is no such thing.
+    pub(super) fn points(&self) -> usize {
+        match self {
+            Self::Points(points) => points.len(),
+            Self::Slots(slots) => slots.total() as usize,
+            Self::HashRing(ring) => ring.len(),
+            Self::Modulo { count } | Self::Crc32 { count } | Self::Ch3 { count } | Self::Jump { count } => {
+                *count as usize
+            }
+        }
+    }
+}

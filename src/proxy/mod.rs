@@ -1,0 +1,143 @@
+//! The life of the process: bind, start workers, wait for a signal, drain, leave.
+
+mod signal;
+mod worker;
+
+use crate::admin::Process;
+use crate::cache::Cache;
+use crate::config::{Config, Endpoint, Server, Workers};
+use crate::net::{self, BoundAddress};
+use crate::stats::Stats;
+use signal::Signals;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::thread;
+use std::time::Duration;
+use worker::{Plan, Worker};
+
+/// What went wrong before anything was served.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error(transparent)]
+    Bind(#[from] net::BindError),
+    #[error("no address to listen on")]
+    NoListener,
+    #[error("pool '{pool}': {source}")]
+    Hash { pool: String, source: crate::hash::SpecError },
+    #[error("cannot start a worker: {0}")]
+    Worker(std::io::Error),
+}
+
+/// Serves until told to stop.
+///
+/// # Errors
+/// When nothing could be started; then nothing listens.
+pub fn run(config: Config) -> Result<ExitCode, StartError> {
+    let workers = match config.settings.workers {
+        Workers::Count(count) => count.max(1),
+        Workers::Auto => thread::available_parallelism().map_or(1, std::num::NonZero::get),
+    };
+    let config = Arc::new(config);
+    let caches = embedded_caches(&config);
+    let mut addresses = net::activated(workers)?;
+    for listen in &config.settings.listen {
+        addresses.push(net::bind(listen, workers)?);
+    }
+    if addresses.is_empty() {
+        return Err(StartError::NoListener);
+    }
+    let stats = Stats::new(workers);
+    let process = Arc::new(Process::new(
+        config.settings.clone(),
+        stats.clone(),
+        caches.iter().flatten().flatten().cloned().collect(),
+        config.pools.iter().flat_map(|p| &p.servers).map(memory_bytes_max).sum(),
+    ));
+    let signals = Signals::watch().map_err(StartError::Worker)?;
+    let labels: Vec<String> = addresses.iter().map(|a| a.label.clone()).collect();
+    let paths: Vec<_> = addresses.iter().filter_map(|a| a.path.clone()).collect();
+    let clients = Arc::new(AtomicUsize::new(0));
+    let mut running = Vec::with_capacity(workers);
+    for (index, listeners) in per_worker(addresses, workers).into_iter().enumerate() {
+        let plan = Plan {
+            config: Arc::clone(&config),
+            counters: stats.of(index),
+            process: Arc::clone(&process),
+            clients: Arc::clone(&clients),
+            caches: caches.clone(),
+            workers,
+            listeners,
+        };
+        running.push(Worker::start(index, plan)?);
+    }
+    for label in labels {
+        tracing::info!("listening on {label}");
+    }
+    let code = stop(&config, running, signals);
+    for path in paths {
+        // Nobody listens there any more; a file that is already gone is as good.
+        let _ = std::fs::remove_file(path);
+    }
+    Ok(code)
+}
+
+/// Waits for a signal, then for the workers to finish what is in flight.
+fn stop(config: &Config, running: Vec<Worker>, mut signals: Signals) -> ExitCode {
+    let timeout = config.settings.drain_timeout;
+    let name = signals.wait(None).unwrap_or("the end of all signals");
+    tracing::info!("{name}: finishing what is in flight, for {timeout:?} at most; a second signal ends at once");
+    for worker in &running {
+        worker.drain();
+    }
+    // The workers say when they are done; a second signal or the deadline says that it is enough.
+    let deadline = std::time::Instant::now() + timeout;
+    loop {
+        if running.iter().all(Worker::is_done) {
+            tracing::info!("all clients are answered; leaving");
+            return ExitCode::SUCCESS;
+        }
+        let now = std::time::Instant::now();
+        if now >= deadline {
+            tracing::warn!("drain_timeout is over; leaving with clients unanswered");
+            return ExitCode::SUCCESS;
+        }
+        if let Some(name) = signals.wait(Some((deadline - now).min(Duration::from_millis(10)))) {
+            tracing::warn!("{name} again: leaving at once");
+            return ExitCode::FAILURE;
+        }
+    }
+}
+
+/// One cache for each embedded shard of each pool, shared by all workers.
+fn embedded_caches(config: &Config) -> Vec<Vec<Option<Arc<Cache>>>> {
+    let value_bytes_max = config.settings.limits.value_bytes_max;
+    let of_pool = |pool: &crate::config::Pool| {
+        pool.servers
+            .iter()
+            .map(|server| match &server.endpoint {
+                Endpoint::Embedded(e) => Some(Arc::new(Cache::new(e.memory_bytes_max, value_bytes_max))),
+                _ => None,
+            })
+            .collect()
+    };
+    config.pools.iter().map(of_pool).collect()
+}
+
+fn memory_bytes_max(server: &Server) -> usize {
+    match server.endpoint {
+        Endpoint::Embedded(e) => e.memory_bytes_max,
+        _ => 0,
+    }
+}
+
+/// Each worker gets one socket of every address.
+fn per_worker(addresses: Vec<BoundAddress>, workers: usize) -> Vec<Vec<net::Bound>> {
+    let mut listeners: Vec<Vec<net::Bound>> = (0..workers).map(|_| Vec::new()).collect();
+    for address in addresses {
+        for (worker, socket) in listeners.iter_mut().zip(address.sockets) {
+            worker.push(socket);
+        }
+    }
+    listeners
+}

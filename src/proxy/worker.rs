@@ -1,0 +1,164 @@
+//! A worker: one thread, one event loop, its own listeners, tree and connections. Nothing of it is shared.
+
+use super::StartError;
+use crate::admin::{Admin, Process};
+use crate::cache::{Cache, CacheLeaf};
+use crate::client;
+use crate::config::{Config, Endpoint, Pool, Route};
+use crate::discovery::Resolver;
+use crate::hash::Ring;
+use crate::net::{Bound, Listener, ReadBlock};
+use crate::route::{Leaf, PoolRoute, Root};
+use crate::stats::Counters;
+use crate::time::Clock;
+use crate::upstream::{Destination, Shared};
+use std::cell::RefCell;
+use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use tokio::runtime::{Builder, LocalOptions};
+use tokio::sync::oneshot;
+
+/// What a worker is given.
+pub(super) struct Plan {
+    pub(super) config: Arc<Config>,
+    pub(super) counters: Arc<Counters>,
+    pub(super) process: Arc<Process>,
+    /// Clients of the whole process.
+    pub(super) clients: Arc<AtomicUsize>,
+    /// By pool and server.
+    pub(super) caches: Vec<Vec<Option<Arc<Cache>>>>,
+    pub(super) workers: usize,
+    pub(super) listeners: Vec<Bound>,
+}
+
+/// A running worker, as the main thread sees it.
+pub(super) struct Worker {
+    drain: std::sync::Mutex<Option<oneshot::Sender<()>>>,
+    done: Arc<AtomicBool>,
+}
+
+/// Tasks that run between two looks at the sockets. More than tokio's 61, so that with many clients one turn
+/// still gathers the requests of all of them into one write per server.
+const TASKS_PER_TURN: u32 = 512;
+
+impl Worker {
+    /// Starts the thread; returns when it has built everything.
+    pub(super) fn start(index: usize, plan: Plan) -> Result<Self, StartError> {
+        let (drain, drained) = oneshot::channel();
+        let (ready, is_ready) = std::sync::mpsc::channel();
+        let done = Arc::new(AtomicBool::new(false));
+        let is_done = Arc::clone(&done);
+        std::thread::Builder::new()
+            .name(format!("ringway-{index}"))
+            .spawn(move || {
+                let runtime = Builder::new_current_thread()
+                    .enable_io()
+                    .enable_time()
+                    .event_interval(TASKS_PER_TURN)
+                    .on_thread_park(client::on_park)
+                    .build_local(LocalOptions::default());
+                match runtime {
+                    Ok(runtime) => runtime.block_on(serve(plan, ready, drained)),
+                    Err(error) => drop(ready.send(Err(StartError::Worker(error)))),
+                }
+                is_done.store(true, Ordering::Release);
+            })
+            .map_err(StartError::Worker)?;
+        is_ready.recv().unwrap_or_else(|_| Err(StartError::Worker(io::ErrorKind::BrokenPipe.into())))?;
+        Ok(Self { drain: std::sync::Mutex::new(Some(drain)), done })
+    }
+
+    /// Tells it to finish.
+    pub(super) fn drain(&self) {
+        let mut drain = self.drain.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if let Some(drain) = drain.take() {
+            // One that has ended already needs no telling.
+            let _ = drain.send(());
+        }
+    }
+
+    pub(super) fn is_done(&self) -> bool {
+        self.done.load(Ordering::Acquire)
+    }
+}
+
+/// The life of a worker, in its thread.
+async fn serve(
+    plan: Plan,
+    ready: std::sync::mpsc::Sender<Result<(), StartError>>,
+    drained: oneshot::Receiver<()>,
+) {
+    let block = Rc::new(RefCell::new(ReadBlock::default()));
+    let built = build(&plan, &block);
+    let (root, listeners) = match built {
+        Ok(built) => built,
+        Err(error) => return drop(ready.send(Err(error))),
+    };
+    let context = client::Context::new(
+        Rc::new(root),
+        plan.counters,
+        plan.config.settings.limits.clone(),
+        block,
+        Rc::new(Admin::new(plan.process)),
+        plan.clients,
+        plan.workers,
+    );
+    let accepting: Vec<_> = listeners
+        .into_iter()
+        .map(|listener| tokio::task::spawn_local(client::accept(Rc::clone(&context), listener)))
+        .collect();
+    // The main thread waits for this; if it is gone, so are we.
+    let _ = ready.send(Ok(()));
+    // An error means that the main thread is gone: the same as being told.
+    let _ = drained.await;
+    for task in accepting {
+        task.abort();
+    }
+    context.drain();
+    while context.sessions_count() > 0 {
+        tokio::time::sleep(std::time::Duration::from_millis(2)).await;
+    }
+}
+
+/// The tree and the listeners.
+fn build(plan: &Plan, block: &Rc<RefCell<ReadBlock>>) -> Result<(Root, Vec<Listener>), StartError> {
+    let shared = Shared {
+        counters: Arc::clone(&plan.counters),
+        block: Rc::clone(block),
+        resolver: Resolver::default(),
+        late_count_max: plan.config.settings.limits.late_count_max,
+    };
+    let mut pools = Vec::with_capacity(plan.config.pools.len());
+    for (pool, caches) in plan.config.pools.iter().zip(&plan.caches) {
+        pools.push(build_pool(pool, caches, &shared)?);
+    }
+    let Route::Pool(default) = plan.config.route;
+    let mut listeners = Vec::with_capacity(plan.listeners.len());
+    for bound in &plan.listeners {
+        let bound = bound.try_clone().map_err(StartError::Worker)?;
+        listeners.push(Listener::new(bound).map_err(StartError::Worker)?);
+    }
+    Ok((Root::new(pools, default), listeners))
+}
+
+fn build_pool(
+    pool: &Pool,
+    caches: &[Option<Arc<Cache>>],
+    shared: &Shared,
+) -> Result<PoolRoute, StartError> {
+    let members: Vec<_> = pool.servers.iter().map(|s| s.member.clone()).collect();
+    let ring = Ring::build(&pool.hash, &members)
+        .map_err(|source| StartError::Hash { pool: pool.name.clone(), source })?;
+    let embedded = pool.servers.iter().any(|s| matches!(s.endpoint, Endpoint::Embedded(_)));
+    let lanes = if embedded { 1 } else { pool.connections_count.max(1) };
+    let mut leaves: Vec<Rc<dyn Leaf>> = Vec::with_capacity(members.len() * lanes);
+    for (server, cache) in pool.servers.iter().zip(caches) {
+        match cache {
+            Some(cache) => leaves.push(Rc::new(CacheLeaf::new(Arc::clone(cache), server.label(), Clock::System))),
+            None => leaves.extend(Destination::of_server(pool, server, shared)),
+        }
+    }
+    Ok(PoolRoute::new(pool.name.clone(), ring, leaves, lanes, pool.on_error))
+}

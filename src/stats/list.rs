@@ -1,0 +1,56 @@
+//! The single table of counters: name, sentence. Those with memcached's names mean what they mean there.
+
+use super::Counter;
+
+/// A counter's place in the block, its name and what it counts.
+pub struct CounterInfo {
+    pub name: &'static str,
+    pub help: &'static str,
+    pub pick: fn(&Counters) -> &Counter,
+}
+
+macro_rules! counters {
+    ($($name:ident: $help:literal,)*) => {
+        /// The counters of one worker.
+        #[derive(Debug, Default)]
+        pub struct Counters { $(#[doc = $help] pub $name: Counter,)* }
+
+        /// All of them, in the order of `stats`.
+        pub const COUNTERS: &[CounterInfo] = &[
+            $(CounterInfo { name: stringify!($name), help: $help, pick: |c| &c.$name },)*
+        ];
+    };
+}
+
+counters! {
+    curr_connections: "clients connected now",
+    total_connections: "clients accepted since start",
+    rejected_connections: "clients turned away because of clients_count_max",
+    cmd_get: "keys asked for by get, gets, gat, gats and mg",
+    cmd_set: "storage commands: set, add, replace, append, prepend, cas and ms",
+    cmd_touch: "touch, gat and gats",
+    cmd_delete: "delete and md",
+    cmd_incr_decr: "incr, decr and ma",
+    cmd_flush: "flush_all",
+    cmd_meta: "meta commands among all of these",
+    get_hits: "keys that were found",
+    get_misses: "keys that were not",
+    bytes_read: "bytes read from clients",
+    bytes_written: "bytes written to clients",
+    client_errors: "requests refused because of what the client sent",
+    server_errors: "requests answered with an error because of a server",
+    server_bytes_read: "bytes read from servers",
+    server_bytes_written: "bytes written to servers",
+    server_connections: "connections to servers open now",
+    server_connects: "connections to servers made since start",
+    server_connect_errors: "attempts to connect that failed",
+    server_closed: "connections that a server closed or broke",
+    server_outstanding: "requests waiting for a server now",
+    server_timeouts: "requests that a server did not answer in time",
+    server_late: "replies that came after their time and were thrown away",
+    server_resent: "gets sent again because they met a connection closed while idle",
+    server_queue_full: "requests refused because too many were waiting for that server",
+    desync_detected: "replies that did not belong to the request in their place; must stay 0",
+    slow_clients_closed: "clients closed because they did not take their replies and memory was short",
+    buffer_bytes: "reply bytes that clients have not taken yet",
+}

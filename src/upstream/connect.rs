@@ -1,0 +1,112 @@
+//! Making a connection to a server: address, socket, and the proof that a memcached is at the other end.
+
+use crate::config::Endpoint;
+use crate::discovery::Resolver;
+use crate::net::Stream;
+use crate::protocol::Cause;
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpStream, UnixStream};
+
+/// Why there is no connection: the class, and the words for clients and logs.
+#[derive(Debug)]
+pub(super) struct ConnectFailure {
+    pub(super) cause: Cause,
+    pub(super) text: String,
+}
+
+impl ConnectFailure {
+    fn new(text: impl std::fmt::Display) -> Self {
+        Self { cause: Cause::Connect, text: format!("{}: {text}", Cause::Connect.line()) }
+    }
+}
+
+/// Connects and says hello. All of it within `timeout`.
+pub(super) async fn connect(
+    endpoint: &Endpoint,
+    resolver: &Resolver,
+    timeout: Duration,
+) -> Result<Stream, ConnectFailure> {
+    // Nothing is lost when the time is up: the half-made socket is dropped with the future.
+    match tokio::time::timeout(timeout, establish(endpoint, resolver)).await {
+        Ok(result) => result,
+        Err(_) => Err(ConnectFailure {
+            cause: Cause::ConnectTimeout,
+            text: Cause::ConnectTimeout.line().to_owned(),
+        }),
+    }
+}
+
+async fn establish(endpoint: &Endpoint, resolver: &Resolver) -> Result<Stream, ConnectFailure> {
+    let mut stream = match endpoint {
+        Endpoint::Address(address) => tcp(&[*address]).await?,
+        Endpoint::Host(name, port) => {
+            let addresses = resolver.lookup(name).await.map_err(ConnectFailure::new)?;
+            let addresses: Vec<_> = addresses.iter().map(|ip| SocketAddr::new(*ip, *port)).collect();
+            tcp(&addresses).await?
+        }
+        Endpoint::Unix(path) => UnixStream::connect(path).await.map_err(io_failure)?.into(),
+        Endpoint::Embedded(_) => return Err(ConnectFailure::new("an embedded cache needs no connection")),
+    };
+    greet(&mut stream).await?;
+    Ok(stream)
+}
+
+/// The first address that answers.
+async fn tcp(addresses: &[SocketAddr]) -> Result<Stream, ConnectFailure> {
+    let mut failure = ConnectFailure::new("no address");
+    for address in addresses {
+        match TcpStream::connect(address).await {
+            Ok(stream) => {
+                keep_alive(&stream);
+                return Ok(stream.into());
+            }
+            Err(error) => failure = io_failure(error),
+        }
+    }
+    Err(failure)
+}
+
+/// A peer that vanished without a word is noticed within a minute even when nothing is asked of it.
+fn keep_alive(stream: &TcpStream) {
+    let keep = socket2::TcpKeepalive::new()
+        .with_time(Duration::from_secs(30))
+        .with_interval(Duration::from_secs(10))
+        .with_retries(3);
+    // A kernel that refuses leaves us with request timeouts, which find out as well.
+    let _ = socket2::SockRef::from(stream).set_tcp_keepalive(&keep);
+}
+
+/// Asks `version`: an address that was given to another program, or a memcached that wants a password,
+/// is found out before a request is trusted to it.
+async fn greet(stream: &mut Stream) -> Result<(), ConnectFailure> {
+    /// A version line is shorter.
+    const GREETING_BYTES_MAX: usize = 512;
+    stream.write_all(b"version\r\n").await.map_err(io_failure)?;
+    let mut answer = Vec::with_capacity(64);
+    loop {
+        if stream.read_buf(&mut answer).await.map_err(io_failure)? == 0 {
+            return Err(ConnectFailure::new("closed by the server before it said its version"));
+        }
+        if let Some(end) = memchr::memchr(b'\n', &answer) {
+            let whole = end + 1 == answer.len();
+            return if whole && answer.starts_with(b"VERSION ") {
+                Ok(())
+            } else {
+                Err(ConnectFailure::new("the answer to 'version' is not memcached's"))
+            };
+        }
+        if answer.len() > GREETING_BYTES_MAX {
+            return Err(ConnectFailure::new("the answer to 'version' is not memcached's"));
+        }
+    }
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "used as a map_err function")]
+fn io_failure(error: io::Error) -> ConnectFailure {
+    // "Connection refused (os error 111)" → "Connection refused"
+    let text = error.to_string();
+    ConnectFailure::new(text.split(" (os error").next().unwrap_or_default())
+}

@@ -1,0 +1,46 @@
+//! One server as a worker sees it: a leaf for each of its connections.
+
+use super::connection::{Connection, Shared, Terms};
+use crate::config::{Pool, Server};
+use crate::protocol::{MultiGet, Request};
+use crate::route::{Leaf, Slot};
+use std::rc::Rc;
+
+/// One connection to a server, shared by all clients of the worker.
+pub struct Destination {
+    terms: Rc<Terms>,
+    connection: Rc<Connection>,
+}
+
+impl Destination {
+    /// The leaves of a server, one for each of the pool's `connections`; they connect when the first
+    /// request comes.
+    #[must_use]
+    pub fn of_server(pool: &Pool, server: &Server, shared: &Shared) -> Vec<Rc<dyn Leaf>> {
+        let terms = Rc::new(Terms::new(pool, server.label(), server.endpoint.clone()));
+        (0..pool.connections_count)
+            .map(|_| {
+                let connection = Connection::spawn(Rc::clone(&terms), shared.clone());
+                Rc::new(Self { terms: Rc::clone(&terms), connection }) as Rc<dyn Leaf>
+            })
+            .collect()
+    }
+}
+
+impl Leaf for Destination {
+    fn send(&self, request: &Request<'_>, slot: Slot) {
+        self.connection.send(request, slot);
+    }
+
+    fn send_multi(&self, request: &MultiGet<'_>, slot: Slot) {
+        self.connection.send_multi(request, slot);
+    }
+
+    fn flush_all(&self, delay: i32, slot: Slot) {
+        self.connection.flush_all(delay, slot);
+    }
+
+    fn name(&self) -> &str {
+        &self.terms.label
+    }
+}

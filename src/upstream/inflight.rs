@@ -1,0 +1,380 @@
+//! Which reply belongs to which request: first in, first out, and checked.
+//!
+//! Pure: no socket, no clock. A request that timed out keeps its place, so that its late reply is counted
+//! off and thrown away. The key of every `VALUE` and the opaque of every meta reply is compared with what is
+//! due in that place; a reply that does not fit is a [`Verdict::Desync`] and ends the connection, because a
+//! wrong value is worse than any error.
+
+use crate::protocol::ascii::{self, ReplyLine};
+use crate::protocol::meta::{self, MetaCode};
+use crate::protocol::{Op, Status};
+use crate::route::Slot;
+use std::collections::VecDeque;
+use std::time::Instant;
+
+/// What was asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Asked {
+    One(Op),
+    /// A classic get with several keys.
+    Multi(Op),
+    FlushAll,
+}
+
+/// How the reply is recognised as the one that is due.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Check {
+    /// By its kind alone.
+    Kind,
+    /// By the key, or keys: `line[start..]`, to the line's end.
+    Keys { start: u32 },
+    /// By the number that we gave as opaque; the client does not see it.
+    OwnOpaque(u32),
+    /// By the client's opaque: `line[start..]`, to the line's end.
+    Opaque { start: u32 },
+}
+
+/// One request that is queued or sent.
+pub(super) struct Entry {
+    /// `None`: timed out, the reply will be thrown away.
+    pub(super) slot: Option<Slot>,
+    pub(super) asked: Asked,
+    pub(super) check: Check,
+    pub(super) deadline: Instant,
+    /// Sent a second time.
+    pub(super) resent: bool,
+    /// The line is kept whole and may be sent again: repeating it is harmless.
+    pub(super) repeatable: bool,
+    /// Bytes of this entry in the line store.
+    line_bytes: u32,
+    /// Where the request ends in the stream of bytes to this server.
+    end: u64,
+    /// Its own bytes in that stream.
+    size: u64,
+    /// Multi-key gets: how many keys are counted off, and where the next one starts in the line.
+    next_key: u32,
+    next_at: u32,
+}
+
+/// What a reply line means for the oldest request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// The request is answered by this line.
+    Done(Status),
+    /// A data block of this length follows; for a multi-key get it belongs to the key with this index.
+    Value { length: usize, index: usize },
+    /// Not an answer to what was asked.
+    Desync,
+}
+
+/// Requests of one connection in the order in which they are sent.
+#[derive(Default)]
+pub(super) struct Inflight {
+    entries: VecDeque<Entry>,
+    lines: LineStore,
+    /// Invariant: the number of entries without a slot.
+    late: usize,
+    /// Bytes queued and bytes written since the connection object exists.
+    queued_at: u64,
+    written_at: u64,
+}
+
+impl Inflight {
+    pub(super) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// Timed-out requests whose replies have not come.
+    pub(super) const fn late(&self) -> usize {
+        self.late
+    }
+
+    pub(super) fn front_deadline(&self) -> Option<Instant> {
+        self.entries.front().map(|e| e.deadline)
+    }
+
+    /// The deadline of the oldest request that is still waited for.
+    pub(super) fn next_deadline(&self) -> Option<Instant> {
+        self.entries.iter().find(|e| e.slot.is_some()).map(|e| e.deadline)
+    }
+
+    /// Adds a request of `size` bytes. `line` is what checking and sending again need of it.
+    pub(super) fn push(&mut self, new: New<'_>, slot: Slot) {
+        self.queued_at += new.size as u64;
+        self.lines.push(new.line);
+        self.entries.push_back(Entry {
+            slot: Some(slot),
+            asked: new.asked,
+            check: new.check,
+            deadline: new.deadline,
+            resent: new.resent,
+            repeatable: new.repeatable,
+            line_bytes: u32::try_from(new.line.len()).unwrap_or(u32::MAX),
+            end: self.queued_at,
+            size: new.size as u64,
+            next_key: 0,
+            next_at: match new.check {
+                Check::Keys { start } => start,
+                _ => 0,
+            },
+        });
+    }
+
+    pub(super) fn on_written(&mut self, count: usize) {
+        self.written_at += count as u64;
+    }
+
+    /// Whether a reply is due at all: the oldest request has at least begun to go out.
+    pub(super) fn is_due(&self) -> bool {
+        self.entries.front().is_some_and(|e| e.end - e.size < self.written_at)
+    }
+
+    /// Judges a reply line (without its line end) against the oldest request.
+    pub(super) fn judge(&mut self, line: &[u8]) -> Verdict {
+        let Some(entry) = self.entries.front_mut() else { return Verdict::Desync };
+        let expected = &self.lines.front()[..entry.line_bytes as usize];
+        match entry.asked {
+            Asked::One(op) if op.is_meta() => judge_meta(op, entry.check, expected, line),
+            Asked::One(op) => judge_classic(op, entry.check, expected, line),
+            Asked::Multi(op) => judge_multi(op, entry, expected, line),
+            Asked::FlushAll => match ascii::parse_reply(line) {
+                Some(ReplyLine::Ok) => Verdict::Done(Status::Ok),
+                Some(ReplyLine::Error) => Verdict::Done(Status::ErrorLine),
+                _ => Verdict::Desync,
+            },
+        }
+    }
+
+    /// The oldest request's kind and check.
+    pub(super) fn front(&self) -> Option<&Entry> {
+        self.entries.front()
+    }
+
+    /// The slot of the oldest request, for a moment; see [`Self::return_front_slot`].
+    pub(super) fn take_front_slot(&mut self) -> Option<Slot> {
+        self.entries.front_mut().and_then(|e| e.slot.take())
+    }
+
+    /// Puts the slot back. Nothing is popped in between.
+    pub(super) fn return_front_slot(&mut self, slot: Slot) {
+        if let Some(entry) = self.entries.front_mut() {
+            entry.slot = Some(slot);
+        }
+    }
+
+    pub(super) fn pop(&mut self) -> Option<Entry> {
+        let entry = self.entries.pop_front()?;
+        self.lines.pop(entry.line_bytes as usize);
+        if entry.slot.is_none() {
+            self.late -= 1;
+        }
+        Some(entry)
+    }
+
+    /// Takes the slots of requests whose time has passed; their places stay.
+    pub(super) fn expire(&mut self, now: Instant, mut on_expired: impl FnMut(Slot)) {
+        for entry in &mut self.entries {
+            if entry.deadline > now {
+                break; // one timeout for all: the rest is younger
+            }
+            if let Some(slot) = entry.slot.take() {
+                self.late += 1;
+                on_expired(slot);
+            }
+        }
+    }
+
+    /// The connection is lost. Takes out what had begun to go out; the rest stays queued for the next one.
+    /// Returns the lost requests with their lines, and how many bytes of the write buffer belong to them.
+    pub(super) fn lose(&mut self) -> (Vec<(Entry, Vec<u8>)>, usize) {
+        let mut lost = Vec::new();
+        let mut end = self.written_at;
+        while self.is_due() {
+            let line_bytes = self.entries.front().map_or(0, |e| e.line_bytes as usize);
+            let line = self.lines.front()[..line_bytes].to_vec();
+            let Some(entry) = self.pop() else { break };
+            end = end.max(entry.end);
+            lost.push((entry, line));
+        }
+        let torn = end - self.written_at;
+        self.written_at = end;
+        (lost, usize::try_from(torn).unwrap_or(usize::MAX))
+    }
+
+    /// Puts requests in front of all others; none of either has been written.
+    pub(super) fn prepend(&mut self, mut first: Self) {
+        debug_assert_eq!(self.written_at + self.entries.iter().map(|e| e.size).sum::<u64>(), self.queued_at);
+        let added = first.queued_at;
+        for entry in &mut first.entries {
+            entry.end += self.written_at;
+        }
+        for entry in &mut self.entries {
+            entry.end += added;
+        }
+        self.queued_at += added;
+        let mut lines = first.lines;
+        lines.push(self.lines.front());
+        self.lines = lines;
+        first.entries.append(&mut self.entries);
+        self.entries = first.entries;
+    }
+
+    /// Takes out everything, queued or sent. The caller empties its write buffer too.
+    pub(super) fn drain(&mut self) -> impl Iterator<Item = Entry> + '_ {
+        self.written_at = self.queued_at;
+        self.lines.clear();
+        self.late = 0;
+        self.entries.drain(..)
+    }
+
+    /// Gives memory back after a burst.
+    pub(super) fn shrink(&mut self) {
+        const KEPT_COUNT_MAX: usize = 4096;
+        if self.entries.is_empty() && self.entries.capacity() > KEPT_COUNT_MAX {
+            self.entries = VecDeque::new();
+        }
+    }
+}
+
+/// A request to be added.
+pub(super) struct New<'a> {
+    pub(super) asked: Asked,
+    pub(super) check: Check,
+    pub(super) deadline: Instant,
+    pub(super) resent: bool,
+    pub(super) repeatable: bool,
+    pub(super) line: &'a [u8],
+    pub(super) size: usize,
+}
+
+fn judge_classic(op: Op, check: Check, expected: &[u8], line: &[u8]) -> Verdict {
+    use ReplyLine as R;
+    let Some(reply) = ascii::parse_reply(line) else { return Verdict::Desync };
+    let status = match (op, reply) {
+        (_, R::Error) => Status::ErrorLine,
+        (Op::Get | Op::Gets | Op::Gat | Op::Gats, R::Value { key, len, cas, .. }) => {
+            let Check::Keys { start } = check else { return Verdict::Desync };
+            return if expected.get(start as usize..) == Some(key) && cas.is_some() == has_cas(op) {
+                Verdict::Value { length: len, index: 0 }
+            } else {
+                Verdict::Desync
+            };
+        }
+        (Op::Get | Op::Gets | Op::Gat | Op::Gats, R::End) => Status::Miss,
+        (Op::Set | Op::Add | Op::Replace | Op::Append | Op::Prepend | Op::Cas, R::Stored) => Status::Stored,
+        (Op::Set | Op::Add | Op::Replace | Op::Append | Op::Prepend | Op::Cas, R::NotStored) => {
+            Status::NotStored
+        }
+        (Op::Cas, R::Exists) => Status::Exists,
+        (Op::Cas | Op::Incr | Op::Decr | Op::Delete | Op::Touch, R::NotFound) => Status::NotFound,
+        (Op::Incr | Op::Decr, R::Number(_)) => Status::Number,
+        (Op::Delete, R::Deleted) => Status::Deleted,
+        (Op::Touch, R::Touched) => Status::Touched,
+        _ => return Verdict::Desync,
+    };
+    Verdict::Done(status)
+}
+
+/// The servers answer in the order of the keys and leave out what they do not have: count off until it fits.
+fn judge_multi(op: Op, entry: &mut Entry, expected: &[u8], line: &[u8]) -> Verdict {
+    match ascii::parse_reply(line) {
+        Some(ReplyLine::Value { key, len, cas, .. }) if cas.is_some() == has_cas(op) => {
+            while let Some(rest) = expected.get(entry.next_at as usize..).filter(|r| !r.is_empty()) {
+                let due = &rest[..memchr::memchr(b' ', rest).unwrap_or(rest.len())];
+                let index = entry.next_key as usize;
+                entry.next_key += 1;
+                entry.next_at += u32::try_from(due.len()).unwrap_or(u32::MAX).saturating_add(1);
+                if due == key {
+                    return Verdict::Value { length: len, index };
+                }
+            }
+            Verdict::Desync
+        }
+        Some(ReplyLine::End) => Verdict::Done(Status::Ok),
+        Some(ReplyLine::Error) => Verdict::Done(Status::ErrorLine),
+        _ => Verdict::Desync,
+    }
+}
+
+fn judge_meta(op: Op, check: Check, expected: &[u8], line: &[u8]) -> Verdict {
+    let Some(reply) = meta::parse_reply(line) else {
+        return match ascii::parse_reply(line) {
+            Some(ReplyLine::Error) => Verdict::Done(Status::ErrorLine),
+            _ => Verdict::Desync,
+        };
+    };
+    let fits = match check {
+        Check::OwnOpaque(number) => {
+            reply.opaque.is_some_and(|o| o == itoa::Buffer::new().format(number).as_bytes())
+        }
+        Check::Opaque { start } => expected.get(start as usize..) == reply.opaque,
+        Check::Keys { start } if reply.code == MetaCode::Me => expected.get(start as usize..) == reply.key,
+        Check::Keys { .. } | Check::Kind => true,
+    };
+    if !fits {
+        return Verdict::Desync;
+    }
+    let status = match (op, reply.code) {
+        (Op::MetaGet | Op::MetaArithmetic, MetaCode::Va) => {
+            return Verdict::Value { length: reply.len, index: 0 };
+        }
+        (Op::MetaGet, MetaCode::Hd) | (Op::MetaDebug, MetaCode::Me) => Status::Hit,
+        (Op::MetaGet | Op::MetaDebug, MetaCode::En) => Status::Miss,
+        (Op::MetaSet, MetaCode::Hd) => Status::Stored,
+        (Op::MetaDelete, MetaCode::Hd) => Status::Deleted,
+        (Op::MetaArithmetic, MetaCode::Hd) => Status::Number,
+        (Op::MetaSet | Op::MetaDelete | Op::MetaArithmetic, MetaCode::Nf) => Status::NotFound,
+        (Op::MetaSet | Op::MetaDelete | Op::MetaArithmetic, MetaCode::Ns) => Status::NotStored,
+        (Op::MetaSet | Op::MetaDelete | Op::MetaArithmetic, MetaCode::Ex) => Status::Exists,
+        _ => return Verdict::Desync,
+    };
+    Verdict::Done(status)
+}
+
+const fn has_cas(op: Op) -> bool {
+    matches!(op, Op::Gets | Op::Gats)
+}
+
+/// Request lines one behind the other, oldest first: no allocation for each of them.
+#[derive(Default)]
+struct LineStore {
+    bytes: Vec<u8>,
+    start: usize,
+}
+
+impl LineStore {
+    /// Moved to the front when this much is used up, and given back when empty and larger.
+    const SLACK_BYTES: usize = 64 * 1024;
+
+    fn push(&mut self, line: &[u8]) {
+        if self.start > Self::SLACK_BYTES && self.start > self.bytes.len() / 2 {
+            self.bytes.drain(..self.start);
+            self.start = 0;
+        }
+        self.bytes.extend_from_slice(line);
+    }
+
+    fn front(&self) -> &[u8] {
+        &self.bytes[self.start..]
+    }
+
+    fn pop(&mut self, count: usize) {
+        self.start += count;
+        if self.start == self.bytes.len() {
+            self.clear();
+        }
+    }
+
+    fn clear(&mut self) {
+        self.start = 0;
+        if self.bytes.capacity() > 4 * Self::SLACK_BYTES {
+            self.bytes = Vec::new();
+        } else {
+            self.bytes.clear();
+        }
+    }
+}

@@ -1,0 +1,10 @@
+//! The side towards servers: destinations, their connections, and the pairing of replies with requests.
+
+mod connect;
+mod connection;
+mod destination;
+mod inflight;
+mod reader;
+
+pub use connection::Shared;
+pub use destination::Destination;
