@@ -143,11 +143,7 @@ fn build(plan: &Plan, block: &Rc<RefCell<ReadBlock>>) -> Result<(Root, Vec<Liste
     Ok((Root::new(pools, default), listeners))
 }
 
-fn build_pool(
-    pool: &Pool,
-    caches: &[Option<Arc<Cache>>],
-    shared: &Shared,
-) -> Result<PoolRoute, StartError> {
+fn build_pool(pool: &Pool, caches: &[Option<Arc<Cache>>], shared: &Shared) -> Result<PoolRoute, StartError> {
     let members: Vec<_> = pool.servers.iter().map(|s| s.member.clone()).collect();
     let ring = Ring::build(&pool.hash, &members)
         .map_err(|source| StartError::Hash { pool: pool.name.clone(), source })?;
@@ -156,7 +152,9 @@ fn build_pool(
     let mut leaves: Vec<Rc<dyn Leaf>> = Vec::with_capacity(members.len() * lanes);
     for (server, cache) in pool.servers.iter().zip(caches) {
         match cache {
-            Some(cache) => leaves.push(Rc::new(CacheLeaf::new(Arc::clone(cache), server.label(), Clock::System))),
+            Some(cache) => {
+                leaves.push(Rc::new(CacheLeaf::new(Arc::clone(cache), server.label(), Clock::System)))
+            }
             None => leaves.extend(Destination::of_server(pool, server, shared)),
         }
     }

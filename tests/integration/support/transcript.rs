@@ -157,11 +157,22 @@ impl Case {
         (sent, answer)
     }
 
-    /// Every word that may be a key.
+    /// Every word that may be a key, as `md` wants it.
     fn keys(&self) -> BTreeSet<Vec<u8>> {
+        let mut keys = BTreeSet::new();
         let lines = self.steps.iter().flat_map(|s| s.sent.split(|b| *b == b'\n'));
-        let words = lines.filter(|l| l.len() < 4096).flat_map(|l| l.split(|b| b" \r".contains(b)));
-        words.filter(|w| (1..=250).contains(&w.len())).map(<[u8]>::to_vec).collect()
+        for line in lines.filter(|l| l.len() < 4096) {
+            let words: Vec<&[u8]> = line.split(|b| b" \r".contains(b)).filter(|w| !w.is_empty()).collect();
+            let is_wide = words.first().is_some_and(|w| w.starts_with(b"g"));
+            let count = if is_wide { words.len() } else { 2 };
+            for word in words.iter().take(count).skip(1).filter(|w| w.len() <= 250) {
+                keys.insert(word.to_vec());
+                if words.contains(&&b"b"[..]) {
+                    keys.insert([word, &b" b"[..]].concat());
+                }
+            }
+        }
+        keys
     }
 }
 
@@ -177,11 +188,9 @@ impl Step {
 fn forget(client: &mut Client, keys: &BTreeSet<Vec<u8>>) {
     let mut request = Vec::new();
     for key in keys {
-        for flags in [&b" q\r\n"[..], b" b q\r\n"] {
-            request.extend_from_slice(b"md ");
-            request.extend_from_slice(key);
-            request.extend_from_slice(flags);
-        }
+        request.extend_from_slice(b"md ");
+        request.extend_from_slice(key);
+        request.extend_from_slice(b" q\r\n");
     }
     client.send([&request[..], b"mn\r\n"].concat());
     while client.line() != "MN" {}
@@ -189,8 +198,8 @@ fn forget(client: &mut Client, keys: &BTreeSet<Vec<u8>>) {
 
 /// Where to cut: everywhere, in a long text only near its ends.
 fn cuts(length: usize) -> impl Iterator<Item = usize> {
-    const NEAR: usize = 400;
-    (1..length).filter(move |at| *at < NEAR || length - at < NEAR / 4)
+    let near = if length < 50_000 { 300 } else { 25 };
+    (1..length).filter(move |at| *at < near || length - at < near / 2)
 }
 
 fn in_step(client: &mut Client, closed: bool) -> Result<(), String> {
