@@ -52,10 +52,18 @@ pub(super) fn get(
 pub(super) fn set(
     shard: &mut Shard,
     request: &Request<'_>,
-    data: Data,
+    data: Option<Data>,
     now: Now,
     line: &mut Line,
 ) -> (Status, Body) {
+    let Some(data) = data.filter(|data| shard.fits(request.key.len(), request.flags, data.len())) else {
+        // Only `set` takes the old value away, so that nobody reads what was to be replaced.
+        if request.op == Op::Set {
+            shard.remove(request.key, now);
+        }
+        line.set(TOO_LARGE);
+        return (Status::ErrorLine, Body::None);
+    };
     let mode = match request.op {
         Op::Add => Mode::Add,
         Op::Replace => Mode::Replace,
@@ -83,13 +91,6 @@ pub(super) fn set(
         _ => b"NOT_STORED",
     });
     (status, Body::None)
-}
-
-/// A value that fits nowhere. Only `set` takes the old one away, so that nobody reads what was to be replaced.
-pub(super) fn set_too_large(shard: &mut Shard, request: &Request<'_>, now: Now) {
-    if request.op == Op::Set {
-        shard.remove(request.key, now);
-    }
 }
 
 /// `incr decr`.

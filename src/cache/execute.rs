@@ -47,6 +47,7 @@ pub(super) fn execute(
     }
 }
 
+/// `set`, `ms` and their kin. What they do with a value that is too large differs.
 fn storage(
     shard: &mut Shard,
     request: &Request<'_>,
@@ -54,25 +55,9 @@ fn storage(
     now: Now,
     line: &mut Line,
 ) -> (Status, Body) {
-    let meta = request.op == Op::MetaSet;
-    let flags = if meta { meta_change::client_flags(request) } else { request.flags };
-    match data {
-        Some(data) if shard.fits(request.key.len(), flags, data.len()) => {
-            if meta {
-                meta_change::set(shard, request, data, now, line)
-            } else {
-                classic::set(shard, request, data, now, line)
-            }
-        }
-        _ => {
-            if meta {
-                // Whatever its mode, an `ms` that fails takes the old value away.
-                shard.remove(request.key, now);
-            } else {
-                classic::set_too_large(shard, request, now);
-            }
-            line.set(classic::TOO_LARGE);
-            (Status::ErrorLine, Body::None)
-        }
+    if request.op == Op::MetaSet {
+        meta_change::set(shard, request, data, now, line)
+    } else {
+        classic::set(shard, request, data, now, line)
     }
 }

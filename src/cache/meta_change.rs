@@ -1,7 +1,7 @@
 //! `ms`, `md` and `ma`: the meta operations that change an item.
 
 use super::arithmetic::{self, Change, Changed, Delta, number_data};
-use super::classic::{NON_NUMERIC, OUT_OF_MEMORY};
+use super::classic::{NON_NUMERIC, OUT_OF_MEMORY, TOO_LARGE};
 use super::entry::{Data, Entry};
 use super::execute::Body;
 use super::expiry::NEVER;
@@ -13,24 +13,23 @@ use super::store::{Mode, Storing, store};
 use crate::protocol::{Request, Status};
 use crate::time::Now;
 
-/// The client flags that an `ms` stores.
-pub(super) fn client_flags(request: &Request<'_>) -> u32 {
-    // The clock does not matter for them.
-    Arguments::of(&request.meta, Now { unix_seconds: 0 }).client_flags
-}
-
 /// `ms`
 pub(super) fn set(
     shard: &mut Shard,
     request: &Request<'_>,
-    data: Data,
+    data: Option<Data>,
     now: Now,
     line: &mut Line,
 ) -> (Status, Body) {
     let arguments = Arguments::of(&request.meta, now);
     let Some(mut mode) = mode_of(&arguments) else {
-        line.set(b"CLIENT_ERROR invalid mode for ms M token");
-        return (Status::ErrorLine, Body::None);
+        return error(line, b"CLIENT_ERROR invalid mode for ms M token");
+    };
+    let flags = arguments.client_flags;
+    let Some(data) = data.filter(|data| shard.fits(request.key.len(), flags, data.len())) else {
+        // Whatever its mode, an `ms` that fails takes the old value away.
+        shard.remove(request.key, now);
+        return error(line, TOO_LARGE);
     };
     if arguments.compare.is_some() && matches!(mode, Mode::Set | Mode::Replace) {
         mode = Mode::Cas;
@@ -43,7 +42,7 @@ pub(super) fn set(
         key: request.key,
         mode,
         data,
-        flags: arguments.client_flags,
+        flags,
         deadline: deadline.unwrap_or(NEVER),
         compare: arguments.compare.unwrap_or(0),
         allow_stale: request.meta.has(b'I'),

@@ -107,9 +107,12 @@ pub(super) fn put_remaining(line: &mut Line, deadline: u32, now: Now) {
 
 /// `me`: what memcached would know of such an item. No use of it.
 pub(super) fn debug(shard: &mut Shard, request: &Request<'_>, now: Now, line: &mut Line) -> (Status, Body) {
-    let found = shard.peek(request.key, now, |entry, _| {
+    // 1.6.45 decodes a key in base64 only when a further token follows the `b`.
+    let decodes = request.meta.token_count >= 4 || request.meta.token.is_empty();
+    let key = if decodes { request.key } else { request.meta.token };
+    let found = shard.peek(key, now, |entry, _| {
         line.set(b"ME ");
-        line.put_key_text(request.key, entry.marks.base64);
+        line.put_key_text(key, entry.marks.base64);
         line.put(b" exp=");
         if entry.deadline == NEVER {
             line.put(b"-1");
@@ -121,7 +124,7 @@ pub(super) fn debug(shard: &mut Shard, request: &Request<'_>, now: Now, line: &m
         line.put(b" cas=");
         line.put_number(entry.cas);
         line.put(if entry.marks.fetched { b" fetch=yes cls=" } else { b" fetch=no cls=" });
-        let size = slab::item_bytes(request.key.len(), entry.flags, entry.data.len());
+        let size = slab::item_bytes(key.len(), entry.flags, entry.data.len());
         line.put_number(u64::from(slab::class_of(size)));
         line.put(b" size=");
         line.put_number(size as u64);
