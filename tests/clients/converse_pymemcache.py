@@ -26,7 +26,6 @@ for make in (Client, PooledClient):
         assert c.incr("n", 5, noreply=False) == 15 and c.decr("n", 20, noreply=False) == 0
         assert c.incr("none", 1, noreply=False) is None
         assert c.touch("n", 100, noreply=False) is True and c.touch("none", 100, noreply=False) is False
-        assert c.gat("n", expire=100) is not None
         big = bytes(range(256)) * 3000
         c.set("big", big)
         assert c.get("big") == big

@@ -153,6 +153,23 @@ fn a_close_in_the_middle_of_a_reply_says_so() {
 }
 
 #[test]
+fn a_multi_get_that_was_cut_off_is_no_mixture() {
+    let mock = Mock::start(|peer| {
+        peer.expect("get a b");
+        if peer.number == 0 {
+            peer.say("VALUE a 0 3\r\nold\r\nVALUE b 0 3\r\no");
+        } else {
+            peer.say("VALUE b 0 3\r\nnew\r\nEND\r\n");
+            peer.expect_closed();
+        }
+    });
+    let proxy = Proxy::before(&[mock.address()], "");
+    let mut client = proxy.client();
+    client.ask_line("get a b\r\n", CLOSED);
+    client.ask("get a b\r\n", "VALUE b 0 3\r\nnew\r\nEND\r\n");
+}
+
+#[test]
 fn a_dropped_connection_fails_what_was_written_on_it_and_nothing_else() {
     let mock = Mock::start(|peer| {
         if peer.number == 0 {

@@ -137,7 +137,8 @@ fn a_value_above_the_limit_is_swallowed_and_the_old_one_is_gone() {
     let pool = pool_of(&[server.address()], "");
     let before = Proxy::with(&format!("limits: {{value_bytes_max: 1000}}\n{pool}"));
     let alone = Proxy::with(&format!("limits: {{value_bytes_max: 1000}}\n{}", embedded()));
-    for proxy in [before, alone] {
+    for (name, proxy) in [("before a server", before), ("alone", alone)] {
+        eprintln!("{name}");
         let mut client = proxy.client();
         let (fits, large) = ("v".repeat(1000), "v".repeat(1001));
         client.ask(format!("set a 0 0 1000\r\n{fits}\r\n"), "STORED\r\n");

@@ -33,7 +33,7 @@ fn canonical_lines_and_never_noreply() {
         mock.expect(line);
     }
     let line = mock.heard();
-    assert!(line == "delete noreply" || line.starts_with("md noreply"), "{line}");
+    assert!(line == "delete noreply 0" || line.starts_with("md noreply"), "{line}");
 }
 
 #[test]
@@ -131,7 +131,7 @@ fn a_client_that_never_reads_is_not_read_and_harms_nobody() {
         return;
     }
     let server = Memcached::start();
-    let proxy = Proxy::before(&[server.address()], "");
+    let proxy = Proxy::before(&[server.address()], "timeout: 20s");
     let mut good = proxy.client();
     let value = "v".repeat(500_000);
     good.ask(format!("set big 0 0 500000\r\n{value}\r\n"), "STORED\r\n");
@@ -186,12 +186,8 @@ fn a_client_that_sends_garbage_for_ever_harms_nobody() {
         (0..200_000_u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8 | 1).collect();
     let mut good = proxy.client();
     for part in garbage.chunks(5_000) {
-        if bad.try_send(part).is_err() {
-            break; // it may be closed
-        }
+        let _ = bad.try_send(part); // it may be closed
         good.ask("get a\r\n", "END\r\n");
-    }
-    for _ in 0..40 {
         mock.expect("get a");
     }
     mock.expect_nothing();
