@@ -119,6 +119,9 @@ impl ReplyQueue {
     pub(super) fn push_text(&mut self, context: &Context, parts: &[&str]) {
         let count: usize = parts.iter().map(|p| p.len()).sum();
         if self.items.is_empty() {
+            if !self.out.has_room() {
+                self.out = context.spare_buf();
+            }
             for part in parts {
                 self.out.put(part.as_bytes());
             }
@@ -162,6 +165,9 @@ impl ReplyQueue {
             Place::Waiting(how) => {
                 count(context, how, reply);
                 if is_front {
+                    if !self.out.has_room() {
+                        self.out = context.spare_buf();
+                    }
                     let before = self.out.len();
                     // Borrowed apart: the front's `how` and `out` are different fields.
                     let Some(Item { place: Place::Waiting(how), .. }) = self.items.front() else {
@@ -181,7 +187,7 @@ impl ReplyQueue {
             }
             Place::Multi(how, multi) => {
                 multi.waiting = multi.waiting.saturating_sub(1);
-                if reply.status.is_error() && !how.miss_on_error && multi.error.is_none() {
+                if is_told_as_error(how, reply) && multi.error.is_none() {
                     multi.error = Some(reply.line.to_vec());
                 }
                 if reply.status.is_error() {
@@ -245,7 +251,11 @@ impl ReplyQueue {
             match &mut item.place {
                 Place::Done(buf) => {
                     let mut buf = std::mem::take(buf);
-                    self.out.append(&mut buf);
+                    if self.out.is_empty() {
+                        std::mem::swap(&mut self.out, &mut buf);
+                    } else {
+                        self.out.append(&mut buf);
+                    }
                     context.give_back(buf);
                 }
                 Place::Waiting(_) if front_written => {}
@@ -267,7 +277,7 @@ impl ReplyQueue {
     /// `count` bytes have been written.
     pub(super) fn on_written(&mut self, context: &Context, count: usize) {
         self.release(context, count);
-        const ITEMS_KEPT_MAX: usize = 64;
+        const ITEMS_KEPT_MAX: usize = 256;
         if self.items.is_empty() && self.items.capacity() > ITEMS_KEPT_MAX {
             self.items = VecDeque::new();
         }
@@ -306,7 +316,7 @@ fn write_reply(how: &How, reply: &Reply<'_>, out: &mut WireBuf) {
         return;
     }
     let failed = reply.status.is_error();
-    let told_as_miss = failed && how.miss_on_error && how.op.class() == Class::GetLike;
+    let told_as_miss = failed && !is_told_as_error(how, reply);
     let status = if told_as_miss { Status::Miss } else { reply.status };
     if how.quiet && is_left_out(how.op, status) {
         return;
@@ -331,6 +341,13 @@ fn write_reply(how: &How, reply: &Reply<'_>, out: &mut WireBuf) {
     if how.op.is_classic_get() && !failed {
         out.put(b"END\r\n");
     }
+}
+
+/// With `on_error: miss`, a get whose server failed, or has trouble of its own, missed. What the client did
+/// wrong is told in any case.
+fn is_told_as_error(how: &How, reply: &Reply<'_>) -> bool {
+    let of_server = matches!(reply.status, Status::Failed(_)) || reply.line.starts_with(b"SERVER_ERROR");
+    reply.status.is_error() && !(how.miss_on_error && of_server && how.op.class() == Class::GetLike)
 }
 
 /// What a quiet request does not want to hear (memcached's `proto_text.c`): after `noreply` nothing at all;

@@ -49,6 +49,8 @@ struct Input {
     closing: bool,
     /// Nothing has been read yet.
     fresh: bool,
+    /// Bytes of `rest` and of a large value that the byte budget knows of.
+    accounted: usize,
 }
 
 #[derive(Default)]
@@ -101,6 +103,7 @@ pub(super) async fn serve(context: Rc<Context>, mut stream: Stream) {
     poll_fn(|cx| session.poll(&mut stream, &mut input, cx)).await;
     session.gone.set(true);
     session.queue.borrow_mut().abandon(&context);
+    context.release(input.accounted);
     context.unregister(id);
 }
 
@@ -165,9 +168,7 @@ impl Session {
     /// One read and all that it brings. `false`: the client sends no more.
     fn poll_read(self: &Rc<Self>, stream: &mut Stream, input: &mut Input, cx: &mut Cx<'_>) -> Poll<bool> {
         let count = if let Mode::Large(_, reader) = &mut input.mode {
-            let before = reader.held_bytes();
             let read = reader.poll_read(stream, cx);
-            self.context.hold(reader.held_bytes().saturating_sub(before));
             let Poll::Ready(Ok(count)) = read else { return read.map(|_| false) };
             self.finish_large(input);
             count
@@ -181,6 +182,7 @@ impl Session {
             count
         };
         self.context.counters.bytes_read.add(count as u64);
+        self.account(input);
         Poll::Ready(count > 0)
     }
 
@@ -346,7 +348,6 @@ impl Session {
     ) {
         let mut reader = LargeReader::new(length + 2);
         reader.take_from(bytes);
-        self.context.hold(reader.held_bytes());
         input.mode = Mode::Large(line, reader);
         self.finish_large(input);
     }
@@ -360,7 +361,6 @@ impl Session {
             return;
         }
         let Mode::Large(line, reader) = std::mem::take(&mut input.mode) else { return };
-        self.context.release(reader.held_bytes());
         let missing = reader.missing();
         let Framed::Line { line: text, consumed } = frame(&line, 0) else { return };
         let Ok(Line::Storage(mut request, length)) = parse_request(text, consumed, &mut input.scratch) else {
@@ -380,6 +380,21 @@ impl Session {
             None => self.bad_chunk(request.quiet && !request.op.is_meta()),
         }
         self.end_batch();
+    }
+
+    /// Tells the byte budget what half-read requests hold. A line that has no end while memory is short is
+    /// not waited for; a large value is refused in [`Self::finish_large`].
+    fn account(&self, input: &mut Input) {
+        let held = input.held_bytes();
+        match held.checked_sub(input.accounted) {
+            Some(more) => self.context.hold(more),
+            None => self.context.release(input.accounted - held),
+        }
+        input.accounted = held;
+        if matches!(input.mode, Mode::Lines) && held > SHARED_BYTES_MIN && self.context.is_over_budget(held) {
+            self.context.counters.slow_clients_closed.add(1);
+            self.condemned.set(true);
+        }
     }
 
     fn end_batch(&self) {
@@ -466,6 +481,14 @@ impl Input {
         !self.rest.is_empty()
             && self.rest.len() >= self.rest_bytes_min
             && !matches!(self.mode, Mode::Large(..))
+    }
+
+    fn held_bytes(&self) -> usize {
+        let large = match &self.mode {
+            Mode::Large(_, reader) => reader.held_bytes(),
+            Mode::Lines | Mode::Swallow(_) => 0,
+        };
+        large + self.rest.capacity()
     }
 
     fn used(&mut self, count: usize) {

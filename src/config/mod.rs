@@ -1,14 +1,37 @@
 //! The configuration: read, checked, immutable.
 //!
 //! Three stages: text → tree with positions → [`Config`]. Who holds a `Config` need not check anything again.
+//!
+//! ```text
+//! load ─► yaml (what it says) ─► document ─► settings, pool ─► Config
+//!                 │                  │ server, listen, placement, embedded, value
+//!                 └───── findings ◄──┘
+//!                            └─► position (where it says it) ─► Faults ─► render
+//! ```
 
+mod document;
+mod embedded;
+mod fault;
 mod listen;
+mod load;
+mod path;
+mod placement;
 mod pool;
+mod position;
+mod render;
+mod section;
+mod server;
 mod settings;
+mod value;
+mod yaml;
 
+pub use fault::{Fault, Faults, Place, Problem, Source, Warning};
 pub use listen::Listen;
+pub use load::{from_servers, from_text, load};
+pub use placement::name_of as placement_name;
 pub use pool::{Embedded, Endpoint, OnError, Pool, Server};
 pub use settings::{Limits, Settings, Workers};
+pub(crate) use value::{show_bytes, show_duration};
 
 /// All that the program is told to do.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,10 +1,50 @@
 //! A pool: a named list of servers and a way to place keys.
 
+use super::embedded;
+use super::fault::{At, Findings, Problem, quoted};
+use super::path::Path;
+use super::placement;
+use super::section::{Hint, Section};
+use super::server;
+use super::value::{self, TIMEOUTS};
+use super::yaml::Node;
 use crate::hash::{Member, Spec};
+use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
+/// mcrouter's `server_timeout`.
+const TIMEOUT_DEFAULT: Duration = Duration::from_secs(1);
+/// Within a data centre a connection takes a millisecond; a lost SYN is sent again after a second.
+const CONNECT_TIMEOUT_DEFAULT: Duration = Duration::from_millis(500);
+/// One per worker pipelines well; memcached's author calls a hundred "terrible".
+const CONNECTIONS: RangeInclusive<usize> = 1..=128;
+const OUTSTANDING: RangeInclusive<usize> = 1..=1_000_000;
+/// Some 5 MiB of queue entries; at 100,000 requests a second it is full after 160 ms.
+const OUTSTANDING_DEFAULT: usize = 16_384;
+/// `modula` keeps a list as long as the sum of the weights.
+const WEIGHT_SUM_MAX: u64 = 4 << 20;
+const SERVERS_COUNT_MAX: usize = 16_384;
+
+const KEYS: &[&str] =
+    &["servers", "embedded", "timeout", "connect_timeout", "on_error", "connections", "outstanding_max"];
+const HINTS: &[Hint] = &[
+    ("server_connections", "write `connections`"),
+    ("server_timeout", "write `timeout`"),
+    ("auto_eject_hosts", "the ring is not changed when a server fails: leave it out"),
+    ("server_retry_timeout", "the ring is not changed when a server fails: leave it out"),
+    ("server_failure_limit", "the ring is not changed when a server fails: leave it out"),
+    ("preconnect", "connections are opened by the first request: leave it out"),
+    ("tcpkeepalive", "connections to servers always have keepalive: leave it out"),
+    ("backlog", "leave it out"),
+    ("redis", "ringway speaks memcached only"),
+    ("client_connections", "write `clients_max` under `limits`, for all clients together"),
+    ("listen", "`listen` stands at the top of the file: one listener serves all pools"),
+];
+
+/// A named list of servers and a way to place keys on them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pool {
     pub name: String,
@@ -29,22 +69,7 @@ pub struct Server {
     pub member: Member,
 }
 
-impl Server {
-    /// What people call it: its name, else its address as written.
-    #[must_use]
-    pub fn label(&self) -> String {
-        if let Some(name) = &self.member.name {
-            return name.clone();
-        }
-        match &self.endpoint {
-            Endpoint::Address(a) => a.to_string(),
-            Endpoint::Host(host, port) => format!("{host}:{port}"),
-            Endpoint::Unix(path) => format!("unix:{}", path.display()),
-            Endpoint::Embedded(e) => format!("embedded-{}", e.shard),
-        }
-    }
-}
-
+/// Where a server is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Endpoint {
     Address(SocketAddr),
@@ -71,4 +96,160 @@ pub enum OnError {
     Error,
     /// As if the keys were not there.
     Miss,
+}
+
+impl OnError {
+    /// The names, as written in a configuration.
+    pub const ALL: &'static [(&'static str, Self)] = &[("error", Self::Error), ("miss", Self::Miss)];
+}
+
+impl Server {
+    /// What people call it: its name, else its address as written.
+    #[must_use]
+    pub fn label(&self) -> String {
+        self.member.name.clone().unwrap_or_else(|| self.address())
+    }
+
+    /// Where it is: `ip:port`, `host:port`, `unix:path`, `embedded-N`.
+    #[must_use]
+    pub fn address(&self) -> String {
+        match &self.endpoint {
+            Endpoint::Address(a) => a.to_string(),
+            Endpoint::Host(host, port) => format!("{host}:{port}"),
+            Endpoint::Unix(path) => format!("unix:{}", path.display()),
+            Endpoint::Embedded(e) => format!("embedded-{}", e.shard),
+        }
+    }
+}
+
+impl Pool {
+    /// A pool of these servers with every default.
+    pub(super) fn with_defaults(name: &str, servers: Vec<Server>) -> Self {
+        Self {
+            name: name.to_owned(),
+            servers,
+            // The hash stop is mcrouter's; elsewhere it would part us from the clients that place keys alike.
+            hash: Spec { hash_stop: false, ..Spec::default() },
+            timeout: TIMEOUT_DEFAULT,
+            connect_timeout: CONNECT_TIMEOUT_DEFAULT,
+            on_error: OnError::default(),
+            connections_count: 1,
+            outstanding_count_max: OUTSTANDING_DEFAULT,
+        }
+    }
+
+    /// Reads one entry of `pools`. What is wrong goes to `findings`; the pool is then not to be used.
+    pub(super) fn read(name: &str, node: &Node, path: &Path<'_>, findings: &Findings) -> Option<Self> {
+        let section = Section::open(node, path, findings, "a pool, a map with `servers` or `embedded`")?;
+        let known: Vec<&str> = KEYS.iter().chain(placement::KEYS).copied().collect();
+        let hints: Vec<Hint> = HINTS.iter().chain(placement::HINTS).copied().collect();
+        section.refuse_unknown(&known, &hints);
+
+        let hash = placement::read(&section);
+        let servers = read_servers(&section);
+        check_weights(&section, &servers, &hash);
+        let timeout = section.value("timeout", |node| value::duration(node, &TIMEOUTS));
+        let timeout_or_default = timeout.unwrap_or(TIMEOUT_DEFAULT);
+        let connect_timeout = section.value("connect_timeout", |node| value::duration(node, &TIMEOUTS));
+        if let (Some(connect), true) =
+            (connect_timeout, section.node("timeout").is_none() || timeout.is_some())
+            && connect > timeout_or_default
+        {
+            let message = format!(
+                "longer than `timeout`, {}, which counts from the same moment",
+                value::show_duration(timeout_or_default)
+            );
+            findings.warn(&path.key("connect_timeout"), At::Value, Problem::new(message));
+        }
+        let on_error = section
+            .value("on_error", |node| value::choice(node, "what to do when a server fails", OnError::ALL));
+        let connections = section.value("connections", |node| value::count(node, &CONNECTIONS));
+        let outstanding = section.value("outstanding_max", |node| value::count(node, &OUTSTANDING));
+        Some(Self {
+            name: name.to_owned(),
+            servers,
+            hash,
+            timeout: timeout_or_default,
+            connect_timeout: connect_timeout.unwrap_or(CONNECT_TIMEOUT_DEFAULT.min(timeout_or_default)),
+            on_error: on_error.unwrap_or_default(),
+            connections_count: connections.unwrap_or(1),
+            outstanding_count_max: outstanding.unwrap_or(OUTSTANDING_DEFAULT),
+        })
+    }
+}
+
+/// `servers` or `embedded`; exactly one of them.
+fn read_servers(section: &Section<'_>) -> Vec<Server> {
+    let (path, findings) = (section.path, section.findings);
+    match (section.node("servers"), section.node("embedded")) {
+        (Some(_), Some(_)) => {
+            let help = "an embedded cache and real servers are two pools";
+            findings.fault(
+                &path.key("embedded"),
+                At::Key,
+                Problem::new("a pool has `servers` or `embedded`, not both").help(help),
+            );
+            Vec::new()
+        }
+        (None, None) => {
+            let help = "write `servers: [\"10.0.0.1:11211\"]`, or `embedded: {memory: 64MiB}`";
+            findings.fault(path, At::Key, Problem::new("a pool without servers").help(help));
+            Vec::new()
+        }
+        (None, Some(node)) => embedded::read(node, &path.key("embedded"), findings),
+        (Some(node), None) => {
+            let path = path.key("servers");
+            let Node::List(list) = node else {
+                let problem = value::expected("a list of servers", node);
+                findings.fault(&path, At::Value, problem.help("as in `servers: [\"10.0.0.1:11211\"]`"));
+                return Vec::new();
+            };
+            if list.is_empty() || list.len() > SERVERS_COUNT_MAX {
+                let message = format!("{} servers", list.len());
+                let help = format!("a pool has 1 to {SERVERS_COUNT_MAX} servers");
+                findings.fault(&path, At::Key, Problem::new(message).help(help));
+            }
+            let entries: Vec<Option<Server>> = list
+                .iter()
+                .enumerate()
+                .map(|(i, node)| server::read(node, &path.index(i), findings))
+                .collect();
+            for (i, problem) in doubles(&entries) {
+                findings.fault(&path.index(i), At::Value, problem);
+            }
+            entries.into_iter().flatten().collect()
+        }
+    }
+}
+
+/// Servers that cannot be told apart: the same address or the same name as one before.
+pub(super) fn doubles(entries: &[Option<Server>]) -> Vec<(usize, Problem)> {
+    let mut addresses = HashMap::new();
+    let mut labels = HashMap::new();
+    let mut problems = Vec::new();
+    for (i, server) in entries.iter().enumerate().filter_map(|(i, s)| s.as_ref().map(|s| (i, s))) {
+        if let Some(first) = addresses.insert(server.address(), i) {
+            let message = format!("the address {} is listed twice", quoted(&server.address()));
+            problems.push((i, Problem::new(message).help(format!("first as servers[{first}]"))));
+        } else if let Some(first) = labels.insert(server.label(), i) {
+            let message = format!("the name {} is used twice", quoted(&server.label()));
+            problems.push((i, Problem::new(message).help(format!("first by servers[{first}]"))));
+        }
+    }
+    problems
+}
+
+fn check_weights(section: &Section<'_>, servers: &[Server], hash: &Spec) {
+    let key = section.path.key("servers");
+    let sum: u64 = servers.iter().map(|server| u64::from(server.member.weight)).sum();
+    if sum > WEIGHT_SUM_MAX {
+        let problem = Problem::new(format!("the weights sum up to {sum}"));
+        section.findings.fault(&key, At::Key, problem.help(format!("at most {WEIGHT_SUM_MAX}")));
+    }
+    if !placement::is_weighted(hash.placement) && servers.iter().any(|server| server.member.weight != 1) {
+        let name = placement::name_of(hash.placement);
+        let help = "leave the weights out, or use `ketama`, `twemproxy` or `modula`";
+        let problem = Problem::new(format!("`hash: {name}` knows no weights"));
+        section.findings.fault(&key, At::Key, problem.help(help));
+    }
 }

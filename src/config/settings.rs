@@ -1,8 +1,25 @@
 //! What holds for the whole process: listeners, workers, bounds, time limits.
 
-use super::Listen;
+use super::fault::Problem;
+use super::listen::{self, Listen};
+use super::section::{Hint, Section};
+use super::value;
+use super::yaml::Node;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
+/// The keys at the top of a file that are read here.
+pub(super) const KEYS: &[&str] = &["listen", "workers", "limits", "allow_flush", "drain_timeout"];
+const WORKERS: RangeInclusive<usize> = 1..=1_024;
+/// 0 leaves at once; a process that drains for longer than an hour is killed by hand.
+const DRAIN_TIMEOUTS: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(3_600);
+const COUNTS: RangeInclusive<usize> = 1..=1_000_000;
+const BUFFER_BYTES: RangeInclusive<usize> = (1 << 20)..=(1 << 44);
+const REPLY_BYTES: RangeInclusive<usize> = (64 << 10)..=(1 << 40);
+/// memcached's own bounds of `-I`.
+const VALUE_BYTES: RangeInclusive<usize> = (1 << 10)..=crate::protocol::limits::VALUE_BYTES_MAX_MAX;
+
+/// What is set once for the process.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
     pub listen: Vec<Listen>,
@@ -14,6 +31,7 @@ pub struct Settings {
     pub drain_timeout: Duration,
 }
 
+/// How many threads serve.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Workers {
     /// As many as cores that the container may use.
@@ -60,5 +78,88 @@ impl Default for Settings {
             allow_flush: false,
             drain_timeout: Duration::from_secs(5),
         }
+    }
+}
+
+impl Settings {
+    /// Reads the keys of [`KEYS`] from the top of a file.
+    pub(super) fn read(top: &Section<'_>) -> Self {
+        let default = Self::default();
+        let listen = top.node("listen").map(|node| listen::read(node, &top.path.key("listen"), top.findings));
+        Self {
+            listen: listen.unwrap_or(default.listen),
+            workers: top.value("workers", read_workers).unwrap_or(default.workers),
+            limits: top.node("limits").map_or(default.limits, |node| Limits::read(node, top)),
+            allow_flush: top.value("allow_flush", value::boolean).unwrap_or(default.allow_flush),
+            drain_timeout: top
+                .value("drain_timeout", |node| value::duration(node, &DRAIN_TIMEOUTS))
+                .unwrap_or(default.drain_timeout),
+        }
+    }
+}
+
+fn read_workers(node: &Node) -> Result<Workers, Problem> {
+    match node {
+        Node::Text(text) if text == "auto" => Ok(Workers::Auto),
+        _ => value::count(node, &WORKERS)
+            .map(Workers::Count)
+            .map_err(|problem| problem.help("or `auto`: the cores that the container may use")),
+    }
+}
+
+impl Limits {
+    /// The keys under `limits`, as written in a configuration.
+    pub(super) const KEYS: &[&str] = &[
+        "clients_max",
+        "client_outstanding_max",
+        "client_reply_bytes_max",
+        "value_bytes_max",
+        "buffer_bytes_max",
+        "late_replies_max",
+    ];
+
+    fn read(node: &Node, top: &Section<'_>) -> Self {
+        let default = Self::default();
+        let path = top.path.key("limits");
+        let Some(section) = Section::open(node, &path, top.findings, "a map of limits") else {
+            return default;
+        };
+        let hints: &[Hint] =
+            &[("outstanding_max", "`outstanding_max` is a pool's; here `client_outstanding_max`")];
+        section.refuse_unknown(Self::KEYS, hints);
+        let count =
+            |key, otherwise| section.value(key, |node| value::count(node, &COUNTS)).unwrap_or(otherwise);
+        let bytes =
+            |key, range, otherwise| section.value(key, |node| value::bytes(node, range)).unwrap_or(otherwise);
+        let limits = Self {
+            clients_count_max: count("clients_max", default.clients_count_max),
+            client_outstanding_count_max: count(
+                "client_outstanding_max",
+                default.client_outstanding_count_max,
+            ),
+            client_reply_bytes_max: bytes(
+                "client_reply_bytes_max",
+                &REPLY_BYTES,
+                default.client_reply_bytes_max,
+            ),
+            value_bytes_max: bytes("value_bytes_max", &VALUE_BYTES, default.value_bytes_max),
+            buffer_bytes_max: bytes("buffer_bytes_max", &BUFFER_BYTES, default.buffer_bytes_max),
+            late_count_max: count("late_replies_max", default.late_count_max),
+        };
+        if limits.buffer_bytes_max < limits.value_bytes_max {
+            let key = if section.node("buffer_bytes_max").is_some() {
+                "buffer_bytes_max"
+            } else {
+                "value_bytes_max"
+            };
+            let message = format!(
+                "`buffer_bytes_max`, {}, must be at least `value_bytes_max`, {}",
+                value::show_bytes(limits.buffer_bytes_max),
+                value::show_bytes(limits.value_bytes_max)
+            );
+            section
+                .fault(key, Problem::new(message).help("all buffers of the process have to hold one value"));
+        }
+        limits
     }
 }

@@ -30,19 +30,22 @@ pub(super) fn first_word(key: &[u8]) -> u32 {
         return words(key)[0];
     }
     let block = block_of(key);
-    first_word_of_blocks(&block.map(|word| [word]))[0]
+    first_word_of_block(|i| block[i])
 }
 
 /// [`first_word`] of each key.
 pub(super) fn first_words(keys: &[&[u8]; LANES]) -> [u32; LANES] {
     let mut blocks = [[0; LANES]; 16];
     for (lane, key) in keys.iter().enumerate() {
-        let block = block_of(key.get(..key.len().min(KEY_BYTES_MAX)).unwrap_or_default());
+        let block = block_of(&key[..key.len().min(KEY_BYTES_MAX)]);
         for (word, row) in block.iter().zip(&mut blocks) {
             row[lane] = *word;
         }
     }
-    let mut found = first_word_of_blocks(&blocks);
+    let mut found = [0; LANES];
+    for (lane, word) in found.iter_mut().enumerate() {
+        *word = first_word_of_block(|i| blocks[i][lane]);
+    }
     for (key, word) in keys.iter().zip(&mut found) {
         if key.len() > KEY_BYTES_MAX {
             *word = words(key)[0];
@@ -63,53 +66,48 @@ fn block_of(key: &[u8]) -> [u32; 16] {
     std::array::from_fn(|at| u32::from_le_bytes(words[at]))
 }
 
-/// `block[i][lane]` is word i of that lane's message. With N = 1 this is plain MD5.
+/// MD5 of one block, of which `word` gives the words. Straight code without a branch: over lanes it becomes vector code.
 #[inline(always)]
-fn first_word_of_blocks<const N: usize>(block: &[[u32; N]; 16]) -> [u32; N] {
-    let mut state = INIT.map(|word| [word; N]);
-    for i in 0..16 {
-        step(&mut state, |b, c, d| d ^ (b & (c ^ d)), &block[i], SINES[i], [7, 12, 17, 22][i % 4]);
-    }
-    for i in 0..16 {
-        step(
-            &mut state,
-            |b, c, d| c ^ (d & (b ^ c)),
-            &block[(5 * i + 1) % 16],
-            SINES[16 + i],
-            [5, 9, 14, 20][i % 4],
-        );
-    }
-    for i in 0..16 {
-        step(
-            &mut state,
-            |b, c, d| b ^ c ^ d,
-            &block[(3 * i + 5) % 16],
-            SINES[32 + i],
-            [4, 11, 16, 23][i % 4],
-        );
-    }
-    for i in 0..16 {
-        step(&mut state, |b, c, d| c ^ (b | !d), &block[7 * i % 16], SINES[48 + i], [6, 10, 15, 21][i % 4]);
-    }
-    state[0].map(|word| word.wrapping_add(INIT[0]))
+fn first_word_of_block(word: impl Fn(usize) -> u32) -> u32 {
+    let mut state = INIT;
+    round::<7, 12, 17, 22>(&mut state, |b, c, d| d ^ (b & (c ^ d)), |i| word(i).wrapping_add(SINES[i]));
+    round::<5, 9, 14, 20>(
+        &mut state,
+        |b, c, d| c ^ (d & (b ^ c)),
+        |i| word((5 * i + 1) % 16).wrapping_add(SINES[16 + i]),
+    );
+    round::<4, 11, 16, 23>(
+        &mut state,
+        |b, c, d| b ^ c ^ d,
+        |i| word((3 * i + 5) % 16).wrapping_add(SINES[32 + i]),
+    );
+    round::<6, 10, 15, 21>(
+        &mut state,
+        |b, c, d| c ^ (b | !d),
+        |i| word(7 * i % 16).wrapping_add(SINES[48 + i]),
+    );
+    state[0].wrapping_add(INIT[0])
 }
 
+/// Sixteen steps; `input` is the message word plus the constant of each. The turns are constants because vectors are turned by
+/// a variable number of bits only at great cost.
 #[inline(always)]
-fn step<const N: usize>(
-    state: &mut [[u32; N]; 4],
+fn round<const T0: u32, const T1: u32, const T2: u32, const T3: u32>(
+    state: &mut [u32; 4],
     mix: impl Fn(u32, u32, u32) -> u32,
-    word: &[u32; N],
-    sine: u32,
-    turn: u32,
+    input: impl Fn(usize) -> u32,
 ) {
-    let [a, b, c, d] = *state;
-    let mut next = [0; N];
-    for lane in 0..N {
-        let sum =
-            a[lane].wrapping_add(word[lane]).wrapping_add(sine).wrapping_add(mix(b[lane], c[lane], d[lane]));
-        next[lane] = sum.rotate_left(turn).wrapping_add(b[lane]);
+    let [mut a, mut b, mut c, mut d] = *state;
+    let step = |a: u32, b: u32, c: u32, d: u32, input: u32, turn: u32| {
+        a.wrapping_add(input).wrapping_add(mix(b, c, d)).rotate_left(turn).wrapping_add(b)
+    };
+    for i in [0, 4, 8, 12] {
+        a = step(a, b, c, d, input(i), T0);
+        d = step(d, a, b, c, input(i + 1), T1);
+        c = step(c, d, a, b, input(i + 2), T2);
+        b = step(b, c, d, a, input(i + 3), T3);
     }
-    *state = [d, next, b, c];
+    *state = [a, b, c, d];
 }
 
 const INIT: [u32; 4] = [0x6745_2301, 0xefcd_ab89, 0x98ba_dcfe, 0x1032_5476];

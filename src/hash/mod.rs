@@ -72,7 +72,7 @@ impl Ring {
                 *place = key;
                 filled += 1;
             }
-            if filled < 2 {
+            if filled < WORTH_A_BATCH {
                 return out.extend(batch[..filled].iter().map(|key| rule.index(key)));
             }
             let hashes = rule::md5_of_each(&batch);
@@ -107,6 +107,9 @@ impl Ring {
     }
 }
 
+/// A batch of MD5 lanes takes as long as about three keys alone.
+const WORTH_A_BATCH: usize = 3;
+
 /// Why a key is where it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Explained<'k> {
@@ -126,7 +129,8 @@ pub struct Explained<'k> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Spec {
     pub placement: Placement,
-    /// The hash function of keys where the placement lets one choose (`twemproxy`, `modula`, `ketama`); `None` = its own default.
+    /// The hash function of keys where the placement lets one choose. `None` = its own default: md5 for `ketama`, fnv1a_64 for
+    /// `twemproxy` and `modula` (libmemcached's default distribution is `modula` with `one_at_a_time`).
     pub key_hash: Option<KeyHash>,
     /// Two bytes, e.g. `{` and `}`: only what is between them is hashed (twemproxy's `hash_tag`).
     pub hash_tag: Option<(u8, u8)>,

@@ -32,19 +32,6 @@ pub enum Bound {
     Unix(std::os::unix::net::UnixListener),
 }
 
-impl Bound {
-    /// The same queue once more.
-    ///
-    /// # Errors
-    /// When the process has no descriptors left.
-    pub fn try_clone(&self) -> io::Result<Self> {
-        Ok(match self {
-            Self::Tcp(l) => Self::Tcp(l.try_clone()?),
-            Self::Unix(l) => Self::Unix(l.try_clone()?),
-        })
-    }
-}
-
 /// All sockets of one address: one for each worker, and what to call it.
 #[derive(Debug)]
 pub struct BoundAddress {

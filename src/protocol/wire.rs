@@ -182,6 +182,12 @@ impl WireBuf {
         }
     }
 
+    /// Whether small parts can be added without an allocation.
+    #[must_use]
+    pub fn has_room(&self) -> bool {
+        self.block.capacity() > 0
+    }
+
     /// The block, for a fast write when nothing is shared.
     #[must_use]
     pub fn single(&self) -> Option<&[u8]> {

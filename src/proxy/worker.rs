@@ -53,6 +53,7 @@ impl Worker {
         std::thread::Builder::new()
             .name(format!("ringway-{index}"))
             .spawn(move || {
+                let _ = rustix::thread::set_current_timer_slack(std::num::NonZeroU64::new(1000));
                 let runtime = Builder::new_current_thread()
                     .enable_io()
                     .enable_time()
@@ -86,13 +87,14 @@ impl Worker {
 
 /// The life of a worker, in its thread.
 async fn serve(
-    plan: Plan,
+    mut plan: Plan,
     ready: std::sync::mpsc::Sender<Result<(), StartError>>,
     drained: oneshot::Receiver<()>,
 ) {
     let block = Rc::new(RefCell::new(ReadBlock::default()));
-    let built = build(&plan, &block);
-    let (root, listeners) = match built {
+    // The sockets move into the accepting tasks, so that they close when those end.
+    let bound = std::mem::take(&mut plan.listeners);
+    let (root, listeners) = match build(&plan, bound, &block) {
         Ok(built) => built,
         Err(error) => return drop(ready.send(Err(error))),
     };
@@ -123,7 +125,11 @@ async fn serve(
 }
 
 /// The tree and the listeners.
-fn build(plan: &Plan, block: &Rc<RefCell<ReadBlock>>) -> Result<(Root, Vec<Listener>), StartError> {
+fn build(
+    plan: &Plan,
+    bound: Vec<Bound>,
+    block: &Rc<RefCell<ReadBlock>>,
+) -> Result<(Root, Vec<Listener>), StartError> {
     let shared = Shared {
         counters: Arc::clone(&plan.counters),
         block: Rc::clone(block),
@@ -135,12 +141,8 @@ fn build(plan: &Plan, block: &Rc<RefCell<ReadBlock>>) -> Result<(Root, Vec<Liste
         pools.push(build_pool(pool, caches, &shared)?);
     }
     let Route::Pool(default) = plan.config.route;
-    let mut listeners = Vec::with_capacity(plan.listeners.len());
-    for bound in &plan.listeners {
-        let bound = bound.try_clone().map_err(StartError::Worker)?;
-        listeners.push(Listener::new(bound).map_err(StartError::Worker)?);
-    }
-    Ok((Root::new(pools, default), listeners))
+    let listeners: io::Result<Vec<_>> = bound.into_iter().map(Listener::new).collect();
+    Ok((Root::new(pools, default), listeners.map_err(StartError::Worker)?))
 }
 
 fn build_pool(pool: &Pool, caches: &[Option<Arc<Cache>>], shared: &Shared) -> Result<PoolRoute, StartError> {

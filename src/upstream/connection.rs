@@ -102,11 +102,6 @@ impl Connection {
         connection
     }
 
-    /// Requests queued or sent.
-    pub(super) fn outstanding(&self) -> usize {
-        self.state.borrow().inflight.len()
-    }
-
     pub(super) fn send(&self, request: &Request<'_>, slot: Slot) {
         let Some(slot) = self.admit(slot) else { return };
         let mut state = self.state.borrow_mut();

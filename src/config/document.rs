@@ -1,0 +1,181 @@
+//! The whole document: its top keys, the pools, the route; and what only shows when all is read.
+
+use super::fault::{At, Fault, Faults, Findings, Problem, Source, Warning, quoted};
+use super::path::{Path, Shown};
+use super::pool::Pool;
+use super::position::Positions;
+use super::section::{Hint, Section, nearest_help};
+use super::settings::{self, Limits, Settings};
+use super::value;
+use super::yaml::{self, Node};
+use super::{Config, Endpoint, Route};
+use std::sync::Arc;
+
+const KEYS: &[&str] = &["pools", "route"];
+/// Keys that stand a level too high: the most common slip, worth more than "unknown".
+const IN_A_POOL: &str = "it belongs in a pool: `pools: {main: {…}}`";
+const HINTS: &[Hint] = &[
+    ("servers", IN_A_POOL),
+    ("hash", IN_A_POOL),
+    ("timeout", IN_A_POOL),
+    ("connect_timeout", IN_A_POOL),
+    ("on_error", IN_A_POOL),
+    ("connections", IN_A_POOL),
+    ("outstanding_max", IN_A_POOL),
+    ("embedded", IN_A_POOL),
+    ("clients_max", "it belongs under `limits`"),
+    ("client_outstanding_max", "it belongs under `limits`"),
+    ("client_reply_bytes_max", "it belongs under `limits`"),
+    ("value_bytes_max", "it belongs under `limits`"),
+    ("buffer_bytes_max", "it belongs under `limits`"),
+    ("late_replies_max", "it belongs under `limits`"),
+];
+const NAME_BYTES_MAX: usize = 64;
+
+/// Reads a document that is known to be UTF-8 and not too long.
+pub(super) fn read(source: &Arc<Source>) -> Result<(Config, Vec<Warning>), Faults> {
+    let findings = Findings::default();
+    let (config, syntax) = match yaml::read(source, &findings) {
+        Ok(node) => (read_top(&node, &findings), None),
+        Err(fault) => (None, Some(*fault)),
+    };
+    let is_sound = findings.faults_count() == 0 && syntax.is_none();
+    let (faults, warnings) = placed(source, findings, syntax);
+    match config {
+        Some(config) if is_sound => Ok((config, warnings)),
+        _ => Err(faults),
+    }
+}
+
+fn read_top(node: &Node, findings: &Findings) -> Option<Config> {
+    let root = &Path::ROOT;
+    if *node == Node::Null {
+        let help = "the least is `pools: {main: {servers: [\"10.0.0.1:11211\"]}}`";
+        findings.fault(root, At::Value, Problem::new("the file is empty").help(help));
+        return None;
+    }
+    let top = Section::open(node, root, findings, "a map with `pools` and `route`")?;
+    let known: Vec<&str> = settings::KEYS.iter().chain(KEYS).copied().collect();
+    top.refuse_unknown(&known, HINTS);
+    let settings = Settings::read(&top);
+    let pools = read_pools(&top)?;
+    let route = read_route(&top, &pools);
+    let config = Config {
+        settings,
+        pools: pools.into_iter().map(|(_, pool)| pool).collect::<Option<_>>()?,
+        route: Route::Pool(route?),
+    };
+    warn_unused(&config, root, findings);
+    warn_small_shards(&config, root, findings);
+    Some(config)
+}
+
+/// Names with their pools; `None` where the pool is wrong, so that the route can still be checked by name.
+fn read_pools<'a>(top: &Section<'a>) -> Option<Vec<(&'a str, Option<Pool>)>> {
+    let root = top.path;
+    let path = root.key("pools");
+    let Some(node) = top.node("pools") else {
+        let help = "write `pools: {main: {servers: [\"10.0.0.1:11211\"]}}`";
+        top.findings.fault(root, At::Value, Problem::new("`pools` is missing").help(help));
+        return None;
+    };
+    let Node::Map(entries) = node else {
+        let help = "as in `pools: {main: {servers: [\"10.0.0.1:11211\"]}}`";
+        top.fault("pools", value::expected("a map of pools", node).help(help));
+        return None;
+    };
+    if entries.is_empty() {
+        top.findings.fault(&path, At::Key, Problem::new("there is no pool"));
+    }
+    let read = |(name, node): &'a (String, Node)| {
+        let path = path.key(name);
+        let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+        if name.is_empty() || name.len() > NAME_BYTES_MAX || !name.chars().all(legal) {
+            let help = format!("1 to {NAME_BYTES_MAX} letters, digits, `-`, `_`, `.`");
+            let problem = Problem::new(format!("{} is not a pool's name", quoted(name)));
+            top.findings.fault(&path, At::Key, problem.help(help));
+        }
+        (name.as_str(), Pool::read(name, node, &path, top.findings))
+    };
+    Some(entries.iter().map(read).collect())
+}
+
+fn read_route(top: &Section<'_>, pools: &[(&str, Option<Pool>)]) -> Option<usize> {
+    let names: Vec<&str> = pools.iter().map(|(name, _)| *name).collect();
+    if top.node("route").is_none() {
+        if names.len() > 1 {
+            let help = format!("write `route: {}`", names[0]);
+            let problem = Problem::new("`route` is missing, and there are several pools").help(help);
+            top.findings.fault(top.path, At::Value, problem);
+        }
+        return (names.len() == 1).then_some(0);
+    }
+    top.value("route", |node| {
+        let name = match node {
+            Node::Map(_) | Node::List(_) => {
+                return Err(value::expected("the name of a pool", node).help("other routes come later"));
+            }
+            _ => value::text(node, "the name of a pool")?,
+        };
+        names.iter().position(|known| *known == name).ok_or_else(|| {
+            Problem::new(format!("there is no pool {}", quoted(&name))).help(nearest_help(&name, &names))
+        })
+    })
+}
+
+fn warn_unused(config: &Config, root: &Path<'_>, findings: &Findings) {
+    let Route::Pool(used) = config.route;
+    for (_, pool) in config.pools.iter().enumerate().filter(|(i, _)| *i != used) {
+        let problem = Problem::new("no route leads to this pool");
+        findings.warn(&root.key("pools").key(&pool.name), At::Key, problem);
+    }
+}
+
+fn warn_small_shards(config: &Config, root: &Path<'_>, findings: &Findings) {
+    for pool in &config.pools {
+        let Some(Endpoint::Embedded(shard)) = pool.servers.first().map(|server| &server.endpoint) else {
+            continue;
+        };
+        let value_max = config.settings.limits.value_bytes_max;
+        // memcached's default fits any legal shard nearly; only a raised limit is worth a word.
+        if shard.memory_bytes_max < value_max && value_max > Limits::default().value_bytes_max {
+            let message = format!(
+                "a shard holds {}, less than one value may have (`value_bytes_max`, {})",
+                value::show_bytes(shard.memory_bytes_max),
+                value::show_bytes(value_max)
+            );
+            findings.warn(&root.key("pools").key(&pool.name).key("embedded"), At::Key, Problem::new(message));
+        }
+    }
+}
+
+/// Gives every finding its place, in the order of the text. An aliased map is read once per use: what is wrong in it is told
+/// once.
+fn placed(source: &Arc<Source>, findings: Findings, syntax: Option<Fault>) -> (Faults, Vec<Warning>) {
+    let (list, more_count) = findings.finish();
+    let mut faults: Vec<Fault> = syntax.into_iter().collect();
+    let mut warnings = Vec::new();
+    if !list.is_empty() {
+        let positions = Positions::of(&source.text);
+        for finding in list {
+            let place = positions.place(&finding.steps, finding.at, finding.problem.word.as_deref());
+            let fault = Fault {
+                source: Arc::clone(source),
+                path: Shown(&finding.steps).to_string(),
+                message: finding.problem.message,
+                help: finding.problem.help,
+                place: Some(place),
+            };
+            if finding.is_warning {
+                warnings.push(Warning(fault));
+            } else {
+                faults.push(fault);
+            }
+        }
+    }
+    let start = |fault: &Fault| fault.place.as_ref().map(|place| (place.line, place.column));
+    faults.sort_by_key(start);
+    faults.dedup_by(|b, a| a.place == b.place && a.message == b.message);
+    warnings.sort_by_key(|warning| start(&warning.0));
+    (Faults { list: faults, more_count }, warnings)
+}

@@ -1,0 +1,102 @@
+//! The doors of the room: a file, a text or flags in, a checked [`Config`] or every fault out.
+
+use super::document;
+use super::embedded;
+use super::fault::{Fault, Faults, Source, Warning};
+use super::pool::{Pool, Server, doubles};
+use super::position::place_at;
+use super::server;
+use super::{Config, Place, Route, Settings};
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+use std::sync::Arc;
+
+/// A thousand pools of a hundred servers are 5 MB.
+const FILE_BYTES_MAX: usize = 10 << 20;
+
+/// What [`Config::embedded_default`] holds.
+const DEFAULT_SHARDS_COUNT: usize = 3;
+
+/// Reads and checks a file; `-` is standard input.
+pub fn load(path: &Path) -> Result<(Config, Vec<Warning>), Faults> {
+    let name = path.display().to_string();
+    let bytes = read_bounded(path)
+        .map_err(|error| Faults::of_file(&name, format!("cannot read it: {error}"), None))?;
+    from_bytes(&name, bytes)
+}
+
+/// Checks a text; `name` is what faults call it.
+pub fn from_text(name: &str, text: &str) -> Result<(Config, Vec<Warning>), Faults> {
+    from_bytes(name, text.as_bytes().to_vec())
+}
+
+/// Checks the servers of `--server` flags: one pool named `main` with every default.
+pub fn from_servers(entries: &[String]) -> Result<Config, Faults> {
+    let mut faults = Vec::new();
+    let flag = |entry: &String, message: String, help: Option<String>| {
+        let text = entry.clone();
+        let place = Place { line: 1, column: 1, bytes: 0..text.len() };
+        let source = Arc::new(Source { name: "--server".into(), text });
+        Fault { source, path: String::new(), message, help, place: Some(place) }
+    };
+    let mut servers: Vec<Option<Server>> = Vec::new();
+    for entry in entries {
+        let parsed = server::parse(entry);
+        servers.push(match parsed {
+            Ok(server) => Some(server),
+            Err(problem) => {
+                faults.push(flag(entry, problem.message, problem.help));
+                None
+            }
+        });
+    }
+    for (i, problem) in doubles(&servers) {
+        faults.push(flag(&entries[i], problem.message, None));
+    }
+    if !faults.is_empty() {
+        return Err(Faults { list: faults, more_count: 0 });
+    }
+    let pool = Pool::with_defaults("main", servers.into_iter().flatten().collect());
+    Ok(Config { settings: Settings::default(), pools: vec![pool], route: Route::Pool(0) })
+}
+
+impl Config {
+    /// What `ringway` serves when it is told nothing: three embedded shards behind ketama, 64 MiB in all, so that the routing
+    /// is real; a pool named `embedded`.
+    #[must_use]
+    pub fn embedded_default() -> Self {
+        let servers = embedded::servers(DEFAULT_SHARDS_COUNT, embedded::MEMORY_DEFAULT);
+        let pool = Pool::with_defaults("embedded", servers);
+        Self { settings: Settings::default(), pools: vec![pool], route: Route::Pool(0) }
+    }
+}
+
+/// One byte more than allowed tells that there is more, without reading a device without end.
+fn read_bounded(path: &Path) -> std::io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let bound = FILE_BYTES_MAX as u64 + 1;
+    if path.as_os_str() == "-" {
+        std::io::stdin().lock().take(bound).read_to_end(&mut bytes)?;
+    } else {
+        File::open(path)?.take(bound).read_to_end(&mut bytes)?;
+    }
+    Ok(bytes)
+}
+
+fn from_bytes(name: &str, bytes: Vec<u8>) -> Result<(Config, Vec<Warning>), Faults> {
+    if bytes.len() > FILE_BYTES_MAX {
+        let help = "is it the right file?";
+        return Err(Faults::of_file(name, "longer than 10MiB".into(), Some(help.into())));
+    }
+    let text = String::from_utf8(bytes).map_err(|error| {
+        let sound_count = error.utf8_error().valid_up_to();
+        let text = String::from_utf8_lossy(error.as_bytes()).into_owned();
+        let place = place_at(&text, sound_count);
+        let source = Arc::new(Source { name: name.to_owned(), text });
+        let message = "not UTF-8 text".to_owned();
+        let fault = Fault { source, path: String::new(), message, help: None, place: Some(place) };
+        Faults { list: vec![fault], more_count: 0 }
+    })?;
+    document::read(&Arc::new(Source { name: name.to_owned(), text }))
+}
