@@ -1,17 +1,17 @@
 //! ringway: a memcached-protocol sharding proxy. The rooms, in reading order:
 
-pub mod admin; // questions to the program itself
-pub mod cache; // the embedded server
-pub mod client; // what a client sees
-pub mod config; // what we were told to do
-pub mod discovery; // names to addresses
-pub mod hash; // key to server
-pub mod net; // sockets
 pub mod protocol; // bytes to requests and replies, and back
-pub mod proxy;
-pub mod route; // the tree that a request walks
+pub mod hash; // key to server
+pub mod config; // what we were told to do
 pub mod stats; // what is counted
-pub mod upstream; // connections to servers // the life of the process
+pub mod discovery; // names to addresses
+pub mod net; // sockets
+pub mod route; // the tree that a request walks
+pub mod upstream; // connections to servers
+pub mod cache; // the embedded server
+pub mod admin; // questions to the program itself
+pub mod client; // what a client sees
+pub mod proxy; // the life of the process
 // for all rooms:
 pub mod sync;
 pub mod time;

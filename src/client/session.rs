@@ -69,15 +69,9 @@ enum Step {
     /// Not whole; look again when there are this many bytes.
     Wait(usize),
     /// After this many bytes a large value of that length begins.
-    Large {
-        start: usize,
-        length: usize,
-    },
+    Large { start: usize, length: usize },
     /// After this many bytes, that many are passed over.
-    Swallow {
-        start: usize,
-        count: u64,
-    },
+    Swallow { start: usize, count: u64 },
     Close,
 }
 

@@ -86,9 +86,7 @@ pub fn run(config: Config) -> Result<ExitCode, StartError> {
 fn stop(config: &Config, running: Vec<Worker>, mut signals: Signals) -> ExitCode {
     let timeout = config.settings.drain_timeout;
     let name = signals.wait(None).unwrap_or("the end of all signals");
-    tracing::info!(
-        "{name}: finishing what is in flight, for {timeout:?} at most; a second signal ends at once"
-    );
+    tracing::info!("{name}: finishing what is in flight, for {timeout:?} at most; a second signal ends at once");
     for worker in &running {
         worker.drain();
     }

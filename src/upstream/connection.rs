@@ -492,10 +492,8 @@ fn poll_timer(
         let next = {
             let mut state = connection.state.borrow_mut();
             state.inflight.shrink();
-            let hopeless_at = state
-                .inflight
-                .front_deadline()
-                .map(|d| d + connection.terms.timeout * (LATE_TIMEOUTS_MAX + 1));
+            let hopeless_at =
+                state.inflight.front_deadline().map(|d| d + connection.terms.timeout * (LATE_TIMEOUTS_MAX + 1));
             state.inflight.next_deadline().or(hopeless_at)
         };
         let Some(next) = next else { return Poll::Pending };

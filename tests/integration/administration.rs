@@ -83,7 +83,7 @@ fn flush_all_is_refused_unless_allowed() {
     }
     let servers = Memcached::start_several(2);
     let addresses: Vec<&str> = servers.iter().map(Memcached::address).collect();
-    let pool = pool_of(&addresses, "hash: modula");
+    let pool = pool_of(&addresses, "hash: modula\nkey_hash: md5");
     let keys: Vec<String> = (0..20).map(|n| format!("key{n}")).collect();
     let line = format!("get {}\r\n", keys.join(" "));
 

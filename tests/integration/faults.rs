@@ -518,7 +518,7 @@ fn one_dead_server_does_not_harm_the_others() {
         return;
     }
     let (one, dead) = (Memcached::start(), dead_address());
-    let proxy = Proxy::before(&[one.address(), &dead], "hash: modula");
+    let proxy = Proxy::before(&[one.address(), &dead], "hash: modula\nkey_hash: md5");
     let mut client = proxy.client();
     let (mut good, mut bad) = (0, 0);
     for key in 0..200 {

@@ -135,22 +135,22 @@ fn a_value_above_the_limit_is_swallowed_and_the_old_one_is_gone() {
     }
     let server = Memcached::start();
     let pool = pool_of(&[server.address()], "");
-    let before = Proxy::with(&format!("limits: {{value_bytes_max: 1000}}\n{pool}"));
-    let alone = Proxy::with(&format!("limits: {{value_bytes_max: 1000}}\n{}", embedded()));
+    let before = Proxy::with(&format!("limits: {{value_bytes_max: 2KiB}}\n{pool}"));
+    let alone = Proxy::with(&format!("limits: {{value_bytes_max: 2KiB}}\n{}", embedded()));
     for (name, proxy) in [("before a server", before), ("alone", alone)] {
         eprintln!("{name}");
         let mut client = proxy.client();
-        let (fits, large) = ("v".repeat(1000), "v".repeat(1001));
-        client.ask(format!("set a 0 0 1000\r\n{fits}\r\n"), "STORED\r\n");
-        client.ask(format!("set a 0 0 1001\r\n{large}\r\n"), "SERVER_ERROR object too large for cache\r\n");
+        let (fits, large) = ("v".repeat(1900), "v".repeat(2049));
+        client.ask(format!("set a 0 0 1900\r\n{fits}\r\n"), "STORED\r\n");
+        client.ask(format!("set a 0 0 2049\r\n{large}\r\n"), "SERVER_ERROR object too large for cache\r\n");
         client.ask("get a\r\n", "END\r\n");
         client.ask("set a 0 0 1\r\n1\r\n", "STORED\r\n");
-        client.ask(format!("add a 0 0 1001\r\n{large}\r\n"), "SERVER_ERROR object too large for cache\r\n");
+        client.ask(format!("add a 0 0 2049\r\n{large}\r\n"), "SERVER_ERROR object too large for cache\r\n");
         client.ask("get a\r\n", "VALUE a 0 1\r\n1\r\nEND\r\n");
-        client.ask(format!("set a 0 0 1001 noreply\r\n{large}\r\nget a\r\n"), "END\r\n");
+        client.ask(format!("set a 0 0 2049 noreply\r\n{large}\r\nget a\r\n"), "END\r\n");
         client.ask("ms a 1\r\n1\r\n", "HD\r\n");
         client.ask(
-            format!("ms a 1001\r\n{large}\r\nmg a v\r\n"),
+            format!("ms a 2049\r\n{large}\r\nmg a v\r\n"),
             "SERVER_ERROR object too large for cache\r\nEN\r\n",
         );
         client.ask(format!("set a 0 0 2000000000\r\n{large}"), "");

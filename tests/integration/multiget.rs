@@ -6,7 +6,7 @@ use crate::support::{Memcached, Mock, Proxy, dead_address, has_memcached, usual_
 fn goes_to_each_server_as_one_command() {
     let servers = [Mock::forgetful(), Mock::forgetful()];
     let addresses: Vec<&str> = servers.iter().map(Mock::address).collect();
-    let proxy = Proxy::before(&addresses, "hash: modula");
+    let proxy = Proxy::before(&addresses, "hash: modula\nkey_hash: md5");
     let keys: Vec<String> = (0..40).map(|n| format!("key{n}")).collect();
     proxy.client().ask(format!("get {}\r\n", keys.join(" ")), "END\r\n");
     let mut asked = Vec::new();
@@ -89,13 +89,14 @@ fn one_of_three_servers_down_is_an_error_or_a_miss_as_configured() {
     let addresses = [servers[0].address(), servers[1].address(), &dead];
     let keys: Vec<String> = (0..60).map(|n| format!("key{n}")).collect();
     for on_error in ["error", "miss"] {
-        let proxy = Proxy::before(&addresses, &format!("hash: modula\non_error: {on_error}"));
+        let proxy = Proxy::before(&addresses, &format!("hash: modula\nkey_hash: md5\non_error: {on_error}"));
         let mut client = proxy.client();
         let mut up = Vec::new();
         for key in &keys {
             client.send(format!("set {key} 0 0 1\r\n1\r\n"));
-            if client.line() == "STORED" {
-                up.push(key.clone());
+            match client.line().as_str() {
+                "STORED" => up.push(key.clone()),
+                line => assert!(line.starts_with("SERVER_ERROR connection error"), "{line}"),
             }
         }
         assert!(up.len() > 10 && up.len() < 50, "{} of 60 keys are up", up.len());
@@ -143,7 +144,7 @@ fn a_server_that_dies_in_the_middle_gives_one_error_and_no_half_answer() {
         peer.say(format!("VALUE {key} 0 1\r\n1\r\nVALUE"));
         peer.close();
     });
-    let proxy = Proxy::before(&[good.address(), bad.address()], "hash: modula");
+    let proxy = Proxy::before(&[good.address(), bad.address()], "hash: modula\nkey_hash: md5");
     let mut client = proxy.client();
     let keys: Vec<String> = (0..40).map(|n| format!("key{n}")).collect();
     client.ask_line(format!("get {}\r\n", keys.join(" ")), "SERVER_ERROR ");
@@ -163,7 +164,8 @@ fn a_wide_get_and_a_pipeline_keep_their_order() {
         }
     });
     let quick = Mock::forgetful();
-    let proxy = Proxy::before(&[slow.address(), quick.address()], "hash: modula\ntimeout: 20s");
+    let proxy =
+        Proxy::before(&[slow.address(), quick.address()], "hash: modula\nkey_hash: md5\ntimeout: 20s");
     let mut client = proxy.client();
     let keys: Vec<String> = (0..40).map(|n| format!("key{n}")).collect();
     client.send(format!("get {}\r\nversion\r\nset key1 0 0 1\r\n1\r\nmn\r\n", keys.join(" ")));

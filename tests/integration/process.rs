@@ -142,10 +142,10 @@ fn a_wrong_configuration_is_code_2_and_nothing_listens() {
 #[test]
 fn every_fault_of_a_configuration_is_reported_at_once() {
     let (code, said) = Proxy::refuses(
-        "pools:\n  main:\n    servers: [\"nowhere\"]\n    hash: ketamma\n    timeout: soon\nroute: mian\n",
+        "pools:\n  main:\n    servers: [\"127.0.0.1:999999\"]\n    hash: ketamma\n    timeout: soon\nroute: mian\n",
     );
     assert_eq!(code, 2, "{said}");
-    for fault in ["ketamma", "soon", "mian", "nowhere"] {
+    for fault in ["ketamma", "soon", "mian", "999999"] {
         assert!(said.contains(fault), "{fault}: {said}");
     }
     for line in ["3", "4", "5", "6"] {
