@@ -1,0 +1,217 @@
+//! Every bound: reached, told or waited for, and nobody else notices.
+
+use crate::support::{Memcached, Mock, Proxy, has_memcached, pool_of};
+
+#[test]
+fn too_many_clients_are_told_and_closed() {
+    let proxy = Proxy::with(&format!("limits: {{clients_max: 2}}\n{}", embedded()));
+    let (mut one, mut two) = (proxy.client(), proxy.client());
+    one.ask("mn\r\n", "MN\r\n");
+    two.ask("mn\r\n", "MN\r\n");
+    let mut three = proxy.client();
+    three.expect("ERROR Too many open connections\r\n");
+    three.expect_closed();
+    one.ask("mn\r\n", "MN\r\n");
+    one.send("quit\r\n");
+    one.expect_closed();
+    // a place is free again, perhaps a moment later
+    loop {
+        let mut next = proxy.client();
+        let _ = next.try_send(b"mn\r\n"); // it may be closed
+        match next.try_line().as_deref() {
+            Some("MN") => break,
+            Some("ERROR Too many open connections") | None => {}
+            Some(line) => panic!("{line}"),
+        }
+    }
+    two.expect_nothing();
+}
+
+#[test]
+fn every_limit_at_its_smallest_still_serves() {
+    let mock = Mock::forgetful();
+    let pool = pool_of(&[mock.address()], "outstanding_max: 1");
+    let proxy = Proxy::with(&format!(
+        "limits: {{clients_max: 1, client_outstanding_max: 1, late_replies_max: 1}}\n{pool}"
+    ));
+    let mut client = proxy.client();
+    for _ in 0..3 {
+        client.ask("get a\r\n", "END\r\n");
+        client.ask("get a b c\r\n", "END\r\n");
+        client.ask("set a 0 0 1\r\n1\r\n", "STORED\r\n");
+    }
+    client.ask(
+        "get a\r\nget b\r\nset c 0 0 1\r\n1\r\nmn\r\nget d\r\n",
+        "END\r\nEND\r\nSTORED\r\nMN\r\nEND\r\n",
+    );
+}
+
+#[test]
+fn requests_beyond_the_bound_of_a_client_wait_and_are_all_answered() {
+    let mock = Mock::forgetful();
+    let pool = pool_of(&[mock.address()], "");
+    let proxy = Proxy::with(&format!("limits: {{client_outstanding_max: 2}}\n{pool}"));
+    let mut client = proxy.client();
+    client.ask("get a\r\n".repeat(500), "END\r\n".repeat(500));
+    client.expect_nothing();
+}
+
+#[test]
+fn small_reply_bounds_slow_down_and_lose_nothing() {
+    if !has_memcached() {
+        return;
+    }
+    let server = Memcached::start();
+    let pool = pool_of(&[server.address()], "timeout: 20s");
+    let proxy = Proxy::with(&format!("limits: {{client_reply_bytes_max: 64KiB}}\n{pool}"));
+    let mut client = proxy.client();
+    let value = "v".repeat(100_000);
+    client.ask(format!("set big 0 0 100000\r\n{value}\r\n"), "STORED\r\n");
+    let sent = client.send_beside("get big\r\n".repeat(300).into_bytes());
+    for _ in 0..300 {
+        client.expect(format!("VALUE big 0 100000\r\n{value}\r\nEND\r\n"));
+    }
+    sent.join().unwrap().unwrap();
+    client.expect_nothing();
+}
+
+#[test]
+fn a_full_queue_is_an_error_at_once() {
+    let mock = Mock::start(|peer| {
+        peer.expect("get a");
+        peer.expect("get b");
+        peer.wait();
+        peer.say("END\r\nEND\r\n");
+        while peer.answer_as_usual() {}
+    });
+    let proxy = Proxy::before(&[mock.address()], "outstanding_max: 2\ntimeout: 20s");
+    let (mut one, mut two, mut three) = (proxy.client(), proxy.client(), proxy.client());
+    one.send("get a\r\n");
+    mock.expect("get a");
+    two.send("get b\r\n");
+    mock.expect("get b");
+    three.ask_line("get c\r\n", "SERVER_ERROR Max pending requests");
+    three.ask_line("set c 0 0 1\r\n1\r\n", "SERVER_ERROR Max pending requests");
+    mock.go();
+    one.expect("END\r\n");
+    two.expect("END\r\n");
+    three.ask("get c\r\n", "END\r\n");
+}
+
+#[test]
+fn too_many_late_replies_cost_the_connection_not_the_order() {
+    let mock = Mock::start(|peer| {
+        if peer.number == 0 {
+            while peer.request().is_some() {}
+            return;
+        }
+        while let Some(asked) = peer.request() {
+            let key = asked.words()[1].to_owned();
+            peer.say(format!("VALUE {key} 0 1\r\n1\r\nEND\r\n"));
+        }
+    });
+    let pool = pool_of(&[mock.address()], "timeout: 150ms");
+    let proxy = Proxy::with(&format!("limits: {{late_replies_max: 3}}\n{pool}"));
+    let mut client = proxy.client();
+    let mut hits = 0;
+    for n in 0..12 {
+        client.send(format!("get key{n}\r\n"));
+        let line = client.line();
+        if line.starts_with("VALUE") {
+            assert_eq!(line, format!("VALUE key{n} 0 1"));
+            client.expect("1\r\nEND\r\n");
+            hits += 1;
+        } else {
+            assert!(line.starts_with("SERVER_ERROR "), "{line}");
+        }
+    }
+    assert!(hits > 0, "the stuck connection was never given up");
+}
+
+#[test]
+fn a_value_above_the_limit_is_swallowed_and_the_old_one_is_gone() {
+    if !has_memcached() {
+        return;
+    }
+    let server = Memcached::start();
+    let pool = pool_of(&[server.address()], "");
+    let before = Proxy::with(&format!("limits: {{value_bytes_max: 2KiB}}\n{pool}"));
+    let alone = Proxy::with(&format!("limits: {{value_bytes_max: 2KiB}}\n{}", embedded()));
+    for (name, proxy) in [("before a server", before), ("alone", alone)] {
+        eprintln!("{name}");
+        let mut client = proxy.client();
+        let (fits, large) = ("v".repeat(1900), "v".repeat(2049));
+        client.ask(format!("set a 0 0 1900\r\n{fits}\r\n"), "STORED\r\n");
+        client.ask(format!("set a 0 0 2049\r\n{large}\r\n"), "SERVER_ERROR object too large for cache\r\n");
+        client.ask("get a\r\n", "END\r\n");
+        client.ask("set a 0 0 1\r\n1\r\n", "STORED\r\n");
+        client.ask(format!("add a 0 0 2049\r\n{large}\r\n"), "SERVER_ERROR object too large for cache\r\n");
+        client.ask("get a\r\n", "VALUE a 0 1\r\n1\r\nEND\r\n");
+        client.ask(format!("set a 0 0 2049 noreply\r\n{large}\r\nget a\r\n"), "END\r\n");
+        client.ask("ms a 1\r\n1\r\n", "HD\r\n");
+        client.ask(
+            format!("ms a 2049\r\n{large}\r\nmg a v\r\n"),
+            "SERVER_ERROR object too large for cache\r\nEN\r\n",
+        );
+        client.ask(format!("set a 0 0 2000000000\r\n{large}"), "");
+        drop(client); // in the middle of it
+        proxy.client().ask("get a\r\n", "END\r\n");
+    }
+}
+
+#[test]
+fn values_of_many_megabytes_pass_when_allowed() {
+    if !has_memcached() {
+        return;
+    }
+    let server = Memcached::start_with(&["-I", "64m", "-m", "256"]);
+    let pool = pool_of(&[server.address()], "timeout: 20s");
+    let proxy = Proxy::with(&format!("limits: {{value_bytes_max: 32MiB}}\n{pool}"));
+    let mut client = proxy.client();
+    let size = 20 << 20;
+    let value: Vec<u8> = (0..size).map(|n: u32| (n % 251) as u8).collect();
+    let request = [format!("set a 0 0 {size}\r\n").as_bytes(), &value, b"\r\n"].concat();
+    let sent = client.send_beside(request);
+    client.expect("STORED\r\n");
+    sent.join().unwrap().unwrap();
+    client.send("get a\r\n");
+    client.expect([format!("VALUE a 0 {size}\r\n").as_bytes(), &value, b"\r\nEND\r\n"].concat());
+}
+
+#[test]
+fn a_line_without_end_closes_that_client_alone() {
+    let mock = Mock::forgetful();
+    let proxy = Proxy::before(&[mock.address()], "");
+    let mut good = proxy.client();
+    let bad = proxy.client();
+    let sending = bad.send_beside(vec![b'x'; 64 << 20]);
+    good.ask("get a\r\n", "END\r\n");
+    assert!(sending.join().unwrap().is_err(), "64 MiB without a line end were taken");
+    good.ask("get a\r\n", "END\r\n");
+}
+
+#[test]
+fn memory_shrinks_again_after_a_burst() {
+    let mock = Mock::forgetful();
+    let proxy = Proxy::before(&[mock.address()], "timeout: 20s");
+    let resident = || {
+        let statm = std::fs::read_to_string(format!("/proc/{}/statm", proxy.pid())).unwrap();
+        statm.split(' ').nth(1).unwrap().parse::<usize>().unwrap() * 4096
+    };
+    proxy.client().ask("get a\r\n", "END\r\n");
+    let value = "v".repeat(1_000_000);
+    let mut clients: Vec<_> = (0..50).map(|_| proxy.client()).collect();
+    for client in &mut clients {
+        client.ask(format!("set a 0 0 1000000\r\n{value}\r\n"), "STORED\r\n");
+    }
+    for client in &mut clients {
+        client.ask("get a\r\n", "END\r\n");
+    }
+    let after = resident();
+    assert!(after < 100 << 20, "{} MiB for 50 idle clients", after >> 20);
+}
+
+/// A configuration that needs no server.
+fn embedded() -> &'static str {
+    "pools:\n  main:\n    embedded: {shards: 1, memory: 64MiB}\nroute: main\n"
+}

@@ -1,0 +1,23 @@
+//! What only real sockets and real processes can show.
+#![allow(clippy::unwrap_used, reason = "in a test a panic is the report")]
+
+mod support;
+
+/// What is answered here and goes to no server: stats, version, flush_all, other protocols.
+mod administration;
+/// Real client libraries speak through ringway.
+mod clients;
+/// A server that stalls, resets, lies or leaves: no client ever gets an answer that is not its own.
+mod faults;
+/// Every bound: reached, told or waited for, and nobody else notices.
+mod limits;
+/// Multi-key gets: one command per server, one answer in the order of the asking.
+mod multiget;
+/// Connections that clients share: order, batches, noreply, clients that do not read.
+mod pipelining;
+/// Keys are where the clients and proxies of old put them: those write, ringway reads.
+mod placement;
+/// The life of the process: start, addresses, faults at start, signals.
+mod process;
+/// The conversations of `tests/transcripts`, held with memcached, the embedded cache and the proxy.
+mod transcripts;

@@ -1,0 +1,220 @@
+//! Connections that clients share: order, batches, noreply, clients that do not read.
+
+use crate::support::{Client, Memcached, Mock, Proxy, has_memcached, usual_answer};
+
+#[test]
+fn requests_of_one_client_for_one_key_reach_the_server_in_order() {
+    let mock = Mock::forgetful();
+    let proxy = Proxy::before(&[mock.address()], "");
+    let mut client = proxy.client();
+    let mut sent = String::new();
+    for n in 0..300 {
+        sent += &format!("set k {n} 0 1 noreply\r\n1\r\ndelete k noreply\r\ntouch k {n}\r\n");
+    }
+    client.ask(sent, "NOT_FOUND\r\n".repeat(300));
+    for n in 0..300 {
+        mock.expect(&format!("set k {n} 0 1"));
+        mock.expect("delete k");
+        mock.expect(&format!("touch k {n}"));
+    }
+}
+
+#[test]
+fn canonical_lines_and_never_noreply() {
+    let mock = Mock::forgetful();
+    let proxy = Proxy::before(&[mock.address()], "");
+    let mut client = proxy.client();
+    client.ask("get   a  \n", "END\r\n");
+    client.ask("set  a   007 00 1  noreply\r\n1\r\nmn\r\n", "MN\r\n");
+    client.ask("delete a 0 noreply\r\nmn\r\n", "MN\r\n");
+    client.ask("incr a 007\r\n", "NOT_FOUND\r\n");
+    client.ask("delete noreply\r\n", "NOT_FOUND\r\n");
+    for line in ["get a", "set a 7 0 1", "delete a", "incr a 7"] {
+        mock.expect(line);
+    }
+    let line = mock.heard();
+    assert!(line == "delete noreply 0" || line.starts_with("md noreply"), "{line}");
+}
+
+#[test]
+fn noreply_everywhere_leaves_the_connection_in_step() {
+    let mock = Mock::forgetful();
+    let proxy = Proxy::before(&[mock.address()], "");
+    let mut client = proxy.client();
+    let quiet = "set a 0 0 1 noreply\r\n1\r\nadd a 0 0 1 noreply\r\n1\r\nreplace a 0 0 1 noreply\r\n1\r\n\
+        append a 0 0 1 noreply\r\n1\r\nprepend a 0 0 1 noreply\r\n1\r\ncas a 0 0 1 5 noreply\r\n1\r\n\
+        incr a 1 noreply\r\ndecr a 1 noreply\r\ndelete a noreply\r\ntouch a 1 noreply\r\n\
+        mg a v q\r\nms a 1 q\r\n1\r\nverbosity 1 noreply\r\n";
+    client.ask(format!("{}get a\r\n", quiet.repeat(50)), "END\r\n");
+    client.expect_nothing();
+}
+
+#[test]
+fn noreply_keeps_errors_of_servers_to_itself() {
+    let mock = Mock::start(|peer| {
+        while let Some(asked) = peer.request() {
+            let answer = usual_answer(&asked);
+            peer.say(if asked.line.starts_with("set") {
+                "SERVER_ERROR out of memory\r\n".into()
+            } else {
+                answer
+            });
+        }
+    });
+    let proxy = Proxy::before(&[mock.address()], "");
+    let mut client = proxy.client();
+    client.ask("set a 0 0 1 noreply\r\n1\r\nget a\r\n", "END\r\n");
+    client.ask("set a 0 0 1\r\n1\r\n", "SERVER_ERROR out of memory\r\n");
+    client.expect_nothing();
+}
+
+#[test]
+fn clients_share_one_connection_per_worker_and_server() {
+    if !has_memcached() {
+        return;
+    }
+    let server = Memcached::start();
+    let before = server.stat("total_connections");
+    let proxy = Proxy::before(&[server.address()], "");
+    let mut clients: Vec<Client> = (0..50).map(|_| proxy.client()).collect();
+    for (n, client) in clients.iter_mut().enumerate() {
+        client.ask(format!("set key{n} 0 0 2\r\n{n:02}\r\n"), "STORED\r\n");
+    }
+    for (n, client) in clients.iter_mut().enumerate() {
+        client.ask(format!("get key{n}\r\n"), format!("VALUE key{n} 0 2\r\n{n:02}\r\nEND\r\n"));
+    }
+    let after = server.stat("total_connections");
+    assert!(after - before <= 3, "{} connections for one worker", after - before); // one is ours, for stats
+}
+
+#[test]
+fn many_clients_get_their_own_answers() {
+    if !has_memcached() {
+        return;
+    }
+    let servers = Memcached::start_several(3);
+    let addresses: Vec<&str> = servers.iter().map(Memcached::address).collect();
+    let yaml = crate::support::pool_of(&addresses, "timeout: 20s");
+    let proxy = Proxy::with(&format!("workers: 2\n{yaml}"));
+    let address = proxy.address().to_owned();
+    let threads: Vec<_> = (0..16)
+        .map(|me| {
+            let address = address.clone();
+            std::thread::spawn(move || {
+                let mut client = Client::connect(&address);
+                for turn in 0..60 {
+                    let (key, value) = (format!("client{me}"), format!("{me}:{turn}"));
+                    let size = value.len();
+                    let extra = "x".repeat((me * 977 + turn * 131) % 20_000);
+                    client.send(format!(
+                        "set {key} {turn} 0 {size}\r\n{value}\r\nset {key}x 0 0 {} noreply\r\n{extra}\r\n\
+                         get {key} none{me} {key}x\r\nmg {key} v f k O{turn}\r\nmn\r\n",
+                        extra.len()
+                    ));
+                    client.expect(format!(
+                        "STORED\r\nVALUE {key} {turn} {size}\r\n{value}\r\nVALUE {key}x 0 {}\r\n{extra}\r\nEND\r\n\
+                         VA {size} f{turn} k{key} O{turn}\r\n{value}\r\nMN\r\n",
+                        extra.len()
+                    ));
+                }
+            })
+        })
+        .collect();
+    for thread in threads {
+        thread.join().unwrap();
+    }
+}
+
+#[test]
+fn a_client_that_never_reads_is_not_read_and_harms_nobody() {
+    if !has_memcached() {
+        return;
+    }
+    let server = Memcached::start();
+    let proxy = Proxy::before(&[server.address()], "timeout: 20s");
+    let mut good = proxy.client();
+    let value = "v".repeat(500_000);
+    good.ask(format!("set big 0 0 500000\r\n{value}\r\n"), "STORED\r\n");
+    let deaf = proxy.client();
+    // 5,000 answers of half a megabyte; nobody takes them
+    let sending = deaf.send_beside("get big\r\n".repeat(5_000).into_bytes());
+    for n in 0..200 {
+        good.ask(
+            format!("set key{n} 0 0 1\r\n1\r\nget key{n}\r\n"),
+            format!("STORED\r\nVALUE key{n} 0 1\r\n1\r\nEND\r\n"),
+        );
+    }
+    good.ask("get big\r\n", format!("VALUE big 0 500000\r\n{value}\r\nEND\r\n"));
+    // all buffers together are bounded by `buffer_bytes_max`, half a GiB
+    let pages = std::fs::read_to_string(format!("/proc/{}/statm", proxy.pid())).unwrap();
+    let resident: usize = pages.split(' ').nth(1).unwrap().parse().unwrap();
+    let mebibytes = resident * 4096 / (1 << 20);
+    assert!(mebibytes < 640, "{mebibytes} MiB for one deaf client");
+    drop(deaf);
+    good.ask("get key1\r\n", "VALUE key1 0 1\r\n1\r\nEND\r\n");
+    let _ = sending.join(); // the proxy may go first
+}
+
+#[test]
+fn a_client_that_sends_a_byte_at_a_time_is_served() {
+    let mock = Mock::forgetful();
+    let proxy = Proxy::before(&[mock.address()], "");
+    let (mut slow, mut quick) = (proxy.client(), proxy.client());
+    for byte in b"set a 0 0 5\r\n12345\r\nget a b\r\nmg a v\r\n" {
+        slow.send([*byte]);
+        quick.ask("mn\r\n", "MN\r\n");
+    }
+    slow.expect("STORED\r\nEND\r\nEN\r\n");
+}
+
+#[test]
+fn a_client_that_only_finishes_sending_is_answered() {
+    let mock = Mock::forgetful();
+    let proxy = Proxy::before(&[mock.address()], "");
+    let mut client = proxy.client();
+    client.send("get a\r\nset a 0 0 1\r\n1\r\nget b c\r\n");
+    client.finish();
+    client.expect("END\r\nSTORED\r\nEND\r\n");
+    client.expect_closed();
+}
+
+#[test]
+fn a_client_that_sends_garbage_for_ever_harms_nobody() {
+    let mock = Mock::forgetful();
+    let proxy = Proxy::before(&[mock.address()], "");
+    let mut bad = proxy.client();
+    let garbage: Vec<u8> =
+        (0..200_000_u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8 | 1).collect();
+    let mut good = proxy.client();
+    for part in garbage.chunks(5_000) {
+        let _ = bad.try_send(part); // it may be closed
+        good.ask("get a\r\n", "END\r\n");
+        mock.expect("get a");
+    }
+    mock.expect_nothing();
+}
+
+#[test]
+fn a_server_that_answers_a_byte_at_a_time_is_understood() {
+    let mock = Mock::start(|peer| {
+        while let Some(asked) = peer.request() {
+            match asked.words()[0] {
+                "get" => peer.say_slowly("VALUE a 5 10\r\n12345\r\nEND\r\nVALUE b 0 0\r\n\r\nEND\r\n"),
+                "mg" => {
+                    let opaque =
+                        asked.words().into_iter().find(|w| w.starts_with('O')).map(|o| format!(" {o}"));
+                    peer.say_slowly(format!("VA 3 f1{}\r\n\r\n1\r\n", opaque.unwrap_or_default()));
+                }
+                _ => {
+                    let answer = usual_answer(&asked);
+                    peer.say_slowly(answer);
+                }
+            }
+        }
+    });
+    let proxy = Proxy::before(&[mock.address()], "");
+    let mut client = proxy.client();
+    client.send("get a b\r\nmg a v f\r\nset a 0 0 1\r\n1\r\nincr a 1\r\n");
+    client.expect("VALUE a 5 10\r\n12345\r\nEND\r\n");
+    client.expect("VALUE b 0 0\r\n\r\nEND\r\nVA 3 f1\r\n\r\n1\r\nSTORED\r\nNOT_FOUND\r\n");
+}

@@ -1,0 +1,109 @@
+//! Real memcached servers.
+
+use super::client::Client;
+use super::directory::Directory;
+use super::process::{PATIENCE, Process};
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+/// A running memcached on a free port of 127.0.0.1; killed when dropped.
+pub(crate) struct Memcached {
+    _process: Process,
+    address: String,
+    _directory: Directory,
+}
+
+impl Memcached {
+    /// The one that the system has.
+    pub(crate) fn start() -> Self {
+        Self::launch(&PathBuf::from("memcached"), &[])
+    }
+
+    /// One that speaks the protocol of today, built by `scripts/memcached-latest`.
+    pub(crate) fn latest() -> Self {
+        Self::launch(&latest_path(), &[])
+    }
+
+    /// As [`Self::start`], with more arguments.
+    pub(crate) fn start_with(arguments: &[&str]) -> Self {
+        Self::launch(&PathBuf::from("memcached"), arguments)
+    }
+
+    /// So many of the system's.
+    pub(crate) fn start_several(count: usize) -> Vec<Self> {
+        (0..count).map(|_| Self::start()).collect()
+    }
+
+    fn launch(program: &PathBuf, arguments: &[&str]) -> Self {
+        let directory = Directory::new();
+        let report = directory.file("port");
+        let mut command = Command::new(program);
+        command.args([
+            "-u",
+            "root",
+            "-l",
+            "127.0.0.1",
+            "-p",
+            "-1",
+            "-U",
+            "0",
+            "-t",
+            "1",
+            "-m",
+            "64",
+            "-c",
+            "4096",
+        ]);
+        command.args(arguments).env("MEMCACHED_PORT_FILENAME", &report);
+        let mut process = Process::start(&mut command);
+        let deadline = Instant::now() + PATIENCE;
+        let port = loop {
+            let text = std::fs::read_to_string(&report).unwrap_or_default();
+            if let Some(port) = text.lines().find_map(|l| l.strip_prefix("TCP INET: ")) {
+                break port.to_owned();
+            }
+            // memcached tells nobody when the file is there: look again soon, unless it has ended
+            let ended = process.exit_within(Duration::from_millis(2)).is_some();
+            assert!(!ended && Instant::now() < deadline, "memcached did not start: {}", process.stderr());
+        };
+        Self { _process: process, address: format!("127.0.0.1:{port}"), _directory: directory }
+    }
+
+    /// `127.0.0.1:port`.
+    pub(crate) fn address(&self) -> &str {
+        &self.address
+    }
+
+    pub(crate) fn client(&self) -> Client {
+        Client::connect(&self.address)
+    }
+
+    /// One number of its `stats`.
+    pub(crate) fn stat(&self, name: &str) -> u64 {
+        let mut client = self.client();
+        client.send("stats\r\n");
+        let wanted = format!("STAT {name} ");
+        let line = client.lines_to_end().into_iter().find_map(|l| l.strip_prefix(&wanted).map(str::to_owned));
+        line.unwrap_or_else(|| panic!("no stat {name}")).parse().unwrap()
+    }
+}
+
+/// Whether a memcached of today is there; when not, says so, or fails where all tests must run.
+pub(crate) fn has_latest() -> bool {
+    super::tool("a current memcached (scripts/memcached-latest)", latest_path().exists())
+}
+
+/// Whether the system has a memcached.
+pub(crate) fn has_memcached() -> bool {
+    super::tool("memcached", super::on_path("memcached"))
+}
+
+fn latest_path() -> PathBuf {
+    if let Some(path) = std::env::var_os("RINGWAY_MEMCACHED") {
+        return path.into();
+    }
+    let home = std::env::var_os("HOME").map(PathBuf::from).unwrap_or_default();
+    let caches = std::env::var_os("XDG_CACHE_HOME").map_or_else(|| home.join(".cache"), PathBuf::from);
+    caches.join("ringway/memcached")
+}

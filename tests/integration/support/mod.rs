@@ -1,0 +1,42 @@
+//! What the tests stand on: the program, real servers, scripted servers, a client.
+
+pub(crate) mod client;
+pub(crate) mod directory;
+pub(crate) mod memcached;
+pub(crate) mod mock;
+pub(crate) mod nutcracker;
+pub(crate) mod process;
+pub(crate) mod proxy;
+pub(crate) mod python;
+pub(crate) mod relay;
+pub(crate) mod transcript;
+
+pub(crate) use client::Client;
+pub(crate) use directory::Directory;
+pub(crate) use memcached::{Memcached, has_latest, has_memcached};
+pub(crate) use mock::{Mock, usual_answer};
+pub(crate) use process::PATIENCE;
+pub(crate) use proxy::{Proxy, pool_of};
+pub(crate) use relay::Relay;
+
+/// Whether a tool is there. When not, the test is skipped with a line, or fails where all tests must run.
+pub(crate) fn tool(name: &str, is_there: bool) -> bool {
+    if !is_there {
+        let strict = std::env::var_os("RINGWAY_TESTS_STRICT").is_some();
+        assert!(!strict, "{name} is missing; scripts/test installs it");
+        eprintln!("SKIPPED: {name} is missing; scripts/test installs it");
+    }
+    is_there
+}
+
+/// Whether a program of this name can be started.
+pub(crate) fn on_path(name: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path).any(|directory| directory.join(name).is_file())
+}
+
+/// An address of 127.0.0.1 where nobody listens.
+pub(crate) fn dead_address() -> String {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.local_addr().unwrap().to_string()
+}

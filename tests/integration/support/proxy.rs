@@ -1,0 +1,138 @@
+//! The program under test, as a process of its own.
+
+use super::client::Client;
+use super::directory::Directory;
+use super::process::Process;
+use rustix::process::Signal;
+use std::process::{Command, ExitStatus};
+
+/// A running ringway; killed when dropped.
+pub(crate) struct Proxy {
+    process: Process,
+    addresses: Vec<String>,
+    _directory: Directory,
+}
+
+impl Proxy {
+    /// With this configuration. Without `listen:` in it, on a free port of 127.0.0.1; without `workers:`, one worker.
+    pub(crate) fn with(yaml: &str) -> Self {
+        let directory = Directory::new();
+        let path = directory.write("ringway.yaml", &completed(yaml));
+        Self::launch(&["run", "-c", &path], listeners(yaml), directory)
+    }
+
+    /// With a pool of these servers in front and these further lines for the pool.
+    pub(crate) fn before(servers: &[&str], pool: &str) -> Self {
+        Self::with(&pool_of(servers, pool))
+    }
+
+    /// With these arguments, one of which should be `--listen 127.0.0.1:0`.
+    pub(crate) fn start(arguments: &[&str]) -> Self {
+        let count = arguments.iter().filter(|a| **a == "--listen").count().max(1);
+        Self::launch(arguments, count, Directory::new())
+    }
+
+    /// The embedded default on a free port.
+    pub(crate) fn embedded() -> Self {
+        Self::start(&["run", "--listen", "127.0.0.1:0", "--workers", "1"])
+    }
+
+    fn launch(arguments: &[&str], listeners: usize, directory: Directory) -> Self {
+        let process = Process::start(&mut command(arguments));
+        let addresses = process.await_stderr(|lines| {
+            let found: Vec<String> = lines.iter().filter_map(|l| listening(l)).collect();
+            (found.len() >= listeners).then_some(found)
+        });
+        Self { process, addresses, _directory: directory }
+    }
+
+    /// Where it listens first.
+    pub(crate) fn address(&self) -> &str {
+        &self.addresses[0]
+    }
+
+    pub(crate) fn addresses(&self) -> &[String] {
+        &self.addresses
+    }
+
+    pub(crate) fn client(&self) -> Client {
+        Client::connect(self.address())
+    }
+
+    pub(crate) fn process(&mut self) -> &mut Process {
+        &mut self.process
+    }
+
+    pub(crate) fn pid(&self) -> i32 {
+        self.process.pid()
+    }
+
+    pub(crate) fn stderr(&self) -> String {
+        self.process.stderr()
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
+        self.process.signal(signal);
+    }
+
+    /// Asks it to leave and waits until it has.
+    pub(crate) fn terminate(&mut self) -> ExitStatus {
+        self.signal(Signal::TERM);
+        self.process.exit()
+    }
+
+    /// Runs it with this configuration until it ends by itself: its exit code and what it said.
+    pub(crate) fn refuses(yaml: &str) -> (i32, String) {
+        let directory = Directory::new();
+        let path = directory.write("ringway.yaml", yaml);
+        Self::ends(&["run", "-c", &path])
+    }
+
+    /// Runs it with these arguments until it ends by itself: its exit code and what it said.
+    pub(crate) fn ends(arguments: &[&str]) -> (i32, String) {
+        let mut process = Process::start(&mut command(arguments));
+        let status = process.exit();
+        (status.code().expect("no signal ended it"), process.stderr())
+    }
+}
+
+/// The configuration of one pool with these servers.
+pub(crate) fn pool_of(servers: &[&str], more: &str) -> String {
+    let mut yaml = String::from("pools:\n  main:\n    servers:\n");
+    for server in servers {
+        yaml += &format!("      - \"{server}\"\n");
+    }
+    for line in more.lines() {
+        yaml += &format!("    {}\n", line.trim());
+    }
+    yaml + "route: main\n"
+}
+
+fn completed(yaml: &str) -> String {
+    let mut text = String::new();
+    if !yaml.contains("listen:") {
+        text += "listen: [\"127.0.0.1:0\"]\n";
+    }
+    if !yaml.contains("workers:") {
+        text += "workers: 1\n";
+    }
+    text + yaml
+}
+
+fn listeners(yaml: &str) -> usize {
+    let line = yaml.lines().find(|l| l.starts_with("listen:"));
+    line.map_or(1, |l| l.matches(',').count() + 1)
+}
+
+fn command(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ringway"));
+    command.args(arguments).env("NO_COLOR", "1").env("RUST_BACKTRACE", "1");
+    command
+}
+
+/// The address in a line like `… listening on 127.0.0.1:5000 …`.
+fn listening(line: &str) -> Option<String> {
+    let rest = line.split_once("listening on ")?.1;
+    let end = rest.find(|c: char| c.is_whitespace() || c == ',' || c == '"').unwrap_or(rest.len());
+    Some(rest[..end].to_owned())
+}
