@@ -119,7 +119,7 @@ fn small_requests_allocate_nothing() {
         servers.join(", ")
     );
     let config = ringway::config::from_text("test", &text).expect("a good config").0;
-    thread::spawn(move || ringway::proxy::run(config));
+    thread::spawn(move || ringway::proxy::run(config, |_| ()));
     let mut stream = loop {
         if let Ok(stream) = UnixStream::connect(&path) {
             break stream;

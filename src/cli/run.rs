@@ -53,9 +53,7 @@ pub(super) fn run(args: Args) -> ExitCode {
 
 /// The one place where the process is started.
 fn serve(config: Config, greeting: &Greeting, logging: &Logging) -> ExitCode {
-    let listening: Vec<String> = config.settings.listen.iter().map(ToString::to_string).collect();
-    greet(&greeting.text(&listening), logging);
-    match crate::proxy::run(config) {
+    match crate::proxy::run(config, |listening| greet(&greeting.text(listening), logging)) {
         Ok(code) => code,
         Err(error) => output::failed(&error.to_string()),
     }

@@ -114,8 +114,7 @@ fn a_failed_get_is_a_miss_where_the_pool_says_so() {
     let told = |op, miss_line: Option<&[u8]>, reply: &Reply<'_>| {
         let context = context();
         let mut queue = ReplyQueue::default();
-        let how =
-            How { miss_on_error: true, miss_line: miss_line.map(Into::into), ..How::plain(op, false) };
+        let how = How { miss_on_error: true, miss_line: miss_line.map(Into::into), ..How::plain(op, false) };
         let token = queue.push(how);
         queue.fill(&context, token, reply);
         take(&mut queue)

@@ -55,17 +55,12 @@ pub fn bind(listen: &Listen, workers: usize) -> Result<BoundAddress, BindError> 
         }
     };
     result.map_err(|source| {
-        let address = match listen {
-            Listen::Tcp(address) => address.to_string(),
-            Listen::Unix(path) => format!("unix:{}", path.display()),
-            Listen::Fd(number) => format!("fd:{number}"),
-        };
         let hint = match source.kind() {
             io::ErrorKind::AddrInUse => " (is another ringway or memcached running there?)",
             io::ErrorKind::PermissionDenied => " (ports below 1024 and foreign directories need rights)",
             _ => "",
         };
-        BindError { address, source, hint }
+        BindError { address: listen.to_string(), source, hint }
     })
 }
 

@@ -146,7 +146,7 @@ fn build(
 }
 
 fn build_pool(pool: &Pool, caches: &[Option<Arc<Cache>>], shared: &Shared) -> Result<PoolRoute, StartError> {
-    let members: Vec<_> = pool.servers.iter().map(|s| s.member.clone()).collect();
+    let members = pool.members();
     let ring = Ring::build(&pool.hash, &members)
         .map_err(|source| StartError::Hash { pool: pool.name.clone(), source })?;
     let embedded = pool.servers.iter().any(|s| matches!(s.endpoint, Endpoint::Embedded(_)));
