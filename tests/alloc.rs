@@ -3,6 +3,7 @@
 //! The proxy runs inside this process over a scripted server; threads of the test itself are not counted.
 
 #![allow(unsafe_code)] // an allocator cannot be written without
+#![allow(clippy::unwrap_used)] // a test may
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;

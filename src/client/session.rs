@@ -411,10 +411,10 @@ impl Session {
     }
 
     pub(super) fn wake(&self) {
-        if !self.awake.replace(true) {
-            if let Some(waker) = &*self.waker.borrow() {
-                waker.wake_by_ref();
-            }
+        if !self.awake.replace(true)
+            && let Some(waker) = &*self.waker.borrow()
+        {
+            waker.wake_by_ref();
         }
     }
 
@@ -429,10 +429,11 @@ impl Session {
             Progress::None => {}
             Progress::Batch => self.wake(),
             Progress::Partial => {
-                if !self.awake.get() && !self.partial.replace(true) {
-                    if let Some(this) = self.this.upgrade() {
-                        turn::add_partial(this);
-                    }
+                if !self.awake.get()
+                    && !self.partial.replace(true)
+                    && let Some(this) = self.this.upgrade()
+                {
+                    turn::add_partial(this);
                 }
             }
         }

@@ -84,7 +84,7 @@ pub fn run(config: Config, ready: impl FnOnce(&[String])) -> Result<ExitCode, St
 }
 
 /// Waits for a signal, then for the workers to finish what is in flight.
-fn stop(config: &Config, running: Vec<Worker>, mut signals: Signals) -> ExitCode {
+fn stop(config: &Config, running: Vec<Worker>, signals: Signals) -> ExitCode {
     let timeout = config.settings.drain_timeout;
     /// The same wish told twice at once (by `timeout`, by a terminal) is one wish.
     const SAME_WISH: Duration = Duration::from_millis(100);
@@ -108,11 +108,11 @@ fn stop(config: &Config, running: Vec<Worker>, mut signals: Signals) -> ExitCode
             tracing::warn!("drain_timeout is over; leaving with clients unanswered");
             return ExitCode::SUCCESS;
         }
-        if let Some(name) = signals.wait(Some((deadline - now).min(Duration::from_millis(10)))) {
-            if told.elapsed() >= SAME_WISH {
-                tracing::warn!("{name} again: leaving at once");
-                return ExitCode::FAILURE;
-            }
+        if let Some(name) = signals.wait(Some((deadline - now).min(Duration::from_millis(10))))
+            && told.elapsed() >= SAME_WISH
+        {
+            tracing::warn!("{name} again: leaving at once");
+            return ExitCode::FAILURE;
         }
     }
 }

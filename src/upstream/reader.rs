@@ -281,7 +281,7 @@ impl Reader {
 
     /// The line after the large value of a single get must be `END`.
     fn end_of_held(
-        &mut self,
+        &self,
         connection: &Connection,
         line: &[u8],
         consumed: usize,
