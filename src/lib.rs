@@ -1,17 +1,46 @@
-//! ringway: a memcached-protocol sharding proxy. The rooms, in reading order:
+//! ringway: a memcached-protocol sharding proxy. The rooms, in reading order; `ARCHITECTURE.md` is the map.
 
-pub mod protocol; // bytes to requests and replies, and back
-pub mod hash; // key to server
-pub mod config; // what we were told to do
-pub mod stats; // what is counted
-pub mod discovery; // names to addresses
-pub mod net; // sockets
-pub mod route; // the tree that a request walks
-pub mod upstream; // connections to servers
-pub mod cache; // the embedded server
-pub mod admin; // questions to the program itself
-pub mod client; // what a client sees
-pub mod proxy; // the life of the process
-// for all rooms:
+/// Bytes to requests and replies, and back.
+pub mod protocol;
+
+/// Key to server.
+pub mod hash;
+
+/// What we were told to do.
+pub mod config;
+
+/// What a client sees.
+pub mod client;
+
+/// The tree that a request walks.
+pub mod route;
+
+/// Connections to servers.
+pub mod upstream;
+
+/// The embedded server.
+pub mod cache;
+
+/// Questions to the program itself.
+pub mod admin;
+
+/// What is counted.
+pub mod stats;
+
+/// Names to addresses.
+pub mod discovery;
+
+/// Sockets.
+pub mod net;
+
+/// The life of the process.
+pub mod proxy;
+
+/// The command line.
+pub mod cli;
+
+/// The mutex that few share.
 pub mod sync;
+
+/// What time it is.
 pub mod time;

@@ -28,7 +28,14 @@ const GAUGES: &[&str] =
 impl Process {
     #[must_use]
     pub fn new(settings: Settings, stats: Stats, caches: Vec<Arc<Cache>>, memory_bytes_max: usize) -> Self {
-        Self { settings, stats, started: Instant::now(), caches, memory_bytes_max, baseline: Mutex::default() }
+        Self {
+            settings,
+            stats,
+            started: Instant::now(),
+            caches,
+            memory_bytes_max,
+            baseline: Mutex::default(),
+        }
     }
 
     pub(super) const fn settings(&self) -> &Settings {
@@ -68,7 +75,8 @@ impl Process {
         {
             let baseline = self.baseline.lock().unwrap_or_else(PoisonError::into_inner);
             for (i, counter) in COUNTERS.iter().enumerate() {
-                let base = if GAUGES.contains(&counter.name) { 0 } else { baseline.get(i).copied().unwrap_or(0) };
+                let base =
+                    if GAUGES.contains(&counter.name) { 0 } else { baseline.get(i).copied().unwrap_or(0) };
                 stat(&mut text, counter.name, self.stats.sum(counter.pick).wrapping_sub(base));
             }
         }

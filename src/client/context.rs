@@ -37,6 +37,7 @@ pub struct Context {
 #[derive(Default)]
 struct Spare {
     bufs: Vec<WireBuf>,
+    #[expect(clippy::vec_box, reason = "they move between here and the queue as boxes")]
     multis: Vec<Box<Multi>>,
     splits: Vec<Split>,
 }

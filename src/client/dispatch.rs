@@ -68,7 +68,9 @@ impl Session {
             let slot = self.slot(part_token(token, index));
             let keys = Keys { text: request.keys.text, ranges };
             match pool.leaf(*leaf) {
-                Some(leaf) => leaf.send_multi(&MultiGet { op: request.op, exptime: request.exptime, keys }, slot),
+                Some(leaf) => {
+                    leaf.send_multi(&MultiGet { op: request.op, exptime: request.exptime, keys }, slot)
+                }
                 None => slot.fill(&Reply::failed(Cause::NoServer)),
             }
         }

@@ -6,6 +6,8 @@ mod listener;
 mod multi;
 mod reply_queue;
 mod session;
+#[cfg(test)]
+mod tests;
 mod turn;
 
 pub use context::Context;

@@ -172,11 +172,8 @@ impl Multi {
     }
 
     pub(super) fn held_bytes(&self) -> usize {
-        let of_parts: usize = self
-            .parts
-            .iter()
-            .map(|p| p.bytes.capacity() + p.blocks.capacity() * size_of::<Block>())
-            .sum();
+        let of_parts: usize =
+            self.parts.iter().map(|p| p.bytes.capacity() + p.blocks.capacity() * size_of::<Block>()).sum();
         of_parts + self.part_of.capacity() * 4
     }
 }

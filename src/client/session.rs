@@ -69,9 +69,15 @@ enum Step {
     /// Not whole; look again when there are this many bytes.
     Wait(usize),
     /// After this many bytes a large value of that length begins.
-    Large { start: usize, length: usize },
+    Large {
+        start: usize,
+        length: usize,
+    },
     /// After this many bytes, that many are passed over.
-    Swallow { start: usize, count: u64 },
+    Swallow {
+        start: usize,
+        count: u64,
+    },
     Close,
 }
 
@@ -405,10 +411,10 @@ impl Session {
     }
 
     pub(super) fn wake(&self) {
-        if !self.awake.replace(true) {
-            if let Some(waker) = &*self.waker.borrow() {
-                waker.wake_by_ref();
-            }
+        if !self.awake.replace(true)
+            && let Some(waker) = &*self.waker.borrow()
+        {
+            waker.wake_by_ref();
         }
     }
 
@@ -423,10 +429,11 @@ impl Session {
             Progress::None => {}
             Progress::Batch => self.wake(),
             Progress::Partial => {
-                if !self.awake.get() && !self.partial.replace(true) {
-                    if let Some(this) = self.this.upgrade() {
-                        turn::add_partial(this);
-                    }
+                if !self.awake.get()
+                    && !self.partial.replace(true)
+                    && let Some(this) = self.this.upgrade()
+                {
+                    turn::add_partial(this);
                 }
             }
         }

@@ -32,7 +32,7 @@ pub(super) fn add_partial(session: Rc<Session>) {
 /// The worker has nothing else to do: nobody waits any longer.
 pub fn on_park() {
     if let Some(us) = *COLLECT {
-        rustix::thread::nanosleep(&rustix::thread::Timespec { tv_sec: 0, tv_nsec: us * 1000 });
+        let _ = rustix::thread::nanosleep(&rustix::thread::Timespec { tv_sec: 0, tv_nsec: us * 1000 });
     }
     if SINCE.get().is_some() {
         wake_all();
@@ -56,4 +56,5 @@ fn wake_all() {
     PARTIALS.set(sessions);
 }
 
-static COLLECT: std::sync::LazyLock<Option<i64>> = std::sync::LazyLock::new(|| std::env::var("COLLECT").ok().and_then(|v| v.parse().ok()));
+static COLLECT: std::sync::LazyLock<Option<i64>> =
+    std::sync::LazyLock::new(|| std::env::var("COLLECT").ok().and_then(|v| v.parse().ok()));

@@ -56,7 +56,13 @@ fn read_top(node: &Node, findings: &Findings) -> Option<Config> {
     }
     let top = Section::open(node, root, findings, "a map with `pools` and `route`")?;
     let known: Vec<&str> = settings::KEYS.iter().chain(KEYS).copied().collect();
-    top.refuse_unknown(&known, HINTS);
+    top.refuse_unknown_with(&known, |key, node| match node {
+        // A file of twemproxy, or a pool without its frame.
+        Node::Map(map) if map.iter().any(|(key, _)| key == "servers") => {
+            Some(format!("a pool stands under `pools`: `pools: {{{key}: {{…}}}}`"))
+        }
+        _ => HINTS.iter().find(|(name, _)| *name == key).map(|(_, hint)| (*hint).to_owned()),
+    });
     let settings = Settings::read(&top);
     let pools = read_pools(&top)?;
     let route = read_route(&top, &pools);

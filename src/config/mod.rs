@@ -28,7 +28,6 @@ mod yaml;
 pub use fault::{Fault, Faults, Place, Problem, Source, Warning};
 pub use listen::Listen;
 pub use load::{from_servers, from_text, load};
-pub use placement::name_of as placement_name;
 pub use pool::{Embedded, Endpoint, OnError, Pool, Server};
 pub use settings::{Limits, Settings, Workers};
 pub(crate) use value::{show_bytes, show_duration};

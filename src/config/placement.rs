@@ -1,10 +1,11 @@
 //! How a pool places keys: `hash`, `key_hash`, `hash_tag`, `hash_stop`, `signed_char`.
 
 use super::fault::Problem;
+use super::pool::Server;
 use super::section::{Hint, Section};
 use super::value;
 use super::yaml::Node;
-use crate::hash::{KeyHash, Placement, Spec};
+use crate::hash::{KeyHash, Member, Placement, Ring, Spec};
 
 /// The keys of a pool that are read here.
 pub(super) const KEYS: &[&str] = &["hash", "key_hash", "hash_tag", "hash_stop", "signed_char"];
@@ -14,14 +15,10 @@ pub(super) const HINTS: &[Hint] = &[
     ("hash_func", "write `hash: ch3` or `hash: crc32`"),
 ];
 
-/// Placements whose hash of keys can be chosen.
-const KEY_HASH_FREE: &[Placement] = &[Placement::Ketama, Placement::Twemproxy, Placement::Modula];
-/// Placements that give heavier servers more keys.
-const WEIGHTED: &[Placement] = &[Placement::Ketama, Placement::Twemproxy, Placement::Modula];
-
+/// Reads how keys are placed.
 pub(super) fn read(section: &Section<'_>) -> Spec {
     let placement = section.value("hash", |node| match node {
-        Node::Text(name) if is_key_hash(name) && !is_placement(name) => {
+        Node::Text(name) if KeyHash::from_name(name).is_some() && Placement::from_name(name).is_none() => {
             Err(Problem::new(format!("`{name}` is a hash of keys, not a placement"))
                 .help(format!("write `hash: twemproxy` and `key_hash: {name}`")))
         }
@@ -32,8 +29,8 @@ pub(super) fn read(section: &Section<'_>) -> Spec {
     let key_hash = section.value("key_hash", |node| {
         let key_hash = value::choice(node, "a hash of keys", KeyHash::ALL)?;
         match placement {
-            Some(placement) if !KEY_HASH_FREE.contains(&placement) => {
-                Err(Problem::new(format!("`{}` has a hash of its own", name_of(placement)))
+            Some(placement) if !placement.has_key_hash() => {
+                Err(Problem::new(format!("`{}` has a hash of its own", placement.name()))
                     .help("`key_hash` goes with `ketama`, `twemproxy` and `modula`"))
             }
             _ => Ok(key_hash),
@@ -51,23 +48,10 @@ pub(super) fn read(section: &Section<'_>) -> Spec {
     }
 }
 
-/// Whether weights other than 1 mean anything to this placement.
-pub(super) fn is_weighted(placement: Placement) -> bool {
-    WEIGHTED.contains(&placement)
-}
-
-/// The name of a placement, as written in a configuration.
-#[must_use]
-pub fn name_of(placement: Placement) -> &'static str {
-    Placement::ALL.iter().find(|(_, p)| *p == placement).map_or("", |(name, _)| name)
-}
-
-fn is_placement(name: &str) -> bool {
-    Placement::ALL.iter().any(|(known, _)| *known == name)
-}
-
-fn is_key_hash(name: &str) -> bool {
-    KeyHash::ALL.iter().any(|(known, _)| *known == name)
+/// Whether a ring can be built: the last word is that of the room `hash`.
+pub(super) fn check(spec: &Spec, servers: &[Server]) -> Result<(), Problem> {
+    let members: Vec<Member> = servers.iter().map(|server| server.member.clone()).collect();
+    Ring::build(spec, &members).map(drop).map_err(|error| Problem::new(error.to_string()))
 }
 
 fn read_tag(node: &Node) -> Result<(u8, u8), Problem> {

@@ -123,6 +123,12 @@ impl Server {
 }
 
 impl Pool {
+    /// The servers as the placement sees them, in the order of the list.
+    #[must_use]
+    pub fn members(&self) -> Vec<Member> {
+        self.servers.iter().map(|server| server.member.clone()).collect()
+    }
+
     /// A pool of these servers with every default.
     pub(super) fn with_defaults(name: &str, servers: Vec<Server>) -> Self {
         Self {
@@ -140,14 +146,21 @@ impl Pool {
 
     /// Reads one entry of `pools`. What is wrong goes to `findings`; the pool is then not to be used.
     pub(super) fn read(name: &str, node: &Node, path: &Path<'_>, findings: &Findings) -> Option<Self> {
+        let faults_count = findings.faults_count();
         let section = Section::open(node, path, findings, "a pool, a map with `servers` or `embedded`")?;
         let known: Vec<&str> = KEYS.iter().chain(placement::KEYS).copied().collect();
         let hints: Vec<Hint> = HINTS.iter().chain(placement::HINTS).copied().collect();
         section.refuse_unknown(&known, &hints);
 
         let hash = placement::read(&section);
-        let servers = read_servers(&section);
-        check_weights(&section, &servers, &hash);
+        let entries = read_servers(&section);
+        check_weights(&section, &entries, &hash);
+        let servers: Vec<Server> = entries.into_iter().flatten().collect();
+        if findings.faults_count() == faults_count
+            && let Err(problem) = placement::check(&hash, &servers)
+        {
+            findings.fault(&path.key("hash"), At::Value, problem);
+        }
         let timeout = section.value("timeout", |node| value::duration(node, &TIMEOUTS));
         let timeout_or_default = timeout.unwrap_or(TIMEOUT_DEFAULT);
         let connect_timeout = section.value("connect_timeout", |node| value::duration(node, &TIMEOUTS));
@@ -161,8 +174,8 @@ impl Pool {
             );
             findings.warn(&path.key("connect_timeout"), At::Value, Problem::new(message));
         }
-        let on_error = section
-            .value("on_error", |node| value::choice(node, "what to do when a server fails", OnError::ALL));
+        let on_error =
+            section.value("on_error", |node| value::choice(node, "`error` or `miss`", OnError::ALL));
         let connections = section.value("connections", |node| value::count(node, &CONNECTIONS));
         let outstanding = section.value("outstanding_max", |node| value::count(node, &OUTSTANDING));
         Some(Self {
@@ -179,7 +192,7 @@ impl Pool {
 }
 
 /// `servers` or `embedded`; exactly one of them.
-fn read_servers(section: &Section<'_>) -> Vec<Server> {
+fn read_servers(section: &Section<'_>) -> Vec<Option<Server>> {
     let (path, findings) = (section.path, section.findings);
     match (section.node("servers"), section.node("embedded")) {
         (Some(_), Some(_)) => {
@@ -196,7 +209,9 @@ fn read_servers(section: &Section<'_>) -> Vec<Server> {
             findings.fault(path, At::Key, Problem::new("a pool without servers").help(help));
             Vec::new()
         }
-        (None, Some(node)) => embedded::read(node, &path.key("embedded"), findings),
+        (None, Some(node)) => {
+            embedded::read(node, &path.key("embedded"), findings).into_iter().map(Some).collect()
+        }
         (Some(node), None) => {
             let path = path.key("servers");
             let Node::List(list) = node else {
@@ -217,7 +232,7 @@ fn read_servers(section: &Section<'_>) -> Vec<Server> {
             for (i, problem) in doubles(&entries) {
                 findings.fault(&path.index(i), At::Value, problem);
             }
-            entries.into_iter().flatten().collect()
+            entries
         }
     }
 }
@@ -239,17 +254,21 @@ pub(super) fn doubles(entries: &[Option<Server>]) -> Vec<(usize, Problem)> {
     problems
 }
 
-fn check_weights(section: &Section<'_>, servers: &[Server], hash: &Spec) {
-    let key = section.path.key("servers");
-    let sum: u64 = servers.iter().map(|server| u64::from(server.member.weight)).sum();
+fn check_weights(section: &Section<'_>, entries: &[Option<Server>], hash: &Spec) {
+    let path = section.path.key("servers");
+    let weights = || entries.iter().map(|server| server.as_ref().map_or(1, |server| server.member.weight));
+    let sum: u64 = weights().map(u64::from).sum();
     if sum > WEIGHT_SUM_MAX {
         let problem = Problem::new(format!("the weights sum up to {sum}"));
-        section.findings.fault(&key, At::Key, problem.help(format!("at most {WEIGHT_SUM_MAX}")));
+        section.findings.fault(&path, At::Key, problem.help(format!("at most {WEIGHT_SUM_MAX}")));
     }
-    if !placement::is_weighted(hash.placement) && servers.iter().any(|server| server.member.weight != 1) {
-        let name = placement::name_of(hash.placement);
-        let help = "leave the weights out, or use `ketama`, `twemproxy` or `modula`";
-        let problem = Problem::new(format!("`hash: {name}` knows no weights"));
-        section.findings.fault(&key, At::Key, problem.help(help));
+    // One is told, not each: it is the placement that does not fit.
+    if !hash.placement.has_weights()
+        && let Some((i, weight)) = weights().enumerate().find(|(_, weight)| *weight != 1)
+    {
+        let problem = Problem::new(format!("`hash: {}` knows no weights", hash.placement.name()))
+            .help("leave the weights out, or use `ketama`, `twemproxy` or `modula`")
+            .at(&format!("weight={weight}"));
+        section.findings.fault(&path.index(i), At::Value, problem);
     }
 }

@@ -53,7 +53,14 @@ impl<'a> Section<'a> {
 
     /// Every key that is not in `known` is a fault.
     pub(super) fn refuse_unknown(&self, known: &[&str], hints: &[Hint]) {
-        for (key, _) in self.map {
+        self.refuse_unknown_with(known, |key, _| {
+            hints.iter().find(|(name, _)| *name == key).map(|(_, hint)| (*hint).to_owned())
+        });
+    }
+
+    /// The same, with hints that depend on the value.
+    pub(super) fn refuse_unknown_with(&self, known: &[&str], hint: impl Fn(&str, &Node) -> Option<String>) {
+        for (key, node) in self.map {
             if known.contains(&key.as_str()) {
                 continue;
             }
@@ -62,8 +69,7 @@ impl<'a> Section<'a> {
                 self.findings.count_one_more();
                 continue;
             }
-            let hint = hints.iter().find(|(name, _)| name == key).map(|(_, hint)| (*hint).to_owned());
-            let help = hint.unwrap_or_else(|| nearest_help(key, known));
+            let help = hint(key, node).unwrap_or_else(|| nearest_help(key, known));
             let problem = Problem::new(format!("unknown key {}", quoted(key))).help(help);
             self.findings.fault(&self.path.key(key), At::Key, problem);
         }

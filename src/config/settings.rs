@@ -10,7 +10,6 @@ use std::time::Duration;
 
 /// The keys at the top of a file that are read here.
 pub(super) const KEYS: &[&str] = &["listen", "workers", "limits", "allow_flush", "drain_timeout"];
-const WORKERS: RangeInclusive<usize> = 1..=1_024;
 /// 0 leaves at once; a process that drains for longer than an hour is killed by hand.
 const DRAIN_TIMEOUTS: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(3_600);
 const COUNTS: RangeInclusive<usize> = 1..=1_000_000;
@@ -98,10 +97,15 @@ impl Settings {
     }
 }
 
+impl Workers {
+    /// More threads than this is a slip of the finger.
+    pub const COUNTS: RangeInclusive<usize> = 1..=1_024;
+}
+
 fn read_workers(node: &Node) -> Result<Workers, Problem> {
     match node {
         Node::Text(text) if text == "auto" => Ok(Workers::Auto),
-        _ => value::count(node, &WORKERS)
+        _ => value::count(node, &Workers::COUNTS)
             .map(Workers::Count)
             .map_err(|problem| problem.help("or `auto`: the cores that the container may use")),
     }

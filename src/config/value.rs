@@ -51,35 +51,40 @@ pub(super) fn count(node: &Node, range: &RangeInclusive<usize>) -> Result<usize,
 
 /// A name out of a table.
 pub(super) fn choice<T: Copy>(node: &Node, what: &str, all: &[(&str, T)]) -> Result<T, Problem> {
-    let name = text(node, what)?;
+    let name = if let Node::Text(name) = node { name.as_str() } else { "" };
     let found = all.iter().find(|(known, _)| *known == name).map(|(_, value)| *value);
     found.ok_or_else(|| {
         let known: Vec<&str> = all.iter().map(|(name, _)| *name).collect();
-        Problem::new(format!("expected {what}, found {}", quoted(&name))).help(nearest_help(&name, &known))
+        expected(what, node).help(nearest_help(name, &known))
     })
 }
 
+/// A size: bytes, or a number with its unit.
 pub(super) fn bytes(node: &Node, range: &RangeInclusive<usize>) -> Result<usize, Problem> {
     let what = format!("a size from {} to {}", show_bytes(*range.start()), show_bytes(*range.end()));
     let amount = match node {
         Node::Integer(value) => u128::try_from(*value).ok(),
         Node::Text(text) => match quantity(text) {
-            Some((_, _, "")) => None,
-            Some((digits, decimals, unit)) => {
+            Some((digits, decimals, unit)) if !unit.is_empty() => {
                 let Some((_, factor)) = BYTE_UNITS.iter().find(|(name, _)| *name == unit) else {
                     return Err(expected(&what, node).help(byte_unit_help(unit)));
                 };
                 scaled(digits, decimals, *factor)
             }
-            None => None,
+            _ => {
+                let help = "bytes, or a number with its unit as in `64KiB`, `4MB`, `1GiB`";
+                return Err(expected(&what, node).help(help));
+            }
         },
         _ => None,
     };
-    amount.and_then(|amount| usize::try_from(amount).ok()).filter(|amount| range.contains(amount)).ok_or_else(
-        || expected(&what, node).help("bytes, or a number with its unit as in `64KiB`, `4MB`, `1GiB`"),
-    )
+    amount
+        .and_then(|amount| usize::try_from(amount).ok())
+        .filter(|amount| range.contains(amount))
+        .ok_or_else(|| expected(&what, node))
 }
 
+/// A duration: a number with its unit; without one nobody can tell seconds from milliseconds.
 pub(super) fn duration(node: &Node, range: &RangeInclusive<Duration>) -> Result<Duration, Problem> {
     let what =
         format!("a duration from {} to {}", show_duration(*range.start()), show_duration(*range.end()));
@@ -88,21 +93,15 @@ pub(super) fn duration(node: &Node, range: &RangeInclusive<Duration>) -> Result<
         Node::Integer(_) | Node::Float(_) => {
             return Err(Problem::new(format!("{} has no unit", node.kind())).help(unit_help));
         }
-        Node::Text(text) => match quantity(text) {
-            Some((_, _, "")) => None,
-            Some((digits, decimals, unit)) => {
-                let factor = TIME_UNITS.iter().find(|(name, _)| *name == unit).map(|(_, factor)| *factor);
-                factor.and_then(|factor| scaled(digits, decimals, factor))
-            }
-            None => None,
-        },
+        Node::Text(text) => quantity(text).and_then(|(digits, decimals, unit)| {
+            let (_, factor) = TIME_UNITS.iter().find(|(name, _)| *name == unit)?;
+            scaled(digits, decimals, *factor)
+        }),
         _ => None,
     };
-    nanos
-        .and_then(|nanos| u64::try_from(nanos).ok())
-        .map(Duration::from_nanos)
-        .filter(|duration| range.contains(duration))
-        .ok_or_else(|| expected(&what, node).help(unit_help))
+    let nanos = nanos.ok_or_else(|| expected(&what, node).help(unit_help))?;
+    let duration = u64::try_from(nanos).ok().map(Duration::from_nanos);
+    duration.filter(|duration| range.contains(duration)).ok_or_else(|| expected(&what, node))
 }
 
 /// `1.5GiB` → (15, 1, "GiB"): digits without the point, how many stood behind it, unit.

@@ -104,7 +104,14 @@ fn syntax_fault(source: &Arc<Source>, error: &serde_yaml::Error) -> Fault {
     } else if is_tab {
         ("a tab".into(), Some("YAML is indented with spaces".into()))
     } else {
+        let line = place.as_ref().and_then(|place| text.lines().nth(place.line - 1));
+        let is_ip6 = line.is_some_and(|line| line.contains("::"));
         let context = said.split_once(", while ").map(|(_, context)| format!("while {context}"));
+        let context = if is_ip6 {
+            Some("an address in brackets needs quotes: \"[::1]:11211\"".to_owned())
+        } else {
+            context
+        };
         (format!("not valid YAML: {message}"), context)
     };
     let place = Some(place.unwrap_or(Place { line: 1, column: 1, bytes: 0..0 }));

@@ -50,20 +50,17 @@ pub fn bind(listen: &Listen, workers: usize) -> Result<BoundAddress, BindError> 
     let result = match listen {
         Listen::Tcp(address) => bind_tcp(*address, workers),
         Listen::Unix(path) => bind_unix(path, workers),
-        Listen::Fd(number) => inherited::take(*number).and_then(|fd| share(fd, format!("fd:{number}"), workers)),
+        Listen::Fd(number) => {
+            inherited::take(*number).and_then(|fd| share(fd, format!("fd:{number}"), workers))
+        }
     };
     result.map_err(|source| {
-        let address = match listen {
-            Listen::Tcp(address) => address.to_string(),
-            Listen::Unix(path) => format!("unix:{}", path.display()),
-            Listen::Fd(number) => format!("fd:{number}"),
-        };
         let hint = match source.kind() {
             io::ErrorKind::AddrInUse => " (is another ringway or memcached running there?)",
             io::ErrorKind::PermissionDenied => " (ports below 1024 and foreign directories need rights)",
             _ => "",
         };
-        BindError { address, source, hint }
+        BindError { address: listen.to_string(), source, hint }
     })
 }
 
@@ -112,7 +109,10 @@ fn bind_unix(path: &Path, workers: usize) -> io::Result<BoundAddress> {
         }
         let kind = std::fs::symlink_metadata(path)?.file_type();
         if !std::os::unix::fs::FileTypeExt::is_socket(&kind) {
-            return Err(io::Error::new(io::ErrorKind::AlreadyExists, "a file that is no socket is in the way"));
+            return Err(io::Error::new(
+                io::ErrorKind::AlreadyExists,
+                "a file that is no socket is in the way",
+            ));
         }
         std::fs::remove_file(path)?;
     }

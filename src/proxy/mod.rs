@@ -29,11 +29,11 @@ pub enum StartError {
     Worker(std::io::Error),
 }
 
-/// Serves until told to stop.
+/// Serves until told to stop. `ready` is called with the addresses, as they really are, once clients are served.
 ///
 /// # Errors
 /// When nothing could be started; then nothing listens.
-pub fn run(config: Config) -> Result<ExitCode, StartError> {
+pub fn run(config: Config, ready: impl FnOnce(&[String])) -> Result<ExitCode, StartError> {
     let workers = match config.settings.workers {
         Workers::Count(count) => count.max(1),
         Workers::Auto => thread::available_parallelism().map_or(1, std::num::NonZero::get),
@@ -71,9 +71,10 @@ pub fn run(config: Config) -> Result<ExitCode, StartError> {
         };
         running.push(Worker::start(index, plan)?);
     }
-    for label in labels {
+    for label in &labels {
         tracing::info!("listening on {label}");
     }
+    ready(&labels);
     let code = stop(&config, running, signals);
     for path in paths {
         // Nobody listens there any more; a file that is already gone is as good.
@@ -83,10 +84,15 @@ pub fn run(config: Config) -> Result<ExitCode, StartError> {
 }
 
 /// Waits for a signal, then for the workers to finish what is in flight.
-fn stop(config: &Config, running: Vec<Worker>, mut signals: Signals) -> ExitCode {
+fn stop(config: &Config, running: Vec<Worker>, signals: Signals) -> ExitCode {
     let timeout = config.settings.drain_timeout;
+    /// The same wish told twice at once (by `timeout`, by a terminal) is one wish.
+    const SAME_WISH: Duration = Duration::from_millis(100);
     let name = signals.wait(None).unwrap_or("the end of all signals");
-    tracing::info!("{name}: finishing what is in flight, for {timeout:?} at most; a second signal ends at once");
+    let told = std::time::Instant::now();
+    tracing::info!(
+        "{name}: finishing what is in flight, for {timeout:?} at most; a second signal ends at once"
+    );
     for worker in &running {
         worker.drain();
     }
@@ -102,7 +108,9 @@ fn stop(config: &Config, running: Vec<Worker>, mut signals: Signals) -> ExitCode
             tracing::warn!("drain_timeout is over; leaving with clients unanswered");
             return ExitCode::SUCCESS;
         }
-        if let Some(name) = signals.wait(Some((deadline - now).min(Duration::from_millis(10)))) {
+        if let Some(name) = signals.wait(Some((deadline - now).min(Duration::from_millis(10))))
+            && told.elapsed() >= SAME_WISH
+        {
             tracing::warn!("{name} again: leaving at once");
             return ExitCode::FAILURE;
         }

@@ -1,7 +1,7 @@
 //! TERM and INT: drain. A second one: leave at once.
 
 use std::io;
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
+use std::sync::mpsc::{self, Receiver};
 use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -36,13 +36,10 @@ impl Signals {
     }
 
     /// The next signal; `None` when the time is up.
-    pub(super) fn wait(&mut self, timeout: Option<Duration>) -> Option<&'static str> {
+    pub(super) fn wait(&self, timeout: Option<Duration>) -> Option<&'static str> {
         match timeout {
             None => self.arrived.recv().ok(),
-            Some(timeout) => match self.arrived.recv_timeout(timeout) {
-                Ok(name) => Some(name),
-                Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => None,
-            },
+            Some(timeout) => self.arrived.recv_timeout(timeout).ok(),
         }
     }
 }

@@ -145,12 +145,8 @@ fn build(
     Ok((Root::new(pools, default), listeners.map_err(StartError::Worker)?))
 }
 
-fn build_pool(
-    pool: &Pool,
-    caches: &[Option<Arc<Cache>>],
-    shared: &Shared,
-) -> Result<PoolRoute, StartError> {
-    let members: Vec<_> = pool.servers.iter().map(|s| s.member.clone()).collect();
+fn build_pool(pool: &Pool, caches: &[Option<Arc<Cache>>], shared: &Shared) -> Result<PoolRoute, StartError> {
+    let members = pool.members();
     let ring = Ring::build(&pool.hash, &members)
         .map_err(|source| StartError::Hash { pool: pool.name.clone(), source })?;
     let embedded = pool.servers.iter().any(|s| matches!(s.endpoint, Endpoint::Embedded(_)));
@@ -158,7 +154,9 @@ fn build_pool(
     let mut leaves: Vec<Rc<dyn Leaf>> = Vec::with_capacity(members.len() * lanes);
     for (server, cache) in pool.servers.iter().zip(caches) {
         match cache {
-            Some(cache) => leaves.push(Rc::new(CacheLeaf::new(Arc::clone(cache), server.label(), Clock::System))),
+            Some(cache) => {
+                leaves.push(Rc::new(CacheLeaf::new(Arc::clone(cache), server.label(), Clock::System)))
+            }
             None => leaves.extend(Destination::of_server(pool, server, shared)),
         }
     }

@@ -49,7 +49,11 @@ impl PoolRoute {
     }
 
     fn lane(&self, server: usize, key: &[u8]) -> usize {
-        if self.lanes == 1 { server } else { server * self.lanes + crc32fast::hash(key) as usize % self.lanes }
+        if self.lanes == 1 {
+            server
+        } else {
+            server * self.lanes + crc32fast::hash(key) as usize % self.lanes
+        }
     }
 
     #[must_use]

@@ -208,13 +208,13 @@ impl Connection {
             slot.fill(&Reply::line(Status::Failed(Cause::QueueFull), text.as_bytes()));
             return None;
         }
-        if let Some((until, cause, text)) = &state.refused {
-            if Instant::now() < *until {
-                let (cause, text) = (*cause, text.clone());
-                drop(state);
-                slot.fill(&Reply::line(Status::Failed(cause), text.as_bytes()));
-                return None;
-            }
+        if let Some((until, cause, text)) = &state.refused
+            && Instant::now() < *until
+        {
+            let (cause, text) = (*cause, text.clone());
+            drop(state);
+            slot.fill(&Reply::line(Status::Failed(cause), text.as_bytes()));
+            return None;
         }
         Some(slot)
     }
@@ -225,10 +225,10 @@ impl Connection {
         }
         inflight.push(new, slot);
         self.shared.counters.server_outstanding.add(1);
-        if !self.awake.replace(true) {
-            if let Some(waker) = &*self.waker.borrow() {
-                waker.wake_by_ref();
-            }
+        if !self.awake.replace(true)
+            && let Some(waker) = &*self.waker.borrow()
+        {
+            waker.wake_by_ref();
         }
     }
 
@@ -492,8 +492,10 @@ fn poll_timer(
         let next = {
             let mut state = connection.state.borrow_mut();
             state.inflight.shrink();
-            let hopeless_at =
-                state.inflight.front_deadline().map(|d| d + connection.terms.timeout * (LATE_TIMEOUTS_MAX + 1));
+            let hopeless_at = state
+                .inflight
+                .front_deadline()
+                .map(|d| d + connection.terms.timeout * (LATE_TIMEOUTS_MAX + 1));
             state.inflight.next_deadline().or(hopeless_at)
         };
         let Some(next) = next else { return Poll::Pending };

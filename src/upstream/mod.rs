@@ -5,6 +5,8 @@ mod connection;
 mod destination;
 mod inflight;
 mod reader;
+#[cfg(test)]
+mod tests;
 
 pub use connection::Shared;
 pub use destination::Destination;

@@ -55,7 +55,12 @@ enum Step {
     /// The reply is not whole; look again when there are this many bytes.
     Wait(usize),
     /// After this many bytes a large value begins.
-    Large { start: usize, length: usize, index: usize, line: Vec<u8> },
+    Large {
+        start: usize,
+        length: usize,
+        index: usize,
+        line: Vec<u8>,
+    },
     Desync,
 }
 
@@ -267,8 +272,7 @@ impl Reader {
             Asked::One(op) if op.is_meta() => {
                 let entry = connection.pop().ok_or(Ended::Desync)?;
                 let status = value_status(asked);
-                connection
-                    .answer(entry, &Reply { status, line: &line, value: Some(Value::Shared(&chunks)) });
+                connection.answer(entry, &Reply { status, line: &line, value: Some(Value::Shared(&chunks)) });
             }
             _ => self.held = Some((line, chunks)),
         }
@@ -277,7 +281,7 @@ impl Reader {
 
     /// The line after the large value of a single get must be `END`.
     fn end_of_held(
-        &mut self,
+        &self,
         connection: &Connection,
         line: &[u8],
         consumed: usize,

@@ -1,0 +1,115 @@
+//! `ringway check`: load and build without sockets; every fault with its line, or a short summary.
+
+use super::greeting::plural;
+use super::{EXIT_WRONG, output};
+use crate::config::{self, Config, Pool, Route, Server, Workers, show_bytes, show_duration};
+use crate::hash::{Placement, Ring};
+use std::fmt::Write as _;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// Keys that are placed to see each server's share. 1 % of error at three servers.
+const SAMPLE_KEYS_COUNT: usize = 10_000;
+/// Beyond it servers are not listed one by one.
+const SERVERS_SHOWN_COUNT_MAX: usize = 64;
+
+/// Check a configuration: every fault with its place, or a summary
+#[derive(clap::Args)]
+#[command(after_help = "Example:\n  ringway check /etc/ringway.yaml\n\nExit code 2 when something is wrong.")]
+pub(super) struct Args {
+    /// The configuration; `-` is standard input
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+}
+
+/// Checks the file.
+pub(super) fn run(args: &Args) -> ExitCode {
+    match config::load(&args.file) {
+        Ok((config, warnings)) => {
+            for warning in &warnings {
+                output::error(&format!("{}\n", warning.render(output::has_colour())));
+            }
+            let mut text = format!("{}: no faults", args.file.display());
+            if !warnings.is_empty() {
+                text.push_str(&format!(", {}", plural(warnings.len(), "warning")));
+            }
+            text.push('\n');
+            text.push_str(&summary(&config));
+            output::answer(&text)
+        }
+        Err(faults) => {
+            output::error(&faults.render(output::has_colour()));
+            ExitCode::from(EXIT_WRONG)
+        }
+    }
+}
+
+fn summary(config: &Config) -> String {
+    let settings = &config.settings;
+    let listen: Vec<String> = settings.listen.iter().map(ToString::to_string).collect();
+    let workers = match settings.workers {
+        Workers::Auto => "auto".to_owned(),
+        Workers::Count(count) => count.to_string(),
+    };
+    let Route::Pool(used) = config.route;
+    let route = config.pools.get(used).map_or("", |pool| pool.name.as_str());
+    let mut text = format!("listen   {}\nworkers  {workers}\nroute    {route}\n", listen.join(", "));
+    for pool in &config.pools {
+        let _ = write_pool(&mut text, pool);
+    }
+    text
+}
+
+fn write_pool(text: &mut String, pool: &Pool) -> std::fmt::Result {
+    let members = pool.members();
+    let Ok(ring) = Ring::build(&pool.hash, &members) else { return Ok(()) };
+    let points = ring.explain(b"").points;
+    write!(text, "pool {}: {}, {}", pool.name, plural(members.len(), "server"), pool.hash.placement.name())?;
+    if points != members.len() {
+        write!(text, " with {}", plural(points, "point"))?;
+    }
+    let (timeout, connect) = (show_duration(pool.timeout), show_duration(pool.connect_timeout));
+    writeln!(text, ", timeout {timeout} (to connect {connect})")?;
+    let shares = shares(&ring, members.len(), pool.hash.placement);
+    let width = pool.servers.iter().take(SERVERS_SHOWN_COUNT_MAX).map(|s| s.label().chars().count()).max();
+    for (server, share) in pool.servers.iter().zip(shares).take(SERVERS_SHOWN_COUNT_MAX) {
+        let label = server.label();
+        let line =
+            format!("  {label:<width$}  {share:>4.1} %{}", details(server), width = width.unwrap_or(0));
+        writeln!(text, "{}", line.trim_end())?;
+    }
+    if members.len() > SERVERS_SHOWN_COUNT_MAX {
+        writeln!(text, "  and {} more", members.len() - SERVERS_SHOWN_COUNT_MAX)?;
+    }
+    Ok(())
+}
+
+/// What the label does not say.
+fn details(server: &Server) -> String {
+    let mut text = String::new();
+    if server.member.name.is_some() {
+        text.push_str(&format!("  {}", server.address()));
+    }
+    if server.member.weight != 1 {
+        text.push_str(&format!("  weight {}", server.member.weight));
+    }
+    if let config::Endpoint::Embedded(embedded) = server.endpoint {
+        text.push_str(&format!("  {}", show_bytes(embedded.memory_bytes_max >> 10 << 10)));
+    }
+    text
+}
+
+/// Percent of keys that each server gets, by asking for many.
+fn shares(ring: &Ring, servers_count: usize, placement: Placement) -> Vec<f64> {
+    if placement == Placement::Random || servers_count < 2 {
+        return vec![100.0 / servers_count.max(1) as f64; servers_count];
+    }
+    let mut counts = vec![0_usize; servers_count];
+    for i in 0..SAMPLE_KEYS_COUNT {
+        let count = ring.pick(format!("key:{i}").as_bytes()).and_then(|server| counts.get_mut(server));
+        if let Some(count) = count {
+            *count += 1;
+        }
+    }
+    counts.into_iter().map(|count| count as f64 * 100.0 / SAMPLE_KEYS_COUNT as f64).collect()
+}

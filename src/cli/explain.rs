@@ -1,0 +1,117 @@
+//! `ringway explain`: which path would this key take? The descent, as a small tree.
+
+use super::source::Source;
+use super::{EXIT_WRONG, output};
+use crate::config::{Config, Route};
+use crate::hash::Ring;
+use crate::protocol::{Op, limits::KEY_BYTES_MAX};
+use std::process::ExitCode;
+
+/// Show which server a key goes to, and why
+#[derive(clap::Args)]
+#[command(after_help = "Examples:\n  \
+    ringway explain user:42 -c /etc/ringway.yaml\n  \
+    ringway explain user:42 --op set --server 10.0.0.1:11211 --server 10.0.0.2:11211")]
+pub(super) struct Args {
+    /// The key
+    #[arg(value_name = "KEY", value_parser = parse_key)]
+    key: String,
+    /// The operation: get, set, delete, mg, …
+    #[arg(long, default_value = "get", value_name = "OP", value_parser = parse_op)]
+    op: Op,
+    #[command(flatten)]
+    source: Source,
+}
+
+/// Prints the tree.
+pub(super) fn run(args: &Args) -> ExitCode {
+    let (config, _) = match args.source.load() {
+        Ok(loaded) => loaded,
+        Err(code) => return code,
+    };
+    match tree(&config, args.op, &args.key) {
+        Ok(text) => output::answer(&text),
+        Err(why) => {
+            output::error(&format!("error: {why}\n"));
+            ExitCode::from(EXIT_WRONG)
+        }
+    }
+}
+
+fn tree(config: &Config, op: Op, key: &str) -> Result<String, String> {
+    let Route::Pool(index) = config.route;
+    let pool = config.pools.get(index).ok_or("the route leads nowhere")?;
+    let members = pool.members();
+    let ring = Ring::build(&pool.hash, &members).map_err(|error| error.to_string())?;
+    let why = ring.explain(key.as_bytes());
+    let hashed = String::from_utf8_lossy(why.hashed);
+    let part = if why.hashed == key.as_bytes() { String::new() } else { " (part of the key)".to_owned() };
+    let placement = pool.hash.placement.name();
+    let hash = match why.hash {
+        Some(hash) => {
+            let mut text = format!("{} of `{hashed}`{part} = {hash}", why.function);
+            if why.points != members.len() {
+                text.push_str(&format!(", among {} points", why.points));
+            }
+            text
+        }
+        None if members.len() < 2 => "nothing to choose".to_owned(),
+        None => "another server each time".to_owned(),
+    };
+    let server = match why.index.and_then(|i| pool.servers.get(i).map(|server| (i, server))) {
+        Some((i, server)) => {
+            let name = server.member.name.as_ref().map_or_else(String::new, |name| format!("{name}, "));
+            format!("server {i}: {name}{}", server.address())
+        }
+        None => format!("any of {} servers", members.len()),
+    };
+    Ok(format!("{} {key}\n└─ pool {}\n   └─ {placement}: {hash}\n      └─ {server}\n", op.name(), pool.name))
+}
+
+/// As memcached would take it.
+fn parse_key(key: &str) -> Result<String, String> {
+    if key.is_empty() || key.len() > KEY_BYTES_MAX {
+        return Err(format!("a key has 1 to {KEY_BYTES_MAX} bytes"));
+    }
+    if key.bytes().any(|byte| byte <= b' ' || byte == 0x7f) {
+        return Err("a key has no spaces and no control characters".to_owned());
+    }
+    Ok(key.to_owned())
+}
+
+fn parse_op(name: &str) -> Result<Op, String> {
+    Op::ALL.into_iter().find(|op| op.name() == name).ok_or_else(|| {
+        let names: Vec<&str> = Op::ALL.iter().map(|op| op.name()).collect();
+        format!("one of {}", names.join(", "))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config;
+
+    #[test]
+    fn the_vectors_of_the_reference() {
+        let servers = ["mc-0", "mc-1", "mc-2"].map(str::to_owned);
+        let config = config::from_servers(&servers).unwrap();
+        assert_eq!(
+            tree(&config, Op::Get, "user:2").unwrap(),
+            "get user:2\n└─ pool main\n   └─ ketama: md5 of `user:2` = 3264788475, among 480 points\n      \
+             └─ server 1: mc-1:11211\n"
+        );
+    }
+
+    #[test]
+    fn tags_one_server_and_random() {
+        let of = |pool: &str, key: &str| {
+            let (config, _) = config::from_text("t", &format!("pools: {{p: {pool}}}")).unwrap();
+            tree(&config, Op::Set, key).unwrap()
+        };
+        assert!(of("{servers: [a, b], hash_tag: '{}'}", "x{7}y").contains("of `7` (part of the key)"));
+        assert!(
+            of("{servers: [a name=n]}", "k").contains("nothing to choose\n      └─ server 0: n, a:11211")
+        );
+        assert!(of("{servers: [a, b], hash: random}", "k").contains("any of 2 servers"));
+    }
+}

@@ -1,0 +1,111 @@
+//! The command line: the only door to clap. Each verb has a file; here is the tree, and what verbs share.
+
+mod check;
+mod completions;
+mod explain;
+mod greeting;
+mod logging;
+mod output;
+mod run;
+mod source;
+mod stats;
+
+use clap::{Parser, Subcommand};
+use std::process::ExitCode;
+
+/// A sharding proxy that speaks memcached's protocol.
+#[derive(Parser)]
+#[command(
+    name = "ringway",
+    version,
+    about,
+    args_conflicts_with_subcommands = true,
+    after_help = "Examples:\n  \
+        ringway                                              serve from memory on 127.0.0.1:5000\n  \
+        ringway --server 10.0.0.1:11211 --server 10.0.0.2:11211\n  \
+        ringway -c /etc/ringway.yaml\n\n\
+        Plain `ringway` is `ringway run`; `ringway run --help` tells more."
+)]
+struct Cli {
+    #[command(subcommand)]
+    verb: Option<Verb>,
+    #[command(flatten)]
+    run: run::Args,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    Run(run::Args),
+    Check(check::Args),
+    Explain(explain::Args),
+    Stats(stats::Args),
+    Completions(completions::Args),
+}
+
+/// Runs the program with the process's arguments. Exit codes: 0 well, 1 it could not be done, 2 wrong arguments or
+/// configuration.
+#[must_use]
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match cli.verb {
+        None => run::run(cli.run),
+        Some(Verb::Run(args)) => run::run(args),
+        Some(Verb::Check(args)) => check::run(&args),
+        Some(Verb::Explain(args)) => explain::run(&args),
+        Some(Verb::Stats(args)) => stats::run(&args),
+        Some(Verb::Completions(args)) => completions::run(&args),
+    }
+}
+
+/// Wrong arguments or configuration; clap leaves with the same.
+const EXIT_WRONG: u8 = 2;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_tree_holds_together() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_verb_has_an_example() {
+        for verb in Cli::command().get_subcommands() {
+            let help = verb.get_after_help().map(ToString::to_string).unwrap_or_default();
+            assert!(help.starts_with("Example") && help.contains("  ringway "), "{}", verb.get_name());
+        }
+    }
+
+    #[test]
+    fn plain_ringway_is_run() {
+        let bare =
+            Cli::try_parse_from(["ringway", "--server", "a", "--server", "b", "--listen", "127.0.0.1:0"]);
+        let bare = bare.unwrap();
+        assert!(bare.verb.is_none());
+        assert_eq!((bare.run.source.server.len(), bare.run.listen.len()), (2, 1));
+        let run = Cli::try_parse_from(["ringway", "run", "--workers", "2"]).unwrap();
+        assert!(matches!(run.verb, Some(Verb::Run(_))));
+    }
+
+    #[test]
+    fn wrong_flags() {
+        for line in [
+            "ringway -c x --server a",
+            "ringway --listen localhost",
+            "ringway --workers 0",
+            "ringway --workers many",
+            "ringway --log-level loud",
+            "ringway --log-format xml",
+            "ringway -c x check y",
+            "ringway check",
+            "ringway explain",
+            "ringway explain k --op fetch",
+            "ringway bogus",
+        ] {
+            let error = Cli::try_parse_from(line.split(' ')).err().unwrap();
+            assert_eq!(error.exit_code(), 2, "{line}");
+        }
+    }
+}

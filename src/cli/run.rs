@@ -1,0 +1,83 @@
+//! `ringway run`: settings from file and flags, then serve; with neither, the embedded cache.
+
+use super::greeting::Greeting;
+use super::logging::{Format, Logging};
+use super::output;
+use super::source::Source;
+use crate::config::{Config, Listen, Workers};
+use std::process::ExitCode;
+use tracing::level_filters::LevelFilter;
+
+/// Serve until told to stop (the same as no verb at all)
+///
+/// Without a configuration and without `--server` it serves from an embedded cache in memory.
+#[derive(clap::Args)]
+#[command(after_help = "Examples:\n  \
+    ringway run -c /etc/ringway.yaml --listen unix:/run/ringway.sock\n  \
+    ringway run --server 10.0.0.1:11211 --server '10.0.0.2:11211 weight=2' --workers 2")]
+pub(super) struct Args {
+    #[command(flatten)]
+    pub(super) source: Source,
+    /// Where clients connect, instead of what the file says: `0.0.0.0:5000`, `unix:/path`, `fd:3`; may be repeated
+    #[arg(long, value_name = "ADDR")]
+    pub(super) listen: Vec<Listen>,
+    /// Threads, instead of what the file says: a number, or `auto` for the cores that the container may use
+    #[arg(long, value_name = "N", value_parser = parse_workers)]
+    pub(super) workers: Option<Workers>,
+    #[command(flatten)]
+    pub(super) logging: Logging,
+}
+
+/// Serves; returns when told to stop, or when nothing can be started.
+pub(super) fn run(args: Args) -> ExitCode {
+    args.logging.install();
+    let (mut config, warnings) = match args.source.load() {
+        Ok(loaded) => loaded,
+        Err(code) => return code,
+    };
+    for warning in warnings {
+        tracing::warn!("{}", warning.0);
+    }
+    if !args.listen.is_empty() {
+        config.settings.listen = args.listen;
+    } else if is_activated() {
+        // Whoever wrote the socket unit decided where clients connect.
+        config.settings.listen.clear();
+    }
+    if let Some(workers) = args.workers {
+        config.settings.workers = workers;
+    }
+    let greeting = Greeting::of(&config, args.source.config.as_deref());
+    serve(config, &greeting, &args.logging)
+}
+
+/// The one place where the process is started.
+fn serve(config: Config, greeting: &Greeting, logging: &Logging) -> ExitCode {
+    match crate::proxy::run(config, |listening| greet(&greeting.text(listening), logging)) {
+        Ok(code) => code,
+        Err(error) => output::failed(&error.to_string()),
+    }
+}
+
+/// Plain lines for people; for machines one event.
+fn greet(text: &str, logging: &Logging) {
+    match logging.log_format {
+        _ if logging.log_level < LevelFilter::INFO => {}
+        Format::Text => output::error(text),
+        Format::Json => tracing::info!("{}", text.lines().next().unwrap_or_default()),
+    }
+}
+
+/// Whether systemd passed sockets to this very process.
+fn is_activated() -> bool {
+    let number = |name: &str| std::env::var(name).ok().and_then(|value| value.parse::<u32>().ok());
+    number("LISTEN_PID") == Some(std::process::id()) && number("LISTEN_FDS").is_some_and(|count| count > 0)
+}
+
+fn parse_workers(text: &str) -> Result<Workers, String> {
+    match text.parse() {
+        _ if text == "auto" => Ok(Workers::Auto),
+        Ok(count) if Workers::COUNTS.contains(&count) => Ok(Workers::Count(count)),
+        _ => Err(format!("`auto` or a number from 1 to {}", Workers::COUNTS.end())),
+    }
+}

@@ -1,0 +1,189 @@
+//! Replies leave in the order of requests, whatever order they come in: the queue alone, without a socket.
+
+use super::context::Context;
+use super::multi::{Multi, Split};
+use super::reply_queue::{How, Progress, ReplyQueue, part_token};
+use crate::admin::{Admin, Process};
+use crate::config::{Limits, Settings};
+use crate::hash::{Ring, Spec};
+use crate::protocol::{Cause, Keys, Op, Reply, Status, Value};
+use crate::route::{PoolRoute, Root};
+use crate::stats::Stats;
+use bytes::Buf;
+use std::rc::Rc;
+use std::sync::Arc;
+
+fn context() -> Rc<Context> {
+    let stats = Stats::new(1);
+    let ring = Ring::build(&Spec::default(), &[]).expect("an empty ring");
+    let pool = PoolRoute::new("none".to_owned(), ring, Vec::new(), 1, crate::config::OnError::Error);
+    let process = Process::new(Settings::default(), stats.clone(), Vec::new(), 0);
+    Context::new(
+        Rc::new(Root::new(vec![pool], 0)),
+        stats.of(0),
+        Limits::default(),
+        Rc::default(),
+        Rc::new(Admin::new(Arc::new(process))),
+        Arc::default(),
+        1,
+    )
+}
+
+fn take(queue: &mut ReplyQueue) -> String {
+    let mut bytes = Vec::new();
+    while queue.out.has_remaining() {
+        let chunk = queue.out.chunk().to_vec();
+        queue.out.advance(chunk.len());
+        bytes.extend(chunk);
+    }
+    String::from_utf8(bytes).expect("text")
+}
+
+const HIT: Reply<'static> =
+    Reply { status: Status::Hit, line: b"VALUE a 0 1", value: Some(Value::Slice(b"x")) };
+const HIT_TEXT: &str = "VALUE a 0 1\r\nx\r\nEND\r\n";
+
+#[test]
+fn replies_leave_in_order() {
+    let context = context();
+    let mut queue = ReplyQueue::default();
+    let first = queue.push(How::plain(Op::Get, false));
+    let second = queue.push(How::plain(Op::Set, false));
+    let third = queue.push(How::plain(Op::Get, false));
+    queue.end_batch();
+    assert_eq!(queue.fill(&context, third, &HIT), Progress::None);
+    assert_eq!(queue.fill(&context, second, &Reply::line(Status::Stored, b"STORED")), Progress::None);
+    assert_eq!(take(&mut queue), "");
+    assert_eq!(queue.fill(&context, first, &Reply::line(Status::Miss, b"")), Progress::Batch);
+    assert_eq!(take(&mut queue), format!("END\r\nSTORED\r\n{HIT_TEXT}"));
+    assert!(queue.is_empty());
+}
+
+#[test]
+fn a_part_of_a_batch_is_told_apart_from_the_whole() {
+    let context = context();
+    let mut queue = ReplyQueue::default();
+    let first = queue.push(How::plain(Op::Get, false));
+    let second = queue.push(How::plain(Op::Get, false));
+    queue.end_batch();
+    let next_batch = queue.push(How::plain(Op::Get, false));
+    queue.end_batch();
+    assert_eq!(queue.fill(&context, first, &HIT), Progress::Partial);
+    assert_eq!(queue.fill(&context, second, &HIT), Progress::Batch, "the next batch is not waited for");
+    assert_eq!(queue.fill(&context, next_batch, &HIT), Progress::Batch);
+}
+
+#[test]
+fn answers_of_our_own_keep_their_place() {
+    let context = context();
+    let mut queue = ReplyQueue::default();
+    queue.push_line(&context, "VERSION x");
+    let get = queue.push(How::plain(Op::Get, false));
+    queue.push_line(&context, "MN");
+    assert_eq!(take(&mut queue), "VERSION x\r\n");
+    assert_eq!(queue.fill(&context, get, &HIT), Progress::Batch);
+    assert_eq!(take(&mut queue), format!("{HIT_TEXT}MN\r\n"));
+}
+
+#[test]
+fn quiet_requests_leave_out_what_is_expected() {
+    let cases = [
+        (Op::Set, Status::Stored, true),
+        (Op::Set, Status::ErrorLine, true),
+        (Op::MetaGet, Status::Miss, true),
+        (Op::MetaGet, Status::Hit, false),
+        (Op::MetaSet, Status::Stored, true),
+        (Op::MetaSet, Status::NotStored, false),
+        (Op::MetaDelete, Status::Deleted, true),
+        (Op::MetaDelete, Status::NotFound, false),
+        (Op::MetaArithmetic, Status::Number, true),
+        (Op::MetaArithmetic, Status::Failed(Cause::Timeout), false),
+    ];
+    for (op, status, is_silent) in cases {
+        let context = context();
+        let mut queue = ReplyQueue::default();
+        let token = queue.push(How::plain(op, true));
+        queue.fill(&context, token, &Reply::line(status, b"X"));
+        assert_eq!(take(&mut queue).is_empty(), is_silent, "{op:?} {status:?}");
+        assert!(queue.is_empty());
+    }
+}
+
+#[test]
+fn a_failed_get_is_a_miss_where_the_pool_says_so() {
+    let told = |op, miss_line: Option<&[u8]>, reply: &Reply<'_>| {
+        let context = context();
+        let mut queue = ReplyQueue::default();
+        let how = How { miss_on_error: true, miss_line: miss_line.map(Into::into), ..How::plain(op, false) };
+        let token = queue.push(how);
+        queue.fill(&context, token, reply);
+        take(&mut queue)
+    };
+    let failed = Reply::failed(Cause::Timeout);
+    assert_eq!(told(Op::Get, None, &failed), "END\r\n");
+    assert_eq!(told(Op::MetaGet, None, &failed), "EN\r\n");
+    assert_eq!(told(Op::MetaGet, Some(b"EN O7"), &failed), "EN O7\r\n");
+    assert_eq!(told(Op::Set, None, &failed), "SERVER_ERROR Reply timeout\r\n", "only gets miss");
+    let busy = Reply::line(Status::ErrorLine, b"SERVER_ERROR out of memory");
+    assert_eq!(told(Op::Get, None, &busy), "END\r\n");
+    let wrong = Reply::line(Status::ErrorLine, b"CLIENT_ERROR bad data");
+    assert_eq!(told(Op::Get, None, &wrong), "CLIENT_ERROR bad data\r\n", "the client's fault is told");
+}
+
+/// `get a b c b` over two leaves: a and c on one, both b on the other.
+fn multi() -> Box<Multi> {
+    let mut split = Split::default();
+    split.leaves.extend([0, 1, 0, 1]);
+    let mut multi = Box::<Multi>::default();
+    let keys = Keys { text: b"get a b c b", ranges: &[(4, 5), (6, 7), (8, 9), (10, 11)] };
+    multi.split(&keys, &mut split);
+    assert_eq!(split.parts(), [(0, vec![(4, 5), (8, 9)]), (1, vec![(6, 7), (10, 11)])]);
+    multi
+}
+
+fn value(line: &'static str) -> Reply<'static> {
+    Reply { status: Status::Hit, line: line.as_bytes(), value: Some(Value::Slice(b"x")) }
+}
+
+#[test]
+fn the_parts_of_a_multi_get_become_one_answer_in_order() {
+    let context = context();
+    let mut queue = ReplyQueue::default();
+    let token = queue.push_multi(How::plain(Op::Get, false), multi());
+    let done = Reply::line(Status::Ok, b"");
+    queue.hit(&context, part_token(token, 1), 0, &value("VALUE b 0 1"));
+    queue.hit(&context, part_token(token, 1), 1, &value("VALUE b 0 1"));
+    assert_eq!(queue.fill(&context, part_token(token, 1), &done), Progress::None);
+    queue.hit(&context, part_token(token, 0), 1, &value("VALUE c 0 1"));
+    assert_eq!(queue.fill(&context, part_token(token, 0), &done), Progress::Batch);
+    let expected = "VALUE b 0 1\r\nx\r\nVALUE c 0 1\r\nx\r\nVALUE b 0 1\r\nx\r\nEND\r\n";
+    assert_eq!(take(&mut queue), expected);
+    queue.on_written(&context, expected.len());
+    assert_eq!(queue.held(), 0, "every byte that was held is given back");
+}
+
+#[test]
+fn a_failed_part_makes_one_error_line_or_misses() {
+    for (miss_on_error, expected) in
+        [(false, "SERVER_ERROR Reply timeout\r\n"), (true, "VALUE a 0 1\r\nx\r\nEND\r\n")]
+    {
+        let context = context();
+        let mut queue = ReplyQueue::default();
+        let how = How { miss_on_error, ..How::plain(Op::Get, false) };
+        let token = queue.push_multi(how, multi());
+        queue.hit(&context, part_token(token, 0), 0, &value("VALUE a 0 1"));
+        queue.fill(&context, part_token(token, 0), &Reply::line(Status::Ok, b""));
+        queue.fill(&context, part_token(token, 1), &Reply::failed(Cause::Timeout));
+        assert_eq!(take(&mut queue), expected);
+    }
+}
+
+#[test]
+fn one_question_to_all_has_one_answer() {
+    let context = context();
+    let mut queue = ReplyQueue::default();
+    let token = queue.push_all(2, false);
+    assert_eq!(queue.fill(&context, token, &Reply::line(Status::Ok, b"OK")), Progress::None);
+    assert_eq!(queue.fill(&context, token, &Reply::failed(Cause::Closed)), Progress::Batch);
+    assert_eq!(take(&mut queue), "SERVER_ERROR Connection closed by the server.\r\n");
+}

@@ -1,0 +1,149 @@
+//! The law of the direct path: a small get, set or mg costs no heap allocation in steady state.
+//!
+//! The proxy runs inside this process over a scripted server; threads of the test itself are not counted.
+
+#![allow(unsafe_code)] // an allocator cannot be written without
+#![allow(clippy::unwrap_used)] // a test may
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::unix::net::UnixStream;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::thread;
+
+struct Counting;
+
+static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
+
+thread_local! {
+    /// Threads of the test are not counted.
+    static EXEMPT: Cell<bool> = const { Cell::new(false) };
+}
+
+fn count() {
+    if !EXEMPT.get() {
+        ALLOCATIONS.fetch_add(1, Relaxed);
+    }
+}
+
+// SAFETY: every call goes to the system's allocator unchanged.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        count();
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        unsafe { System.dealloc(pointer, layout) }
+    }
+
+    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        count();
+        unsafe { System.realloc(pointer, layout, size) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// Answers every get with a hit of 100 bytes, every set with STORED, every mg with VA.
+fn serve(stream: TcpStream) {
+    EXEMPT.set(true);
+    stream.set_nodelay(true).unwrap();
+    let mut input = BufReader::new(stream.try_clone().unwrap());
+    let mut output = stream;
+    let value = "v".repeat(100);
+    let mut line = String::new();
+    loop {
+        line.clear();
+        if input.read_line(&mut line).unwrap_or(0) == 0 {
+            return;
+        }
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let answer = match words[0] {
+            "version" => "VERSION 1.6.45\r\n".to_owned(),
+            "get" => {
+                let mut text = String::new();
+                for key in &words[1..] {
+                    text += &format!("VALUE {key} 0 100\r\n{value}\r\n");
+                }
+                text + "END\r\n"
+            }
+            "mg" => {
+                let opaque = words.iter().find(|w| w.starts_with('O')).map_or("", |w| *w);
+                format!("VA 100 {opaque}\r\n{value}\r\n")
+            }
+            "set" => {
+                let mut block = vec![0; words[4].parse::<usize>().unwrap() + 2];
+                input.read_exact(&mut block).unwrap();
+                "STORED\r\n".to_owned()
+            }
+            other => panic!("unexpected {other}"),
+        };
+        output.write_all(answer.as_bytes()).unwrap();
+    }
+}
+
+fn start_server() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    thread::spawn(move || {
+        EXEMPT.set(true);
+        for stream in listener.incoming().flatten() {
+            thread::spawn(move || serve(stream));
+        }
+    });
+    address
+}
+
+/// Sends `request` `times` times, each after the answer to the one before.
+fn ask(stream: &mut UnixStream, request: &[u8], answer_bytes: usize, times: usize) {
+    let mut answer = vec![0; answer_bytes];
+    for _ in 0..times {
+        stream.write_all(request).unwrap();
+        stream.read_exact(&mut answer).unwrap();
+    }
+}
+
+#[test]
+fn small_requests_allocate_nothing() {
+    EXEMPT.set(true);
+    let servers: Vec<String> = (0..3).map(|_| format!("\"{}\"", start_server())).collect();
+    let directory = std::env::temp_dir().join(format!("ringway-alloc-{}", std::process::id()));
+    std::fs::create_dir_all(&directory).unwrap();
+    let path = directory.join("ringway.sock");
+    let text = format!(
+        "listen: \"unix:{}\"\nworkers: 1\npools: {{main: {{servers: [{}]}}}}\nroute: main\n",
+        path.display(),
+        servers.join(", ")
+    );
+    let config = ringway::config::from_text("test", &text).expect("a good config").0;
+    thread::spawn(move || ringway::proxy::run(config, |_| ()));
+    let mut stream = loop {
+        if let Ok(stream) = UnixStream::connect(&path) {
+            break stream;
+        }
+        thread::yield_now();
+    };
+
+    let set = format!("set key:1 0 0 100\r\n{}\r\n", "v".repeat(100));
+    let value_bytes = "VALUE key:1 0 100\r\n".len() + 102;
+    let pipeline = "get key:1\r\nget key:2\r\nget key:3\r\nget key:4\r\n";
+    let get = value_bytes + 5;
+    let cases: [(&str, &str, usize); 5] = [
+        ("get", "get key:1\r\n", get),
+        ("set", &set, "STORED\r\n".len()),
+        ("mg", "mg key:1 v\r\n", "VA 100\r\n".len() + 102),
+        ("mg with an opaque", "mg key:1 v O77\r\n", "VA 100 O77\r\n".len() + 102),
+        ("four gets at once", pipeline, 4 * get),
+    ];
+    for (name, request, answer) in cases {
+        ask(&mut stream, request.as_bytes(), answer, 2_000);
+        let before = ALLOCATIONS.load(Relaxed);
+        ask(&mut stream, request.as_bytes(), answer, 2_000);
+        assert_eq!(ALLOCATIONS.load(Relaxed) - before, 0, "heap allocations in 2,000 times {name}");
+    }
+    let _ = std::fs::remove_dir_all(&directory);
+}

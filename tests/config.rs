@@ -1,0 +1,193 @@
+//! Configurations, good and bad. A file in `tests/configs/bad` says in trailing comments what has to be told about it, one
+//! `# fault: LINE:COLUMN path: message (help)` per fault, all of them and no others, in the order of the text; `…` at the end
+//! stands for any rest. A file in `good` may do so with `# warning:`. `BLESS=1` writes what is told now; read the diff.
+
+#![allow(clippy::unwrap_used, reason = "in a test a panic is the answer")]
+
+use ringway::config::{self, Config, Endpoint, Fault, Faults, Listen, OnError, Route, Warning, Workers};
+use ringway::hash::{KeyHash, Placement};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+#[test]
+fn bad_files_are_told_all_their_faults() {
+    let files = yaml_files("tests/configs/bad");
+    assert!(files.len() >= 25);
+    for file in files {
+        let faults = config::load(&file).expect_err(&file.display().to_string());
+        assert_eq!(faults.more_count, 0, "{}", file.display());
+        compare(&file, "# fault: ", &faults.list.iter().map(told).collect::<Vec<_>>());
+        let shown = faults.render(false);
+        assert!(shown.contains(&format!("{} fault", faults.list.len())), "{shown}");
+        assert!(!shown.contains('\u{1b}'), "plain text holds no colour: {shown}");
+    }
+}
+
+#[test]
+fn good_files_load() {
+    for file in yaml_files("tests/configs/good") {
+        let (_, warnings) = loaded(&file);
+        compare(&file, "# warning: ", &warnings.iter().map(|w| told(&w.0)).collect::<Vec<_>>());
+    }
+}
+
+#[test]
+fn every_example_loads_without_a_warning() {
+    let files = yaml_files("config");
+    assert!(files.len() >= 6);
+    for file in files {
+        let text = fs::read_to_string(&file).unwrap();
+        let door = text.lines().take(2).filter(|line| line.starts_with("# ")).count();
+        assert_eq!(door, 2, "{} opens with two lines that say when to use it", file.display());
+        let (_, warnings) = loaded(&file);
+        assert_eq!(warnings, [], "{}", file.display());
+    }
+}
+
+#[test]
+fn default_yaml_says_the_defaults() {
+    let (all, _) = loaded(Path::new("config/default.yaml"));
+    let (least, _) = loaded(Path::new("tests/configs/good/least.yaml"));
+    assert_eq!(all.settings, least.settings);
+    let (all, least) = (&all.pools[0], &least.pools[0]);
+    assert_eq!(
+        (all.timeout, all.connect_timeout, all.on_error),
+        (least.timeout, least.connect_timeout, least.on_error)
+    );
+    assert_eq!(all.connections_count, least.connections_count);
+    assert_eq!(all.outstanding_count_max, least.outstanding_count_max);
+    assert_eq!(all.hash, least.hash);
+}
+
+#[test]
+fn every_key_and_name_is_in_the_readme() {
+    let readme = fs::read_to_string("config/README.md").unwrap();
+    // An unknown key that is near to none is answered with all that there are.
+    for text in ["zzzzzzzz: 1\n", "limits: {zzzzzzzz: 1}\n", "pools: {p: {zzzzzzzz: 1}}\n"] {
+        let faults = config::from_text("t", text).unwrap_err();
+        let help =
+            faults.list.iter().find_map(|f| f.help.as_ref().filter(|h| h.starts_with("one of"))).unwrap();
+        for key in help.split('`').skip(1).step_by(2) {
+            assert!(readme.contains(&format!("`{key}`")), "config/README.md does not tell of `{key}`");
+        }
+    }
+    for name in Placement::names().chain(KeyHash::names()) {
+        assert!(readme.contains(&format!("`{name}`")), "config/README.md does not tell of `{name}`");
+    }
+}
+
+#[test]
+fn the_example_of_the_issue_says_what_it_says() {
+    let (config, warnings) = loaded(Path::new("tests/configs/good/issue.yaml"));
+    assert_eq!(warnings, []);
+    assert_eq!(config.settings.listen.len(), 2);
+    assert_eq!(config.settings.listen[1], Listen::Unix("/run/ringway/ringway.sock".into()));
+    assert_eq!(config.settings.workers, Workers::Auto);
+    assert_eq!(config.route, Route::Pool(0));
+    let pool = &config.pools[0];
+    assert_eq!(pool.name, "main");
+    assert_eq!(pool.timeout, Duration::from_millis(500));
+    assert_eq!(pool.connect_timeout, Duration::from_millis(200));
+    assert_eq!(pool.on_error, OnError::Miss);
+    assert_eq!(pool.hash.placement, Placement::Ketama);
+    let labels: Vec<String> = pool.servers.iter().map(config::Server::label).collect();
+    assert_eq!(labels, ["10.0.0.1:11211", "10.0.0.2:11211", "c", "[::1]:11211", "unix:/run/mc.sock"]);
+    assert_eq!(pool.servers[1].member.weight, 2);
+    assert_eq!(pool.servers[2].endpoint, Endpoint::Host("cache-c.internal".into(), 11211));
+}
+
+#[test]
+fn merged_keys_yield_to_written_ones() {
+    let (config, _) = loaded(Path::new("tests/configs/good/merge.yaml"));
+    let b = &config.pools[1];
+    assert_eq!(b.servers[0].label(), "z:11211");
+    assert_eq!((b.timeout, b.hash.key_hash), (Duration::from_millis(250), Some(KeyHash::Md5)));
+    assert_eq!(config.route, Route::Pool(1));
+}
+
+#[test]
+fn servers_of_flags() {
+    let config = config::from_servers(&["10.0.0.1".into(), "b:1 weight=2 name=x".into()]).unwrap();
+    assert_eq!(config.pools[0].servers[1].label(), "x");
+    let faults = config::from_servers(&["a:x".into(), "b".into(), "b".into()]).unwrap_err();
+    assert_eq!(faults.list.len(), 2);
+    assert!(faults.to_string().starts_with("--server:1:1: `x` is not a port"), "{faults}");
+    assert!(faults.render(false).contains("a:x"));
+}
+
+#[test]
+fn the_embedded_default_has_three_shards_within_64_mib() {
+    let config = Config::embedded_default();
+    let bytes: Vec<usize> = (config.pools[0].servers.iter())
+        .map(|server| match server.endpoint {
+            Endpoint::Embedded(e) => e.memory_bytes_max,
+            _ => panic!("{server:?}"),
+        })
+        .collect();
+    assert_eq!(bytes.len(), 3);
+    assert!(bytes.iter().sum::<usize>() <= 64 << 20);
+}
+
+#[test]
+fn what_cannot_be_read() {
+    let told = |faults: Faults| faults.to_string();
+    assert!(
+        told(config::load(Path::new("/no/such/file")).unwrap_err()).contains("cannot read it: No such file")
+    );
+    assert!(told(config::load(Path::new("/")).unwrap_err()).contains("cannot read it"));
+    assert!(told(config::load(Path::new("/dev/zero")).unwrap_err()).contains("longer than 10MiB"));
+    let many = "k: 1\n".repeat(10_000);
+    let faults = config::from_text("many", &many).unwrap_err();
+    assert_eq!(faults.list.len() + faults.more_count, 10_001, "9,999 doubles, an unknown key, no pools");
+    assert!(faults.more_count > 9_000);
+    for brackets in ["[", "{a: ", "- "] {
+        let text = brackets.repeat(200_000);
+        assert!(
+            told(config::from_text("deep", &text).unwrap_err()).contains("nested too deep"),
+            "{brackets}"
+        );
+    }
+}
+
+fn yaml_files(folder: &str) -> Vec<PathBuf> {
+    let mut files: Vec<PathBuf> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.retain(|file| file.extension().is_some_and(|e| e == "yaml"));
+    files.sort();
+    files
+}
+
+fn loaded(file: &Path) -> (Config, Vec<Warning>) {
+    config::load(file).unwrap_or_else(|faults| panic!("{}", faults.render(false)))
+}
+
+/// `LINE:COLUMN path: message (help)`.
+fn told(fault: &Fault) -> String {
+    let full = fault.to_string();
+    full.strip_prefix(&format!("{}:", fault.source.name)).unwrap_or(&full).replacen(": ", " ", 1)
+}
+
+fn compare(file: &Path, mark: &str, told: &[String]) {
+    let bytes = fs::read(file).unwrap();
+    let text = String::from_utf8_lossy(&bytes);
+    let expected: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix(mark)).collect();
+    let same = |(want, told): (&&str, &String)| match want.strip_suffix('…') {
+        Some(start) => told.starts_with(start),
+        None => told == want,
+    };
+    if expected.len() == told.len() && expected.iter().zip(told).all(same) {
+        return;
+    }
+    if std::env::var_os("BLESS").is_some() {
+        let kept = bytes.split_inclusive(|b| *b == b'\n').filter(|line| !line.starts_with(mark.as_bytes()));
+        let mut written: Vec<u8> = kept.flatten().copied().collect();
+        written.extend(told.iter().flat_map(|line| format!("{mark}{line}\n").into_bytes()));
+        return fs::write(file, written).unwrap();
+    }
+    panic!(
+        "{}:\n  expected\n    {}\n  told\n    {}",
+        file.display(),
+        expected.join("\n    "),
+        told.join("\n    ")
+    );
+}
