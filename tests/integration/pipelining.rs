@@ -69,6 +69,15 @@ fn noreply_keeps_errors_of_servers_to_itself() {
 }
 
 #[test]
+fn noreply_to_a_dead_server_is_silent() {
+    let dead = crate::support::dead_address();
+    let proxy = Proxy::before(&[&dead], "");
+    let mut client = proxy.client();
+    client.send("set a 0 0 1 noreply\r\n1\r\ndelete a noreply\r\nincr a 1 noreply\r\ntouch a 1 noreply\r\n");
+    client.expect_nothing();
+}
+
+#[test]
 fn clients_share_one_connection_per_worker_and_server() {
     if !has_memcached() {
         return;

@@ -153,6 +153,23 @@ impl Peer {
         assert_eq!(asked.line, line);
     }
 
+    /// The next line is this; what belongs to it is left where it is.
+    pub(crate) fn expect_line_only(&mut self, line: &str) {
+        loop {
+            let next = self.line().unwrap_or_else(|| panic!("closed instead of {line:?}"));
+            if next != "version" {
+                assert_eq!(next, line);
+                return self.report(line);
+            }
+            self.say("VERSION 1.6.45\r\n");
+        }
+    }
+
+    /// Reads so many bytes and forgets them.
+    pub(crate) fn swallow(&mut self, count: usize) {
+        let _ = self.take(count);
+    }
+
     /// Nothing more is asked until the other side closes.
     pub(crate) fn expect_closed(&mut self) {
         if let Some(asked) = self.request() {
