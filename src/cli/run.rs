@@ -4,7 +4,7 @@ use super::greeting::Greeting;
 use super::logging::{Format, Logging};
 use super::output;
 use super::source::Source;
-use crate::config::{Config, Listen, Workers};
+use crate::config::{Collect, Config, Listen, Workers};
 use std::process::ExitCode;
 use tracing::level_filters::LevelFilter;
 
@@ -24,6 +24,9 @@ pub(super) struct Args {
     /// Threads, instead of what the file says: a number, or `auto` for the cores that the container may use
     #[arg(long, value_name = "N", value_parser = parse_workers)]
     pub(super) workers: Option<Workers>,
+    /// Sleep a moment before waiting for events, instead of what the file says: `off`, `auto`, or a time such as `50us`
+    #[arg(long, value_name = "TIME")]
+    pub(super) collect: Option<Collect>,
     #[command(flatten)]
     pub(super) logging: Logging,
 }
@@ -46,6 +49,9 @@ pub(super) fn run(args: Args) -> ExitCode {
     }
     if let Some(workers) = args.workers {
         config.settings.workers = workers;
+    }
+    if let Some(collect) = args.collect {
+        config.settings.collect = collect;
     }
     let greeting = Greeting::of(&config, args.source.config.as_deref());
     serve(config, &greeting, &args.logging)

@@ -2,6 +2,7 @@
 
 use super::reply_queue::{How, PARTS_MAX, part_token};
 use super::session::Session;
+use super::turn;
 use crate::protocol::{Admin, Cause, Class, Keys, Line, Meta, MultiGet, Op, Reply, Request};
 use crate::route::Slot;
 use std::rc::Rc;
@@ -20,6 +21,7 @@ pub(super) const TOO_LARGE: &str = "SERVER_ERROR object too large for cache";
 impl Session {
     /// Sends a request, complete with its value, on its way.
     pub(super) fn dispatch(self: &Rc<Self>, line: &Line<'_>) -> Next {
+        turn::count_request();
         match line {
             Line::Request(request) | Line::Storage(request, _) => self.request(request),
             Line::MultiGet(request) => self.multi_get(request),

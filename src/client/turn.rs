@@ -17,7 +17,9 @@ thread_local! {
     /// Sessions of this worker with answers to write and others of the same batch under way.
     /// (Thread-local because the runtime's park hook can reach nothing else.)
     static PARTIALS: RefCell<Vec<Rc<Session>>> = const { RefCell::new(Vec::new()) };
-    /// When the first of them was added.
+    /// Requests dispatched since the worker started.
+    static REQUESTS: Cell<u64> = const { Cell::new(0) };
+    /// When the first of the partial ones was added.
     static SINCE: Cell<Option<Instant>> = const { Cell::new(None) };
 }
 
@@ -31,12 +33,19 @@ pub(super) fn add_partial(session: Rc<Session>) {
 
 /// The worker has nothing else to do: nobody waits any longer.
 pub fn on_park() {
-    if let Some(us) = *COLLECT {
-        let _ = rustix::thread::nanosleep(&rustix::thread::Timespec { tv_sec: 0, tv_nsec: us * 1000 });
-    }
     if SINCE.get().is_some() {
         wake_all();
     }
+}
+
+/// Requests dispatched by this worker so far.
+#[must_use]
+pub fn requests_count() -> u64 {
+    REQUESTS.get()
+}
+
+pub(super) fn count_request() {
+    REQUESTS.set(REQUESTS.get() + 1);
 }
 
 /// The worker is busy, but somebody has waited long enough.
@@ -55,6 +64,3 @@ fn wake_all() {
     // Waking adds nothing, so the vector goes back with the room it has.
     PARTIALS.set(sessions);
 }
-
-static COLLECT: std::sync::LazyLock<Option<i64>> =
-    std::sync::LazyLock::new(|| std::env::var("COLLECT").ok().and_then(|v| v.parse().ok()));

@@ -29,7 +29,7 @@ pub use fault::{Fault, Faults, Place, Problem, Source, Warning};
 pub use listen::Listen;
 pub use load::{from_servers, from_text, load};
 pub use pool::{Embedded, Endpoint, OnError, Pool, Server};
-pub use settings::{Limits, Settings, Workers};
+pub use settings::{Collect, Limits, Settings, Workers};
 pub(crate) use value::{show_bytes, show_duration};
 
 /// All that the program is told to do.

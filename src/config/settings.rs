@@ -9,9 +9,11 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 /// The keys at the top of a file that are read here.
-pub(super) const KEYS: &[&str] = &["listen", "workers", "limits", "allow_flush", "drain_timeout"];
+pub(super) const KEYS: &[&str] = &["listen", "workers", "limits", "collect", "allow_flush", "drain_timeout"];
 /// 0 leaves at once; a process that drains for longer than an hour is killed by hand.
 const DRAIN_TIMEOUTS: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(3_600);
+/// Below 10 µs the sleep itself costs more than it saves; above a millisecond clients wait for nothing.
+const COLLECT_TIMES: RangeInclusive<Duration> = Duration::from_micros(10)..=Duration::from_millis(1);
 const COUNTS: RangeInclusive<usize> = 1..=1_000_000;
 const BUFFER_BYTES: RangeInclusive<usize> = (1 << 20)..=(1 << 44);
 const REPLY_BYTES: RangeInclusive<usize> = (64 << 10)..=(1 << 40);
@@ -23,6 +25,8 @@ const VALUE_BYTES: RangeInclusive<usize> = (1 << 10)..=crate::protocol::limits::
 pub struct Settings {
     pub listen: Vec<Listen>,
     pub workers: Workers,
+    /// Whether a worker waits a moment for more requests before it waits for events.
+    pub collect: Collect,
     pub limits: Limits,
     /// `flush_all` goes to every server; otherwise it is refused.
     pub allow_flush: bool,
@@ -36,6 +40,16 @@ pub enum Workers {
     /// As many as cores that the container may use.
     Auto,
     Count(usize),
+}
+
+/// Whether a worker that has nothing to do sleeps for a moment before it waits for events, so that one wake-up
+/// brings several requests: less CPU for a little latency.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Collect {
+    Off,
+    /// Only while so many requests come that the sleep saves more than it costs.
+    Auto,
+    Time(Duration),
 }
 
 /// Every bound of the process. Each is at least 1.
@@ -73,6 +87,7 @@ impl Default for Settings {
         Self {
             listen: vec![Listen::Tcp(std::net::SocketAddr::from(([127, 0, 0, 1], 5000)))],
             workers: Workers::Auto,
+            collect: Collect::Auto,
             limits: Limits::default(),
             allow_flush: false,
             drain_timeout: Duration::from_secs(5),
@@ -88,6 +103,7 @@ impl Settings {
         Self {
             listen: listen.unwrap_or(default.listen),
             workers: top.value("workers", read_workers).unwrap_or(default.workers),
+            collect: top.value("collect", read_collect).unwrap_or(default.collect),
             limits: top.node("limits").map_or(default.limits, |node| Limits::read(node, top)),
             allow_flush: top.value("allow_flush", value::boolean).unwrap_or(default.allow_flush),
             drain_timeout: top
@@ -108,6 +124,25 @@ fn read_workers(node: &Node) -> Result<Workers, Problem> {
         _ => value::count(node, &Workers::COUNTS)
             .map(Workers::Count)
             .map_err(|problem| problem.help("or `auto`: the cores that the container may use")),
+    }
+}
+
+impl std::str::FromStr for Collect {
+    type Err = Problem;
+
+    /// As in a file.
+    fn from_str(text: &str) -> Result<Self, Problem> {
+        read_collect(&Node::Text(text.to_owned()))
+    }
+}
+
+fn read_collect(node: &Node) -> Result<Collect, Problem> {
+    match node {
+        Node::Text(text) if text == "auto" => Ok(Collect::Auto),
+        Node::Text(text) if text == "off" => Ok(Collect::Off),
+        _ => value::duration(node, &COLLECT_TIMES)
+            .map(Collect::Time)
+            .map_err(|problem| problem.help("`off`, `auto`, or a time such as `50us`")),
     }
 }
 

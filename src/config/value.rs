@@ -19,8 +19,13 @@ const BYTE_UNITS: &[(&str, u128)] = &[
     ("TB", 1_000_000_000_000),
 ];
 const MS: Duration = Duration::from_millis(1);
-const TIME_UNITS: &[(&str, u128)] =
-    &[("ms", 1_000_000), ("s", 1_000_000_000), ("m", 60_000_000_000), ("h", 3_600_000_000_000)];
+const TIME_UNITS: &[(&str, u128)] = &[
+    ("us", 1_000),
+    ("ms", 1_000_000),
+    ("s", 1_000_000_000),
+    ("m", 60_000_000_000),
+    ("h", 3_600_000_000_000),
+];
 
 pub(super) fn text(node: &Node, what: &str) -> Result<String, Problem> {
     match node {
@@ -145,6 +150,9 @@ pub(crate) fn show_bytes(bytes: usize) -> String {
 /// The largest unit that divides it.
 pub(crate) fn show_duration(duration: Duration) -> String {
     let ms = duration.as_millis();
+    if !duration.subsec_micros().is_multiple_of(1_000) {
+        return format!("{}us", duration.as_micros());
+    }
     if ms == 0 {
         return "0s".into();
     }

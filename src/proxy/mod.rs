@@ -1,5 +1,6 @@
 //! The life of the process: bind, start workers, wait for a signal, drain, leave.
 
+mod collect;
 mod signal;
 mod worker;
 

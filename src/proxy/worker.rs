@@ -1,6 +1,7 @@
 //! A worker: one thread, one event loop, its own listeners, tree and connections. Nothing of it is shared.
 
 use super::StartError;
+use super::collect::Collector;
 use crate::admin::{Admin, Process};
 use crate::cache::{Cache, CacheLeaf};
 use crate::client;
@@ -53,12 +54,12 @@ impl Worker {
         std::thread::Builder::new()
             .name(format!("ringway-{index}"))
             .spawn(move || {
-                let _ = rustix::thread::set_current_timer_slack(std::num::NonZeroU64::new(1000));
+                let collector = Collector::new(plan.config.settings.collect);
                 let runtime = Builder::new_current_thread()
                     .enable_io()
                     .enable_time()
                     .event_interval(TASKS_PER_TURN)
-                    .on_thread_park(client::on_park)
+                    .on_thread_park(move || collector.on_park())
                     .build_local(LocalOptions::default());
                 match runtime {
                     Ok(runtime) => runtime.block_on(serve(plan, ready, drained)),
