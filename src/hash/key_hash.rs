@@ -115,21 +115,22 @@ fn hsieh(key: &[u8], widen: impl Fn(u8) -> u32) -> u32 {
     hash
 }
 
-/// CRC-16/ARC.
+/// twemproxy's CRC-16 (`nc_crc16.c`): the CCITT polynomial, kept in 32 bits, so that what is shifted out of the lower
+/// sixteen stays above them. Found by looking where nutcracker 0.5.0 puts 10,000 keys.
 fn crc16(key: &[u8]) -> u32 {
     const TABLE: [u16; 256] = crc16_table();
-    let step = |crc: u16, &byte: &u8| crc >> 8 ^ TABLE[usize::from(crc as u8 ^ byte)];
-    key.iter().fold(0, step).into()
+    let step = |crc: u32, &byte: &u8| crc << 8 ^ u32::from(TABLE[usize::from((crc >> 8) as u8 ^ byte)]);
+    key.iter().fold(0, step)
 }
 
 const fn crc16_table() -> [u16; 256] {
     let mut table = [0; 256];
     let mut byte = 0;
     while byte < 256 {
-        let mut crc = byte as u16;
+        let mut crc = (byte as u16) << 8;
         let mut bit = 0;
         while bit < 8 {
-            crc = (crc >> 1) ^ ((crc & 1) * 0xa001);
+            crc = (crc << 1) ^ ((crc >> 15) * 0x1021);
             bit += 1;
         }
         table[byte] = crc;
@@ -214,7 +215,7 @@ mod tests {
             assert_eq!((hash(name, "apple", true), hash(name, "apple", false)), (value, value), "{name}");
             assert_eq!(hash(name, "", true), 0, "{name} of nothing");
         }
-        assert_eq!(hash("crc16", "123456789", true), 0xbb3d);
+        assert_eq!(hash("crc16", "123456789", true) & 0xffff, 0x31c3, "the check value of CRC-16/XMODEM");
     }
 
     #[test]

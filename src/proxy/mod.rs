@@ -87,7 +87,7 @@ pub fn run(config: Config, ready: impl FnOnce(&[String])) -> Result<ExitCode, St
 fn stop(config: &Config, running: Vec<Worker>, signals: Signals) -> ExitCode {
     let timeout = config.settings.drain_timeout;
     /// The same wish told twice at once (by `timeout`, by a terminal) is one wish.
-    const SAME_WISH: Duration = Duration::from_millis(100);
+    const SAME_WISH: Duration = Duration::from_millis(20);
     let name = signals.wait(None).unwrap_or("the end of all signals");
     let told = std::time::Instant::now();
     tracing::info!(

@@ -70,7 +70,7 @@ pub(super) struct Connection {
     waker: RefCell<Option<Waker>>,
     /// The task has been woken and has not run yet.
     awake: Cell<bool>,
-    /// No request has been answered since the connection had nothing to do.
+    /// Not a byte has come since the connection had nothing to do.
     quiet_since_idle: Cell<bool>,
 }
 
@@ -254,7 +254,6 @@ impl Connection {
     pub(super) fn answer(&self, entry: Entry, reply: &Reply<'_>) {
         let counters = &self.shared.counters;
         counters.server_outstanding.sub(1);
-        self.quiet_since_idle.set(false);
         match entry.slot {
             Some(slot) => slot.fill(reply),
             None => counters.server_late.add(1),
@@ -273,7 +272,11 @@ impl Connection {
     /// A part of the answer to the oldest request. (The slot is taken out meanwhile: whoever is told may
     /// turn around and send something over this very connection.)
     pub(super) fn with_front_slot(&self, tell: impl FnOnce(&Slot)) {
-        let slot = self.state.borrow_mut().inflight.take_front_slot();
+        let slot = {
+            let inflight = &mut self.state.borrow_mut().inflight;
+            inflight.count_off();
+            inflight.take_front_slot()
+        };
         if let Some(slot) = slot {
             tell(&slot);
             self.state.borrow_mut().inflight.return_front_slot(slot);
@@ -462,7 +465,10 @@ fn poll_once(
     }
     loop {
         match reader.poll(connection, stream, &connection.shared.block, cx) {
-            Poll::Ready(Ok(count)) => counters.server_bytes_read.add(count as u64),
+            Poll::Ready(Ok(count)) => {
+                connection.quiet_since_idle.set(false);
+                counters.server_bytes_read.add(count as u64);
+            }
             Poll::Ready(Err(ended)) => return Poll::Ready(ended),
             Poll::Pending => return Poll::Pending,
         }

@@ -54,6 +54,9 @@ pub(super) struct Entry {
     /// Multi-key gets: how many keys are counted off, and where the next one starts in the line.
     next_key: u32,
     next_at: u32,
+    /// The same once the value that was judged last has been handed on. A line whose value is not whole yet is
+    /// judged again.
+    after: (u32, u32),
 }
 
 /// What a reply line means for the oldest request.
@@ -121,6 +124,7 @@ impl Inflight {
                 Check::Keys { start } => start,
                 _ => 0,
             },
+            after: (0, 0),
         });
     }
 
@@ -163,6 +167,13 @@ impl Inflight {
     pub(super) fn return_front_slot(&mut self, slot: Slot) {
         if let Some(entry) = self.entries.front_mut() {
             entry.slot = Some(slot);
+        }
+    }
+
+    /// The value that was judged last is handed on: its key, and those before it, are counted off.
+    pub(super) fn count_off(&mut self) {
+        if let Some(entry) = self.entries.front_mut() {
+            (entry.next_key, entry.next_at) = entry.after;
         }
     }
 
@@ -283,14 +294,15 @@ fn judge_classic(op: Op, check: Check, expected: &[u8], line: &[u8]) -> Verdict 
 fn judge_multi(op: Op, entry: &mut Entry, expected: &[u8], line: &[u8]) -> Verdict {
     match ascii::parse_reply(line) {
         Some(ReplyLine::Value { key, len, cas, .. }) if cas.is_some() == has_cas(op) => {
-            while let Some(rest) = expected.get(entry.next_at as usize..).filter(|r| !r.is_empty()) {
+            let (mut index, mut at) = (entry.next_key, entry.next_at);
+            while let Some(rest) = expected.get(at as usize..).filter(|r| !r.is_empty()) {
                 let due = &rest[..memchr::memchr(b' ', rest).unwrap_or(rest.len())];
-                let index = entry.next_key as usize;
-                entry.next_key += 1;
-                entry.next_at += u32::try_from(due.len()).unwrap_or(u32::MAX).saturating_add(1);
+                at = at.saturating_add(u32::try_from(due.len()).unwrap_or(u32::MAX)).saturating_add(1);
                 if due == key {
-                    return Verdict::Value { length: len, index };
+                    entry.after = (index + 1, at);
+                    return Verdict::Value { length: len, index: index as usize };
                 }
+                index += 1;
             }
             Verdict::Desync
         }

@@ -93,7 +93,11 @@ fn a_multi_get_counts_off_the_keys_that_miss() {
     inflight.push(new, slot(&waiting, 1));
     inflight.on_written(10);
     assert_eq!(inflight.judge(b"VALUE b 0 1"), Verdict::Value { length: 1, index: 1 });
+    let again = inflight.judge(b"VALUE b 0 1");
+    assert_eq!(again, Verdict::Value { length: 1, index: 1 }, "its value was not whole yet");
+    inflight.count_off();
     assert_eq!(inflight.judge(b"VALUE a 0 1"), Verdict::Value { length: 1, index: 3 }, "the second a");
+    inflight.count_off();
     assert_eq!(inflight.judge(b"VALUE c 0 1"), Verdict::Desync, "c was before it");
 }
 

@@ -6,7 +6,8 @@
 //! reading, a bad number is remembered while reading goes on, so the last bad one is the one told of.
 
 use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
+use base64::alphabet;
+use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig};
 
 use crate::protocol::ascii::parse_token::{
     TOKENS_SEEN_MAX, Tokens, data_len, strict_i32, strict_u32, strict_u64,
@@ -177,10 +178,15 @@ fn debug<'a>(written: &Written<'a>, decoded: &'a mut Vec<u8>) -> Result<Request<
     Ok(Request { meta, ..Request::new(Op::MetaDebug, key) })
 }
 
+/// memcached takes `YR==` for `YQ==` (the bits that do not fit are dropped) and so do we.
+const BASE64: GeneralPurpose = GeneralPurpose::new(
+    &alphabet::STANDARD,
+    GeneralPurposeConfig::new().with_decode_allow_trailing_bits(true),
+);
+
 /// Decodes into `decoded`, which then holds the key in so many of its first bytes. Only the standard
-/// alphabet with full padding: 1.6.45 also takes forms with stray bytes, which two readers could read
-/// differently.
+/// alphabet with full padding: 1.6.45 also takes forms with stray bytes, which other readers take otherwise.
 fn decode_key(token: &[u8], decoded: &mut Vec<u8>) -> Option<usize> {
     decoded.resize(KEY_BYTES_MAX, 0);
-    STANDARD.decode_slice(token, decoded).ok().filter(|length| *length > 0)
+    BASE64.decode_slice(token, decoded).ok().filter(|length| *length > 0)
 }

@@ -85,8 +85,12 @@ impl Process {
         }
     }
 
+    /// Sends a signal; to one that has just ended there is nothing to send.
     pub(crate) fn signal(&self, signal: Signal) {
-        kill_process(self.pid, signal).unwrap_or_else(|e| panic!("{}: {e}", self.name));
+        match kill_process(self.pid, signal) {
+            Ok(()) | Err(rustix::io::Errno::SRCH) => {}
+            Err(error) => panic!("{}: {error}", self.name),
+        }
     }
 
     /// Waits for its end; all of stderr is there afterwards.
