@@ -50,8 +50,8 @@ const CIRCLES: &[(&str, &[&str])] = &[
     ("cache", &["classic", "execute", "meta_change", "meta_get"]),
     // a session and what it is made of: the context lists sessions, the turn wakes them
     ("client", &["context", "dispatch", "reply_queue", "session", "turn"]),
-    // `pool` has the types, `server` and `embedded` read parts of them
-    ("config", &["embedded", "pool", "server"]),
+    // `pool` has the types, the others read parts of them
+    ("config", &["embedded", "placement", "pool", "server"]),
     // a fault can show itself
     ("config", &["fault", "render"]),
     // two halves of one socket: the reader tells the connection whose turn it is
