@@ -70,6 +70,8 @@ pub(super) struct Connection {
     waker: RefCell<Option<Waker>>,
     /// The task has been woken and has not run yet.
     awake: Cell<bool>,
+    /// When trouble with this server was last logged.
+    logged: Cell<Option<Instant>>,
     /// Not a byte has come since the connection had nothing to do.
     quiet_since_idle: Cell<bool>,
 }
@@ -96,6 +98,7 @@ impl Connection {
             state: RefCell::default(),
             waker: RefCell::new(None),
             awake: Cell::new(false),
+            logged: Cell::new(None),
             quiet_since_idle: Cell::new(true),
         });
         tokio::task::spawn_local(run(Rc::clone(&connection)));
@@ -302,7 +305,7 @@ impl Connection {
             state.out.clear();
             state.inflight.drain().collect()
         };
-        if self.state.borrow().attempts == 1 {
+        if self.state.borrow().attempts == 1 && self.may_log() {
             tracing::warn!(server = %self.terms.label, "cannot connect: {}", failure.text);
         }
         let reply = Reply::line(Status::Failed(failure.cause), failure.text.as_bytes());
@@ -349,14 +352,26 @@ impl Connection {
         }
         if ended == Ended::Desync {
             counters.desync_detected.add(1);
-            tracing::error!(server = %self.terms.label, "the server answered what it was not asked; connection closed");
-        } else if !failed.is_empty() {
+            if self.may_log() {
+                tracing::error!(server = %self.terms.label, "the server answered what it was not asked; connection closed");
+            }
+        } else if !failed.is_empty() && self.may_log() {
             tracing::warn!(server = %self.terms.label, failed = failed.len(), "connection lost: {}", ended.cause().line());
         }
         let reply = Reply::failed(ended.cause());
         for entry in failed {
             self.fail(entry, &reply);
         }
+    }
+
+    /// A server that comes and goes many times a second is told of once a second; counters have the rest.
+    fn may_log(&self) -> bool {
+        let now = Instant::now();
+        let may = self.logged.get().is_none_or(|last| now - last >= Duration::from_secs(1));
+        if may {
+            self.logged.set(Some(now));
+        }
+        may
     }
 
     /// Answers requests whose time has passed. Their places in the queue stay.

@@ -242,3 +242,39 @@ fn version_and_help_are_not_errors() {
         assert_eq!(code, 0);
     }
 }
+
+/// A socket that the process is started with, as `fd:3` and the way systemd tells of it.
+#[test]
+fn serves_on_an_inherited_socket() {
+    let program = env!("CARGO_BIN_EXE_ringway");
+    for (arguments, environment) in [
+        ("'run', '--listen', 'fd:3'", ""),
+        ("'run'", "os.environ.update(LISTEN_FDS='1', LISTEN_PID=str(os.getpid()))"),
+    ] {
+        // Python, because Rust cannot hand over a descriptor without `unsafe`.
+        let script = format!(
+            "import os, socket\n\
+             s = socket.socket(); s.bind(('127.0.0.1', 0)); s.listen(16)\n\
+             print('bound to', s.getsockname()[1], flush=True)\n\
+             s.fileno() == 3 or os.dup2(s.fileno(), 3); os.set_inheritable(3, True)\n\
+             {environment}\n\
+             os.execv('{program}', ['ringway', {arguments}])\n"
+        );
+        let mut child = std::process::Command::new("python3")
+            .args(["-c", &script])
+            .stdout(std::process::Stdio::piped())
+            .stderr(std::process::Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        std::io::BufRead::read_line(&mut std::io::BufReader::new(child.stdout.take().unwrap()), &mut line)
+            .unwrap();
+        let port: u16 = line.trim().rsplit(' ').next().unwrap().parse().unwrap();
+        // The queue of the socket is there already: the answer comes as soon as somebody serves it.
+        let mut client = Client::connect(&format!("127.0.0.1:{port}"));
+        client.send("set a 0 0 1\r\n1\r\nget a\r\n");
+        client.expect("STORED\r\nVALUE a 0 1\r\n1\r\nEND\r\n");
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+}
