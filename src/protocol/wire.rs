@@ -172,7 +172,9 @@ impl WireBuf {
     }
 
     pub fn clear(&mut self) {
-        self.shared.clear();
+        if !self.shared.is_empty() {
+            self.shared.clear();
+        }
         self.written = 0;
         self.len = 0;
         if self.block.capacity() > BLOCK_BYTES_KEPT_MAX {
