@@ -215,3 +215,31 @@ fn memory_shrinks_again_after_a_burst() {
 fn embedded() -> &'static str {
     "pools:\n  main:\n    embedded: {shards: 1, memory: 64MiB}\nroute: main\n"
 }
+
+#[test]
+fn the_longest_lines_do_not_make_a_server_close() {
+    if !crate::support::has_latest() {
+        return;
+    }
+    // memcached closes a connection that brings more than 2048 bytes without a line end; what we add must fit in, too
+    let server = Memcached::latest();
+    let relay = crate::support::Relay::to(server.address());
+    let proxy = Proxy::before(&[relay.address()], "timeout: 20s");
+    let (mut client, mut other) = (proxy.client(), proxy.client());
+    for length in 2020..2056 {
+        for word in ["mg a v P", "me a ", "md a P", "ma a P", "touch a 0 ", "delete a "] {
+            let line = format!("{word}{}\r\n", "x".repeat(length - word.len() - 2));
+            client.try_send(line.as_bytes()).unwrap();
+            let Some(answer) = client.try_line() else {
+                client = proxy.client(); // the line was too long, that client was closed
+                continue;
+            };
+            let is_fine =
+                ["EN", "NF", "NOT_FOUND"].contains(&answer.as_str()) || answer.starts_with("CLIENT_ERROR");
+            assert!(is_fine, "{length} bytes of {word:?}: {answer}");
+        }
+        other.ask("get b\r\n", "END\r\n");
+    }
+    let seen = server.stat("total_connections");
+    assert!(seen < 6, "{seen} connections: the server closed some");
+}
