@@ -1,46 +1,46 @@
 //! ringway: a memcached-protocol sharding proxy. The rooms, in reading order; `ARCHITECTURE.md` is the map.
 
-/// Bytes to requests and replies, and back.
+// Bytes to requests and replies, and back.
 pub mod protocol;
 
-/// Key to server.
+// Key to server.
 pub mod hash;
 
-/// What we were told to do.
+// What we were told to do.
 pub mod config;
 
-/// What a client sees.
+// What a client sees.
 pub mod client;
 
-/// The tree that a request walks.
+// The tree that a request walks.
 pub mod route;
 
-/// Connections to servers.
+// Connections to servers.
 pub mod upstream;
 
-/// The embedded server.
+// The embedded server.
 pub mod cache;
 
-/// Questions to the program itself.
+// Questions to the program itself.
 pub mod admin;
 
-/// What is counted.
+// What is counted.
 pub mod stats;
 
-/// Names to addresses.
+// Names to addresses.
 pub mod discovery;
 
-/// Sockets.
+// Sockets.
 pub mod net;
 
-/// The life of the process.
+// The life of the process.
 pub mod proxy;
 
-/// The command line.
+// The command line.
 pub mod cli;
 
-/// The mutex that few share.
+// The mutex that few share.
 pub mod sync;
 
-/// What time it is.
+// What time it is.
 pub mod time;

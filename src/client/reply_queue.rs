@@ -71,6 +71,19 @@ pub(super) struct ReplyQueue {
     first: u64,
     /// Bytes held in `out` and in items that are done.
     held: usize,
+    /// How large this client's replies are: up at once, down slowly.
+    reply_bytes_estimate: ReplyBytes,
+}
+
+/// What a reply is expected to hold before it is known. New clients are not trusted with a thousand requests
+/// at once: each might bring a megabyte.
+#[derive(Clone, Copy)]
+struct ReplyBytes(usize);
+
+impl Default for ReplyBytes {
+    fn default() -> Self {
+        Self(64 * 1024)
+    }
 }
 
 /// Numbers and parts share a token: the low bits are the part of a multi-key get.
@@ -95,6 +108,17 @@ impl ReplyQueue {
 
     pub(super) const fn held(&self) -> usize {
         self.held
+    }
+
+    /// What is held, and what the requests under way are expected to bring.
+    pub(super) fn expected_bytes(&self) -> usize {
+        self.held.saturating_add(self.items.len().saturating_mul(self.reply_bytes_estimate.0))
+    }
+
+    fn learn(&mut self, reply_bytes: usize) {
+        let estimate = &mut self.reply_bytes_estimate.0;
+        *estimate =
+            if reply_bytes >= *estimate { reply_bytes } else { *estimate - (*estimate - reply_bytes) / 8 };
     }
 
     /// A place for one request; the token that its reply comes with.
@@ -175,6 +199,7 @@ impl ReplyQueue {
                     };
                     write_reply(how, reply, &mut self.out);
                     let held = self.out.len() - before;
+                    self.learn(held);
                     self.hold(context, held);
                     return self.advance(context);
                 }
@@ -182,6 +207,7 @@ impl ReplyQueue {
                 write_reply(how, reply, &mut buf);
                 let held = buf.len();
                 item.place = Place::Done(buf);
+                self.learn(held);
                 self.hold(context, held);
                 return Progress::None;
             }
@@ -239,6 +265,7 @@ impl ReplyQueue {
         }
         let held = buf.len();
         item.place = Place::Done(buf);
+        self.learn(held);
         self.hold(context, held);
         self.release(context, released);
     }

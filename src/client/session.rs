@@ -143,7 +143,9 @@ impl Session {
     /// The client's bounds are reached: it is not read until replies have left.
     fn is_full(&self, queue: &ReplyQueue) -> bool {
         let limits = &self.context.limits;
-        queue.len() >= limits.client_outstanding_count_max || queue.held() >= limits.client_reply_bytes_max
+        queue.len() >= limits.client_outstanding_count_max
+            || queue.held() >= limits.client_reply_bytes_max
+            || (!queue.is_empty() && queue.expected_bytes() >= limits.client_reply_bytes_max)
     }
 
     fn poll_write(&self, stream: &mut Stream, cx: &mut Cx<'_>) -> Result<(), ()> {
