@@ -55,6 +55,8 @@ struct Item {
 pub(super) enum Progress {
     /// Nothing to write yet.
     None,
+    /// Nothing to write, but a request less to wait for.
+    Silent,
     /// There is something to write, and more of the same batch is under way.
     Partial,
     /// A batch is answered: write now.
@@ -298,7 +300,7 @@ impl ReplyQueue {
         if self.items.is_empty() {
             progress = Progress::Batch;
         }
-        if self.out.is_empty() { Progress::None } else { progress }
+        if self.out.is_empty() { Progress::Silent } else { progress }
     }
 
     /// `count` bytes have been written.

@@ -27,6 +27,8 @@ pub(super) struct Session {
     waker: RefCell<Option<Waker>>,
     /// Woken, and not polled since.
     awake: Cell<bool>,
+    /// Nothing is read before replies have left, or come: even those that say nothing wake the task.
+    waits_for_replies: Cell<bool>,
     /// On the list of partially answered ones.
     partial: Cell<bool>,
     /// The task has ended; replies are thrown away.
@@ -94,6 +96,7 @@ pub(super) async fn serve(context: Rc<Context>, mut stream: Stream) {
         this: Weak::clone(this),
         waker: RefCell::new(None),
         awake: Cell::new(false),
+        waits_for_replies: Cell::new(false),
         partial: Cell::new(false),
         gone: Cell::new(false),
         condemned: Cell::new(false),
@@ -122,6 +125,7 @@ impl Session {
                 let queue = self.queue.borrow();
                 (queue.is_empty() && queue.out.is_empty(), self.is_full(&queue))
             };
+            self.waits_for_replies.set(input.closing || blocked);
             if input.closing {
                 return if idle { Poll::Ready(()) } else { Poll::Pending };
             }
@@ -429,6 +433,11 @@ impl Session {
     fn on_progress(&self, progress: Progress) {
         match progress {
             Progress::None => {}
+            Progress::Silent => {
+                if self.waits_for_replies.get() {
+                    self.wake();
+                }
+            }
             Progress::Batch => self.wake(),
             Progress::Partial => {
                 if !self.awake.get()
