@@ -12,6 +12,7 @@ pub mod cache; // the embedded server
 pub mod admin; // questions to the program itself
 pub mod client; // what a client sees
 pub mod proxy; // the life of the process
+pub mod bench; // load for any memcached-speaking address; apart from all the others
 // for all rooms:
 pub mod sync;
 pub mod time;
