@@ -36,6 +36,9 @@ pub mod net;
 // The life of the process.
 pub mod proxy;
 
+// The load tool.
+pub mod bench;
+
 // The command line.
 pub mod cli;
 

@@ -1,5 +1,6 @@
 //! The command line: the only door to clap. Each verb has a file; here is the tree, and what verbs share.
 
+mod bench;
 mod check;
 mod completions;
 mod explain;
@@ -39,6 +40,7 @@ enum Verb {
     Check(check::Args),
     Explain(explain::Args),
     Stats(stats::Args),
+    Bench(bench::BenchArgs),
     Completions(completions::Args),
 }
 
@@ -53,6 +55,7 @@ pub fn main() -> ExitCode {
         Some(Verb::Check(args)) => check::run(&args),
         Some(Verb::Explain(args)) => explain::run(&args),
         Some(Verb::Stats(args)) => stats::run(&args),
+        Some(Verb::Bench(args)) => bench::run(args),
         Some(Verb::Completions(args)) => completions::run(&args),
     }
 }
