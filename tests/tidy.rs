@@ -19,6 +19,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("net", &["config", "protocol"]), // protocol: the buffers that are written
     ("upstream", &["route", "protocol", "health", "discovery", "net", "config", "stats", "time"]),
     ("cache", &["route", "protocol", "stats", "time", "sync"]),
+    ("bench", &["protocol"]),
     ("spool", &["route", "protocol", "stats", "time"]),
     ("admin", &["route", "config", "stats", "cache", "protocol"]),
     ("client", &["admin", "route", "protocol", "net", "config", "stats", "time"]),
