@@ -1,10 +1,13 @@
 //! MD5 (RFC 1321), of which rings want little: whole digests while they are built, the first word of a key's after that.
 //!
 //! The key's is the hot path. A key of up to 55 bytes is one block, whose 64 steps wait for one another: about 100 ns that no
-//! processor shortens. So for the keys of a multi-get [`first_words`] runs eight blocks side by side, one per vector lane.
+//! processor shortens. So for the keys of a multi-get [`first_words`] runs eight blocks side by side, one per vector lane (the crate wide, because what the
+//! compiler makes of a plain loop changes with the weather).
 //! The crate md-5 (its door is here) does digests and longer keys and is the oracle of the tests.
 
 use md5::{Digest, Md5};
+use std::ops::{BitAnd, BitOr, BitXor, Not};
+use wide::u32x8;
 
 /// Keys per call of [`first_words`].
 pub(super) const LANES: usize = 8;
@@ -29,8 +32,7 @@ pub(super) fn first_word(key: &[u8]) -> u32 {
     if key.len() > KEY_BYTES_MAX {
         return words(key)[0];
     }
-    let block = block_of(key);
-    first_word_of_block(|i| block[i])
+    first_word_of_block(&block_of(key))
 }
 
 /// [`first_word`] of each key.
@@ -42,10 +44,7 @@ pub(super) fn first_words(keys: &[&[u8]; LANES]) -> [u32; LANES] {
             row[lane] = *word;
         }
     }
-    let mut found = [0; LANES];
-    for (lane, word) in found.iter_mut().enumerate() {
-        *word = first_word_of_block(|i| blocks[i][lane]);
-    }
+    let mut found = first_word_of_block(&blocks.map(u32x8::new)).to_array();
     for (key, word) in keys.iter().zip(&mut found) {
         if key.len() > KEY_BYTES_MAX {
             *word = words(key)[0];
@@ -66,46 +65,76 @@ fn block_of(key: &[u8]) -> [u32; 16] {
     std::array::from_fn(|at| u32::from_le_bytes(words[at]))
 }
 
-/// MD5 of one block, of which `word` gives the words. Straight code without a branch: over lanes it becomes vector code.
+/// A word, or a vector with one word of each lane.
+trait Word:
+    Copy + BitAnd<Output = Self> + BitOr<Output = Self> + BitXor<Output = Self> + Not<Output = Self>
+{
+    fn of(word: u32) -> Self;
+    fn plus(self, other: Self) -> Self;
+    fn turn<const BITS: u32>(self) -> Self;
+}
+
+impl Word for u32 {
+    #[inline(always)]
+    fn of(word: u32) -> Self {
+        word
+    }
+
+    #[inline(always)]
+    fn plus(self, other: Self) -> Self {
+        self.wrapping_add(other)
+    }
+
+    #[inline(always)]
+    fn turn<const BITS: u32>(self) -> Self {
+        self.rotate_left(BITS)
+    }
+}
+
+impl Word for u32x8 {
+    #[inline(always)]
+    fn of(word: u32) -> Self {
+        Self::splat(word)
+    }
+
+    /// Vectors wrap around.
+    #[inline(always)]
+    fn plus(self, other: Self) -> Self {
+        self + other
+    }
+
+    #[inline(always)]
+    fn turn<const BITS: u32>(self) -> Self {
+        (self << BITS) | (self >> (32 - BITS))
+    }
+}
+
+/// MD5 of one block, or of one per lane.
 #[inline(always)]
-fn first_word_of_block(word: impl Fn(usize) -> u32) -> u32 {
-    let mut state = INIT;
-    round::<7, 12, 17, 22>(&mut state, |b, c, d| d ^ (b & (c ^ d)), |i| word(i).wrapping_add(SINES[i]));
-    round::<5, 9, 14, 20>(
-        &mut state,
-        |b, c, d| c ^ (d & (b ^ c)),
-        |i| word((5 * i + 1) % 16).wrapping_add(SINES[16 + i]),
-    );
-    round::<4, 11, 16, 23>(
-        &mut state,
-        |b, c, d| b ^ c ^ d,
-        |i| word((3 * i + 5) % 16).wrapping_add(SINES[32 + i]),
-    );
-    round::<6, 10, 15, 21>(
-        &mut state,
-        |b, c, d| c ^ (b | !d),
-        |i| word(7 * i % 16).wrapping_add(SINES[48 + i]),
-    );
-    state[0].wrapping_add(INIT[0])
+fn first_word_of_block<W: Word>(block: &[W; 16]) -> W {
+    let mut state = INIT.map(W::of);
+    let input = |word: usize, sine: usize| block[word % 16].plus(W::of(SINES[sine]));
+    round::<W, 7, 12, 17, 22>(&mut state, |b, c, d| d ^ (b & (c ^ d)), |i| input(i, i));
+    round::<W, 5, 9, 14, 20>(&mut state, |b, c, d| c ^ (d & (b ^ c)), |i| input(5 * i + 1, 16 + i));
+    round::<W, 4, 11, 16, 23>(&mut state, |b, c, d| b ^ c ^ d, |i| input(3 * i + 5, 32 + i));
+    round::<W, 6, 10, 15, 21>(&mut state, |b, c, d| c ^ (b | !d), |i| input(7 * i, 48 + i));
+    state[0].plus(W::of(INIT[0]))
 }
 
 /// Sixteen steps; `input` is the message word plus the constant of each. The turns are constants because vectors are turned by
 /// a variable number of bits only at great cost.
 #[inline(always)]
-fn round<const T0: u32, const T1: u32, const T2: u32, const T3: u32>(
-    state: &mut [u32; 4],
-    mix: impl Fn(u32, u32, u32) -> u32,
-    input: impl Fn(usize) -> u32,
+fn round<W: Word, const T0: u32, const T1: u32, const T2: u32, const T3: u32>(
+    state: &mut [W; 4],
+    mix: impl Fn(W, W, W) -> W,
+    input: impl Fn(usize) -> W,
 ) {
     let [mut a, mut b, mut c, mut d] = *state;
-    let step = |a: u32, b: u32, c: u32, d: u32, input: u32, turn: u32| {
-        a.wrapping_add(input).wrapping_add(mix(b, c, d)).rotate_left(turn).wrapping_add(b)
-    };
     for i in [0, 4, 8, 12] {
-        a = step(a, b, c, d, input(i), T0);
-        d = step(d, a, b, c, input(i + 1), T1);
-        c = step(c, d, a, b, input(i + 2), T2);
-        b = step(b, c, d, a, input(i + 3), T3);
+        a = a.plus(input(i)).plus(mix(b, c, d)).turn::<T0>().plus(b);
+        d = d.plus(input(i + 1)).plus(mix(a, b, c)).turn::<T1>().plus(a);
+        c = c.plus(input(i + 2)).plus(mix(d, a, b)).turn::<T2>().plus(d);
+        b = b.plus(input(i + 3)).plus(mix(c, d, a)).turn::<T3>().plus(c);
     }
     *state = [a, b, c, d];
 }

@@ -68,6 +68,12 @@ impl Slot {
         }
     }
 
+    /// Who waits, and its token: for telling it of a part while the slot stays where it is.
+    #[must_use]
+    pub fn waiting(&self) -> Option<(Rc<dyn Sink>, u64)> {
+        Some((Rc::clone(self.sink.as_ref()?), self.token))
+    }
+
     #[inline]
     pub fn fill(mut self, reply: &Reply<'_>) {
         if let Some(sink) = self.sink.take() {

@@ -272,17 +272,16 @@ impl Connection {
         look(&mut self.state.borrow_mut().inflight)
     }
 
-    /// A part of the answer to the oldest request. (The slot is taken out meanwhile: whoever is told may
-    /// turn around and send something over this very connection.)
-    pub(super) fn with_front_slot(&self, tell: impl FnOnce(&Slot)) {
-        let slot = {
+    /// A value of the multi-key get at the front. (Nothing is borrowed while it is told: whoever hears it may turn
+    /// around and send something over this very connection.)
+    pub(super) fn hit(&self, index: usize, reply: &Reply<'_>) {
+        let waiting = {
             let inflight = &mut self.state.borrow_mut().inflight;
             inflight.count_off();
-            inflight.take_front_slot()
+            inflight.front().and_then(|entry| entry.slot.as_ref()).and_then(Slot::waiting)
         };
-        if let Some(slot) = slot {
-            tell(&slot);
-            self.state.borrow_mut().inflight.return_front_slot(slot);
+        if let Some((sink, token)) = waiting {
+            sink.hit(token, index, reply);
         }
     }
 

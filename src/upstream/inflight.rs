@@ -158,18 +158,6 @@ impl Inflight {
         self.entries.front()
     }
 
-    /// The slot of the oldest request, for a moment; see [`Self::return_front_slot`].
-    pub(super) fn take_front_slot(&mut self) -> Option<Slot> {
-        self.entries.front_mut().and_then(|e| e.slot.take())
-    }
-
-    /// Puts the slot back. Nothing is popped in between.
-    pub(super) fn return_front_slot(&mut self, slot: Slot) {
-        if let Some(entry) = self.entries.front_mut() {
-            entry.slot = Some(slot);
-        }
-    }
-
     /// The value that was judged last is handed on: its key, and those before it, are counted off.
     pub(super) fn count_off(&mut self) {
         if let Some(entry) = self.entries.front_mut() {

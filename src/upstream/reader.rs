@@ -207,7 +207,7 @@ impl Reader {
         let reply = |line, status| Reply { status, line, value: Some(Value::Slice(data)) };
         match asked {
             Asked::Multi(_) => {
-                connection.with_front_slot(|slot| slot.hit(index, &reply(line, Status::Hit)));
+                connection.hit(index, &reply(line, Status::Hit));
                 Step::Used(end)
             }
             Asked::One(op) if op.is_meta() => {
@@ -267,7 +267,7 @@ impl Reader {
         match asked {
             Asked::Multi(_) => {
                 let reply = Reply { status: Status::Hit, line: &line, value: Some(Value::Shared(&chunks)) };
-                connection.with_front_slot(|slot| slot.hit(index, &reply));
+                connection.hit(index, &reply);
             }
             Asked::One(op) if op.is_meta() => {
                 let entry = connection.pop().ok_or(Ended::Desync)?;
