@@ -12,4 +12,4 @@ mod turn;
 
 pub use context::Context;
 pub use listener::accept;
-pub use turn::{on_park, requests_count};
+pub use turn::{Load, on_park, take_load};

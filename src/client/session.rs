@@ -31,6 +31,8 @@ pub(super) struct Session {
     waits_for_replies: Cell<bool>,
     /// On the list of partially answered ones.
     partial: Cell<bool>,
+    /// When it was last counted among the active clients.
+    seen_in: Cell<u32>,
     /// The task has ended; replies are thrown away.
     gone: Cell<bool>,
     /// The client holds more than its share while memory is short.
@@ -98,6 +100,7 @@ pub(super) async fn serve(context: Rc<Context>, mut stream: Stream) {
         awake: Cell::new(false),
         waits_for_replies: Cell::new(false),
         partial: Cell::new(false),
+        seen_in: Cell::new(0),
         gone: Cell::new(false),
         condemned: Cell::new(false),
     });
@@ -183,6 +186,7 @@ impl Session {
             let read = block.poll_read(stream, cx);
             let Poll::Ready(Ok(count)) = read else { return read.map(|_| false) };
             if count > 0 {
+                turn::count_read(&self.seen_in, self.queue.borrow().is_empty());
                 self.on_block(input, &mut block);
             }
             count

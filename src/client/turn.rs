@@ -17,8 +17,9 @@ thread_local! {
     /// Sessions of this worker with answers to write and others of the same batch under way.
     /// (Thread-local because the runtime's park hook can reach nothing else.)
     static PARTIALS: RefCell<Vec<Rc<Session>>> = const { RefCell::new(Vec::new()) };
-    /// Requests dispatched since the worker started.
-    static REQUESTS: Cell<u64> = const { Cell::new(0) };
+    /// What clients did in this period.
+    static LOAD: Cell<Load> = const { Cell::new(Load { requests: 0, waited: 0, clients: 0 }) };
+    static PERIOD: Cell<u32> = const { Cell::new(1) };
     /// When the first of the partial ones was added.
     static SINCE: Cell<Option<Instant>> = const { Cell::new(None) };
 }
@@ -38,14 +39,39 @@ pub fn on_park() {
     }
 }
 
-/// Requests dispatched by this worker so far.
+/// What clients did since the load was last taken.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Load {
+    /// Requests dispatched.
+    pub requests: u64,
+    /// Those of them that came after the answer to the same client's last one, and alone.
+    pub waited: u64,
+    /// Different clients among them.
+    pub clients: u64,
+}
+
+/// What this worker's clients did since this was last asked.
 #[must_use]
-pub fn requests_count() -> u64 {
-    REQUESTS.get()
+pub fn take_load() -> Load {
+    PERIOD.set(PERIOD.get().wrapping_add(1));
+    LOAD.take()
 }
 
 pub(super) fn count_request() {
-    REQUESTS.set(REQUESTS.get() + 1);
+    let mut load = LOAD.get();
+    load.requests += 1;
+    LOAD.set(load);
+}
+
+/// A read brought something from a client. `seen_in`: the period in which it was last counted; `waited`: all
+/// that it asked before is answered.
+pub(super) fn count_read(seen_in: &Cell<u32>, waited: bool) {
+    let mut load = LOAD.get();
+    load.waited += u64::from(waited);
+    if seen_in.replace(PERIOD.get()) != PERIOD.get() {
+        load.clients += 1;
+    }
+    LOAD.set(load);
 }
 
 /// The worker is busy, but somebody has waited long enough.

@@ -54,7 +54,7 @@ impl Worker {
         std::thread::Builder::new()
             .name(format!("ringway-{index}"))
             .spawn(move || {
-                let collector = Collector::new(plan.config.settings.collect, Arc::clone(&plan.counters));
+                let collector = Collector::new(plan.config.settings.collect);
                 let runtime = Builder::new_current_thread()
                     .enable_io()
                     .enable_time()
