@@ -227,3 +227,29 @@ fn a_server_that_answers_a_byte_at_a_time_is_understood() {
     client.expect("VALUE a 5 10\r\n12345\r\nEND\r\n");
     client.expect("VALUE b 0 0\r\n\r\nEND\r\nVA 3 f1\r\n\r\n1\r\nSTORED\r\nNOT_FOUND\r\n");
 }
+
+/// What is due leaves although a later request of the same batch is still under way, and no other client notices.
+#[test]
+fn a_slow_server_holds_back_only_what_comes_behind_it() {
+    let fast = Mock::forgetful();
+    let slow = Mock::start(|peer| {
+        while peer.request().is_some() {
+            peer.wait();
+            peer.say("END\r\n");
+        }
+    });
+    let proxy = Proxy::before(&[fast.address(), slow.address()], "hash: modula\ntimeout: 60s");
+    let key_on = |server: u32| {
+        let on = |key: &String| ringway::hash::KeyHash::Fnv1a64.hash(key.as_bytes(), true) % 2 == server;
+        (0..).map(|n| format!("key{n}")).find(on).unwrap()
+    };
+    let (quick, late) = (key_on(0), key_on(1));
+    let mut client = proxy.client();
+    client.send(format!("get {quick}\r\nget {quick}\r\nget {late}\r\nget {quick}\r\n"));
+    client.expect("END\r\nEND\r\n");
+    slow.expect(&format!("get {late}"));
+    proxy.client().ask(format!("get {quick}\r\n"), "END\r\n");
+    client.expect_nothing();
+    slow.go();
+    client.expect("END\r\nEND\r\n");
+}
