@@ -125,15 +125,15 @@ impl Connection {
                 line.put(request.key);
                 check = Check::Keys { start: 0 };
             }
+        } else if request.op.is_classic_get() {
+            // The line is "<op> [exptime ]<key>": kept to check the key, and to be sent again.
+            ascii::write_request(request, line);
+            out.put(line.single().unwrap_or_default());
+            let start = line.len() - 2 - request.key.len();
+            check = Check::Keys { start: u32::try_from(start).unwrap_or(0) };
+            repeatable = matches!(request.op, Op::Get | Op::Gets);
         } else {
             ascii::write_request(request, out);
-            if request.op.is_classic_get() {
-                // The line is "<op> [exptime ]<key>": kept to check the key, and to be sent again.
-                ascii::write_request(request, line);
-                let start = line.len() - 2 - request.key.len();
-                check = Check::Keys { start: u32::try_from(start).unwrap_or(0) };
-                repeatable = matches!(request.op, Op::Get | Op::Gets);
-            }
         }
         let size = out.len() - before;
         let kept = line.single().unwrap_or_default();
@@ -154,11 +154,11 @@ impl Connection {
         let Some(slot) = self.admit(slot) else { return };
         let mut state = self.state.borrow_mut();
         let State { out, inflight, line, .. } = &mut *state;
-        let before = out.len();
-        ascii::write_multi_get(request, out);
         line.clear();
         ascii::write_multi_get(request, line);
         let kept = line.single().unwrap_or_default();
+        out.put(kept);
+        let size = kept.len();
         let kept = kept.strip_suffix(b"\r\n").unwrap_or(kept);
         // "<op> " or "<op> <exptime> " comes before the keys.
         let mut start = request.op.name().len() + 1;
@@ -172,7 +172,7 @@ impl Connection {
             resent: false,
             repeatable: matches!(request.op, Op::Get | Op::Gets),
             line: kept,
-            size: out.len() - before,
+            size,
         };
         self.enqueue(inflight, new, slot);
         line.clear();
