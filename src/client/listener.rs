@@ -5,7 +5,7 @@ use super::session;
 use crate::net::{Listener, Stream};
 use std::future::poll_fn;
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::io::AsyncWriteExt;
 
 /// memcached's words for a client that is one too many.
@@ -15,13 +15,17 @@ const PAUSE: Duration = Duration::from_millis(100);
 
 /// Accepts clients until the task is ended.
 pub async fn accept(context: Rc<Context>, listener: Listener) {
+    let mut told = None;
     loop {
         match poll_fn(|cx| listener.poll_accept(cx)).await {
             Ok(stream) => admit(&context, stream),
             Err(error) => {
                 // A client that left before it was accepted is nobody's fault.
                 if error.kind() != std::io::ErrorKind::ConnectionAborted {
-                    tracing::warn!("cannot accept clients: {error}; trying again in {PAUSE:?}");
+                    if told.is_none_or(|last: Instant| last.elapsed() >= Duration::from_secs(1)) {
+                        tracing::warn!("cannot accept clients: {error}; trying again every {PAUSE:?}");
+                        told = Some(Instant::now());
+                    }
                     tokio::time::sleep(PAUSE).await;
                 }
             }

@@ -87,6 +87,8 @@ enum Step {
 
 /// What binary-protocol clients are told; they cannot read it, but whoever looks at the wire can.
 const BINARY_REFUSED: &str = "ERROR ringway speaks memcached's text protocol, not the binary one";
+/// Room for the keys of an ordinary multi-key get.
+const SCRATCH_BYTES_KEPT_MAX: usize = 64 * 1024;
 /// The first byte of a binary request.
 const BINARY_MAGIC: u8 = 0x80;
 
@@ -137,6 +139,7 @@ impl Session {
             }
             if input.has_work() {
                 self.on_rest(input);
+                self.account(input);
                 continue;
             }
             match self.poll_read(stream, input, cx) {
@@ -395,6 +398,9 @@ impl Session {
     /// Tells the byte budget what half-read requests hold. A line that has no end while memory is short is
     /// not waited for; a large value is refused in [`Self::finish_large`].
     fn account(&self, input: &mut Input) {
+        if input.scratch.held_bytes() > SCRATCH_BYTES_KEPT_MAX {
+            input.scratch = Scratch::default();
+        }
         let held = input.held_bytes();
         match held.checked_sub(input.accounted) {
             Some(more) => self.context.hold(more),
@@ -405,6 +411,7 @@ impl Session {
             self.context.counters.slow_clients_closed.add(1);
             self.condemned.set(true);
         }
+        self.check_budget(); // answers of our own come without a fill
     }
 
     fn end_batch(&self) {

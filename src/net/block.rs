@@ -5,7 +5,7 @@
 //! value takes the block with it, and the worker gets a new one.
 
 use super::Stream;
-use crate::protocol::Chunks;
+use crate::protocol::{Chunks, SHARED_BYTES_MIN};
 use bytes::{BufMut, Bytes, BytesMut};
 use std::io;
 use std::pin::pin;
@@ -70,7 +70,9 @@ impl LargeReader {
         debug_assert!(self.piece.is_empty(), "pieces are read in order");
         let part = bytes.split_to(self.missing.min(bytes.len()));
         self.missing -= part.len();
-        self.chunks.push(part);
+        // A few bytes must not keep the whole block that they were read into.
+        let small = part.len() < SHARED_BYTES_MIN;
+        self.chunks.push(if small { Bytes::copy_from_slice(&part) } else { part });
     }
 
     #[must_use]
@@ -103,6 +105,8 @@ impl LargeReader {
             if self.missing == 0 || count == room {
                 self.chunks.push(std::mem::take(&mut self.piece).freeze());
             }
+        } else if self.piece.is_empty() {
+            self.piece = BytesMut::new(); // whoever sends nothing holds nothing
         }
         read
     }

@@ -117,6 +117,8 @@ fn bind_unix(path: &Path, workers: usize) -> io::Result<BoundAddress> {
         std::fs::remove_file(path)?;
     }
     let listener = std::os::unix::net::UnixListener::bind(path)?;
+    // Whatever the umask: whoever may connect reads the cache. Its directory may open it further to a group.
+    std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o660))?;
     let mut bound = share(listener.into(), format!("unix:{}", path.display()), workers)?;
     bound.path = Some(path.to_path_buf());
     Ok(bound)

@@ -136,6 +136,8 @@ fn build(
         block: Rc::clone(block),
         resolver: Resolver::default(),
         late_count_max: plan.config.settings.limits.late_count_max,
+        queued_bytes: Rc::default(),
+        queued_bytes_max: (plan.config.settings.limits.buffer_bytes_max / plan.workers.max(1)).max(1),
     };
     let mut pools = Vec::with_capacity(plan.config.pools.len());
     for (pool, caches) in plan.config.pools.iter().zip(&plan.caches) {

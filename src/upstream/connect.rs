@@ -23,12 +23,12 @@ impl ConnectFailure {
     }
 }
 
-/// Connects and says hello. All of it within `timeout`.
+/// Connects and says hello; tells whether it is memcached 1.6.40 or later. All of it within `timeout`.
 pub(super) async fn connect(
     endpoint: &Endpoint,
     resolver: &Resolver,
     timeout: Duration,
-) -> Result<Stream, ConnectFailure> {
+) -> Result<(Stream, bool), ConnectFailure> {
     // Nothing is lost when the time is up: the half-made socket is dropped with the future.
     match tokio::time::timeout(timeout, establish(endpoint, resolver)).await {
         Ok(result) => result,
@@ -39,7 +39,7 @@ pub(super) async fn connect(
     }
 }
 
-async fn establish(endpoint: &Endpoint, resolver: &Resolver) -> Result<Stream, ConnectFailure> {
+async fn establish(endpoint: &Endpoint, resolver: &Resolver) -> Result<(Stream, bool), ConnectFailure> {
     let mut stream = match endpoint {
         Endpoint::Address(address) => tcp(&[*address]).await?,
         Endpoint::Host(name, port) => {
@@ -50,8 +50,8 @@ async fn establish(endpoint: &Endpoint, resolver: &Resolver) -> Result<Stream, C
         Endpoint::Unix(path) => UnixStream::connect(path).await.map_err(io_failure)?.into(),
         Endpoint::Embedded(_) => return Err(ConnectFailure::new("an embedded cache needs no connection")),
     };
-    greet(&mut stream).await?;
-    Ok(stream)
+    let modern = greet(&mut stream).await?;
+    Ok((stream, modern))
 }
 
 /// The first address that answers.
@@ -81,7 +81,7 @@ fn keep_alive(stream: &TcpStream) {
 
 /// Asks `version`: an address that was given to another program, or a memcached that wants a password,
 /// is found out before a request is trusted to it.
-async fn greet(stream: &mut Stream) -> Result<(), ConnectFailure> {
+async fn greet(stream: &mut Stream) -> Result<bool, ConnectFailure> {
     /// A version line is shorter.
     const GREETING_BYTES_MAX: usize = 512;
     stream.write_all(b"version\r\n").await.map_err(io_failure)?;
@@ -93,7 +93,7 @@ async fn greet(stream: &mut Stream) -> Result<(), ConnectFailure> {
         if let Some(end) = memchr::memchr(b'\n', &answer) {
             let whole = end + 1 == answer.len();
             return if whole && answer.starts_with(b"VERSION ") {
-                Ok(())
+                Ok(is_modern(&answer))
             } else {
                 Err(ConnectFailure::new("the answer to 'version' is not memcached's"))
             };
@@ -104,9 +104,39 @@ async fn greet(stream: &mut Stream) -> Result<(), ConnectFailure> {
     }
 }
 
+/// Whether a version line says 1.6.40 or later; what cannot be read counts as older.
+fn is_modern(line: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(line);
+    let mut numbers = text
+        .trim_start_matches("VERSION ")
+        .split(|c: char| !c.is_ascii_digit())
+        .map(|digits| digits.parse::<u32>().unwrap_or(0));
+    let mut next = || numbers.next().unwrap_or(0);
+    (next(), next(), next()) >= (1, 6, 40)
+}
+
 #[expect(clippy::needless_pass_by_value, reason = "used as a map_err function")]
 fn io_failure(error: io::Error) -> ConnectFailure {
     // "Connection refused (os error 111)" → "Connection refused"
     let text = error.to_string();
     ConnectFailure::new(text.split(" (os error").next().unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_modern;
+
+    #[test]
+    fn versions() {
+        for (line, modern) in [
+            ("VERSION 1.6.45\r\n", true),
+            ("VERSION 1.6.40-ringway-0.1.0\r\n", true),
+            ("VERSION 2.0\r\n", true),
+            ("VERSION 1.6.18\r\n", false),
+            ("VERSION 1.5.99\r\n", false),
+            ("VERSION unknown\r\n", false),
+        ] {
+            assert_eq!(is_modern(line.as_bytes()), modern, "{line}");
+        }
+    }
 }

@@ -19,7 +19,7 @@ use crate::stats::Counters;
 use bytes::Buf;
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
@@ -34,6 +34,9 @@ pub struct Shared {
     pub resolver: Resolver,
     /// Late replies that one connection waits for.
     pub late_count_max: usize,
+    /// Request bytes that wait to be written to all servers, and their bound.
+    pub queued_bytes: Rc<Cell<usize>>,
+    pub queued_bytes_max: usize,
 }
 
 /// How one server is talked to.
@@ -70,6 +73,12 @@ pub(super) struct Connection {
     waker: RefCell<Option<Waker>>,
     /// The task has been woken and has not run yet.
     awake: Cell<bool>,
+    /// What `queued_bytes` knows of this connection.
+    accounted: Cell<usize>,
+    /// The server takes lines by length (memcached 1.6.40 and later): see [`is_only_for_modern`].
+    modern: Cell<bool>,
+    /// Something was read since this was last looked at.
+    progress: Cell<bool>,
     /// When trouble with this server was last logged.
     logged: Cell<Option<Instant>>,
     /// Not a byte has come since the connection had nothing to do.
@@ -98,6 +107,9 @@ impl Connection {
             state: RefCell::default(),
             waker: RefCell::new(None),
             awake: Cell::new(false),
+            accounted: Cell::new(0),
+            modern: Cell::new(false),
+            progress: Cell::new(false),
             logged: Cell::new(None),
             quiet_since_idle: Cell::new(true),
         });
@@ -107,6 +119,9 @@ impl Connection {
 
     pub(super) fn send(&self, request: &Request<'_>, slot: Slot) {
         let Some(slot) = self.admit(slot) else { return };
+        if !self.modern.get() && is_only_for_modern(request) {
+            return slot.fill(&Reply::line(Status::ErrorLine, b"CLIENT_ERROR bad command line format"));
+        }
         let mut state = self.state.borrow_mut();
         let State { out, inflight, opaque, line, .. } = &mut *state;
         let before = out.len();
@@ -152,6 +167,9 @@ impl Connection {
 
     pub(super) fn send_multi(&self, request: &MultiGet<'_>, slot: Slot) {
         let Some(slot) = self.admit(slot) else { return };
+        if !self.modern.get() && request.keys.iter().any(|key| memchr::memchr(0, key).is_some()) {
+            return slot.fill(&Reply::line(Status::ErrorLine, b"CLIENT_ERROR bad command line format"));
+        }
         let mut state = self.state.borrow_mut();
         let State { out, inflight, line, .. } = &mut *state;
         line.clear();
@@ -211,6 +229,15 @@ impl Connection {
             slot.fill(&Reply::line(Status::Failed(Cause::QueueFull), text.as_bytes()));
             return None;
         }
+        if self.shared.queued_bytes.get() >= self.shared.queued_bytes_max {
+            drop(state);
+            self.shared.counters.server_queue_full.add(1);
+            slot.fill(&Reply::line(
+                Status::Failed(Cause::QueueFull),
+                b"SERVER_ERROR Max pending bytes reached: servers do not take what they are sent.",
+            ));
+            return None;
+        }
         if let Some((until, cause, text)) = &state.refused
             && Instant::now() < *until
         {
@@ -226,6 +253,7 @@ impl Connection {
         if inflight.is_empty() {
             self.quiet_since_idle.set(true);
         }
+        self.account(self.accounted.get() + new.size);
         inflight.push(new, slot);
         self.shared.counters.server_outstanding.add(1);
         if !self.awake.replace(true)
@@ -233,6 +261,16 @@ impl Connection {
         {
             waker.wake_by_ref();
         }
+    }
+
+    /// So many bytes wait to be written now.
+    fn account(&self, bytes: usize) {
+        let all = &self.shared.queued_bytes;
+        all.set((all.get() + bytes).saturating_sub(self.accounted.replace(bytes)));
+    }
+
+    fn account_out(&self) {
+        self.account(self.state.borrow().out.len());
     }
 
     fn set_waker(&self, cx: &Context<'_>) {
@@ -304,6 +342,7 @@ impl Connection {
             state.out.clear();
             state.inflight.drain().collect()
         };
+        self.account(0);
         if self.state.borrow().attempts == 1 && self.may_log() {
             tracing::warn!(server = %self.terms.label, "cannot connect: {}", failure.text);
         }
@@ -313,8 +352,16 @@ impl Connection {
         }
     }
 
-    fn on_connected(&self) {
+    fn on_connected(&self, modern: bool) {
+        self.modern.set(modern);
+        self.expire(Instant::now());
         let mut state = self.state.borrow_mut();
+        // What nobody waits for any more is not sent.
+        let (late, unsent) = state.inflight.lose();
+        let waiting = unsent.min(state.out.len());
+        state.out.advance(waiting);
+        self.shared.counters.server_outstanding.sub(late.len() as u64);
+        self.account(state.out.len());
         if state.attempts > 0 {
             tracing::info!(server = %self.terms.label, "connected again");
         }
@@ -349,6 +396,7 @@ impl Connection {
                 resend_first(out, inflight, resend, counters);
             }
         }
+        self.account_out();
         if ended == Ended::Desync {
             counters.desync_detected.add(1);
             if self.may_log() {
@@ -384,14 +432,15 @@ impl Connection {
         }
     }
 
-    /// Too many late replies, or one that is hopelessly late.
+    /// Too many late replies, or one that is hopelessly late while nothing else comes either.
     fn is_hopeless(&self, now: Instant) -> bool {
         let state = self.state.borrow();
-        state.inflight.late() > self.shared.late_count_max
-            || state
-                .inflight
-                .front_deadline()
-                .is_some_and(|d| now.saturating_duration_since(d) > self.terms.timeout * LATE_TIMEOUTS_MAX)
+        let overdue = state
+            .inflight
+            .front_deadline()
+            .is_some_and(|d| now.saturating_duration_since(d) > self.terms.timeout * LATE_TIMEOUTS_MAX);
+        let progress = self.progress.take();
+        state.inflight.late() > self.shared.late_count_max || (overdue && !progress)
     }
 }
 
@@ -428,16 +477,42 @@ fn resend_first(
 async fn run(connection: Rc<Connection>) {
     loop {
         connection.requests().await;
-        let terms = &connection.terms;
-        match connect(&terms.endpoint, &connection.shared.resolver, terms.connect_timeout).await {
-            Ok(stream) => {
-                connection.on_connected();
+        match connect_and_expire(&connection).await {
+            Ok((stream, modern)) => {
+                connection.on_connected(modern);
                 let ended = serve(&connection, stream).await;
                 connection.on_lost(ended);
             }
             Err(failure) => connection.on_refused(&failure),
         }
     }
+}
+
+/// Connects, while requests whose time passes meanwhile are answered.
+async fn connect_and_expire(connection: &Connection) -> Result<(Stream, bool), ConnectFailure> {
+    let terms = &connection.terms;
+    let mut connecting = pin!(connect(&terms.endpoint, &connection.shared.resolver, terms.connect_timeout));
+    loop {
+        let first = connection.with_inflight(|inflight| inflight.next_deadline());
+        let until = first.unwrap_or_else(|| Instant::now() + terms.timeout);
+        tokio::select! {
+            result = &mut connecting => return result, // polled by reference: nothing is lost
+            () = tokio::time::sleep_until(until.into()) => connection.expire(Instant::now()),
+        }
+    }
+}
+
+/// What memcached before 1.6.40 does not read as we do: it ends a line at a NUL byte, and refuses a meta set of
+/// twenty tokens without passing over its data block. Either would make it take data for commands.
+fn is_only_for_modern(request: &Request<'_>) -> bool {
+    const META_TOKENS_OLD_MAX: u8 = 19;
+    if request.op.is_meta() {
+        let sent = request.meta.token_count - u8::from(request.meta.has(b'q'));
+        return (request.op == Op::MetaSet && sent > META_TOKENS_OLD_MAX)
+            || memchr::memchr(0, request.meta.token).is_some()
+            || memchr::memchr(0, request.meta.flags).is_some();
+    }
+    memchr::memchr(0, request.key).is_some()
 }
 
 /// Writes batches and reads replies until the connection ends.
@@ -463,6 +538,8 @@ fn poll_once(
     cx: &mut Context<'_>,
 ) -> Poll<Ended> {
     let counters = &connection.shared.counters;
+    // What has been received is still read after a write failed: those were answers.
+    let mut write_failed = false;
     {
         let mut state = connection.state.borrow_mut();
         let State { out, inflight, .. } = &mut *state;
@@ -472,18 +549,19 @@ fn poll_once(
             let count = before - out.len();
             inflight.on_written(count);
             counters.server_bytes_written.add(count as u64);
-            if let Poll::Ready(Err(_)) = written {
-                return Poll::Ready(Ended::Closed);
-            }
+            write_failed = matches!(written, Poll::Ready(Err(_)));
+            connection.account(out.len());
         }
     }
     loop {
         match reader.poll(connection, stream, &connection.shared.block, cx) {
             Poll::Ready(Ok(count)) => {
                 connection.quiet_since_idle.set(false);
+                connection.progress.set(true);
                 counters.server_bytes_read.add(count as u64);
             }
             Poll::Ready(Err(ended)) => return Poll::Ready(ended),
+            Poll::Pending if write_failed => return Poll::Ready(Ended::Closed),
             Poll::Pending => return Poll::Pending,
         }
     }

@@ -187,20 +187,22 @@ impl Inflight {
         }
     }
 
-    /// The connection is lost. Takes out what had begun to go out; the rest stays queued for the next one.
+    /// The connection is lost. Takes out what had begun to go out, and what nobody waits for any more; the rest
+    /// stays queued for the next one.
     /// Returns the lost requests with their lines, and how many bytes of the write buffer belong to them.
     pub(super) fn lose(&mut self) -> (Vec<(Entry, Vec<u8>)>, usize) {
         let mut lost = Vec::new();
-        let mut end = self.written_at;
-        while self.is_due() {
+        while self.is_due() || self.entries.front().is_some_and(|entry| entry.slot.is_none()) {
             let line_bytes = self.entries.front().map_or(0, |e| e.line_bytes as usize);
             let line = self.lines.front()[..line_bytes].to_vec();
             let Some(entry) = self.pop() else { break };
-            end = end.max(entry.end);
             lost.push((entry, line));
         }
-        let torn = end - self.written_at;
-        self.written_at = end;
+        // Up to the first request that stays. What was answered before it was sent whole is no longer among the
+        // entries, but its rest is still in the write buffer: it must not be taken for a request.
+        let next = self.entries.front().map_or(self.queued_at, |entry| entry.end - entry.size);
+        let torn = next.saturating_sub(self.written_at);
+        self.written_at = next;
         (lost, usize::try_from(torn).unwrap_or(usize::MAX))
     }
 

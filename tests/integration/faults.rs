@@ -1,6 +1,8 @@
 //! A server that stalls, resets, lies or leaves: no client ever gets an answer that is not its own.
 
-use crate::support::{Client, Memcached, Mock, PATIENCE, Proxy, dead_address, has_memcached, usual_answer};
+use crate::support::{
+    Client, Memcached, Mock, PATIENCE, Proxy, dead_address, has_memcached, pool_of, usual_answer,
+};
 use std::time::{Duration, Instant};
 
 const CLOSED: &str = "SERVER_ERROR Connection closed by the server.";
@@ -77,6 +79,33 @@ fn an_answer_before_the_data_was_sent_leaves_nothing_out_of_step() {
     one.expect_line("SERVER_ERROR ");
     one.expect("VALUE b 0 2\r\nok\r\nEND\r\n");
     two.ask("get b\r\n", "VALUE b 0 2\r\nok\r\nEND\r\n");
+}
+
+/// The server refuses a large value before it has read it, and dies: what was not sent of the value must never
+/// reach the next connection, where it would be taken for commands.
+#[test]
+fn the_rest_of_a_refused_value_is_not_sent_to_the_next_connection() {
+    let mock = Mock::start(|peer| {
+        if peer.number == 0 {
+            peer.expect_line_only("set a 0 0 16000000");
+            peer.say("SERVER_ERROR object too large for cache\r\n");
+            peer.wait(); // until the client has that answer, while the rest of the value does not fit the socket
+            return peer.close();
+        }
+        while peer.answer_as_usual() {}
+    });
+    let proxy = Proxy::with(&format!(
+        "limits: {{value_bytes_max: 32MiB}}\n{}",
+        pool_of(&[mock.address()], "timeout: 20s")
+    ));
+    let mut client = proxy.client();
+    // A value made of commands.
+    client.send(format!("set a 0 0 16000000\r\n{}\r\n", "flush_all\r\nabcde".repeat(1_000_000)));
+    client.expect_line("SERVER_ERROR object too large");
+    mock.expect("set a 0 0 16000000");
+    mock.go();
+    while !client.ask_line("get b\r\n", "").starts_with("END") {}
+    mock.expect("get b");
 }
 
 #[test]
