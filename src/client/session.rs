@@ -479,10 +479,6 @@ impl Sink for Session {
         self.on_progress(progress);
         self.check_budget();
     }
-
-    fn is_gone(&self) -> bool {
-        self.gone.get()
-    }
 }
 
 impl Session {

@@ -36,11 +36,6 @@ pub trait Sink {
 
     /// The request is answered. Called once for each token.
     fn fill(&self, token: u64, reply: &Reply<'_>);
-
-    /// Nobody waits any more: an answer would be thrown away.
-    fn is_gone(&self) -> bool {
-        false
-    }
 }
 
 /// The place where one reply is awaited. Filling it consumes it; one that is dropped unfilled answers
@@ -79,11 +74,6 @@ impl Slot {
         if let Some(sink) = self.sink.take() {
             sink.fill(self.token, reply);
         }
-    }
-
-    #[must_use]
-    pub fn is_gone(&self) -> bool {
-        self.sink.as_ref().is_none_or(|s| s.is_gone())
     }
 }
 

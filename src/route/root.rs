@@ -30,9 +30,4 @@ impl Root {
     pub fn servers(&self) -> impl Iterator<Item = &Rc<dyn Leaf>> {
         self.pools.iter().flat_map(PoolRoute::servers)
     }
-
-    #[must_use]
-    pub fn pools(&self) -> &[PoolRoute] {
-        &self.pools
-    }
 }

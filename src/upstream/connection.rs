@@ -156,7 +156,7 @@ impl Connection {
         let new = New {
             asked: Asked::One(request.op),
             check,
-            deadline: Instant::now() + self.terms.timeout,
+            deadline: self.deadline(),
             resent: false,
             repeatable,
             line: kept,
@@ -186,7 +186,7 @@ impl Connection {
         let new = New {
             asked: Asked::Multi(request.op),
             check: Check::Keys { start: u32::try_from(start).unwrap_or(0) },
-            deadline: Instant::now() + self.terms.timeout,
+            deadline: self.deadline(),
             resent: false,
             repeatable: matches!(request.op, Op::Get | Op::Gets),
             line: kept,
@@ -207,7 +207,7 @@ impl Connection {
         let new = New {
             asked: Asked::FlushAll,
             check: Check::Kind,
-            deadline: Instant::now() + self.terms.timeout,
+            deadline: self.deadline(),
             resent: false,
             repeatable: false,
             line: &[],
@@ -249,6 +249,11 @@ impl Connection {
         Some(slot)
     }
 
+    /// When a request that is queued now has waited long enough.
+    fn deadline(&self) -> Instant {
+        Instant::now() + self.terms.timeout
+    }
+
     fn enqueue(&self, inflight: &mut Inflight, new: New<'_>, slot: Slot) {
         if inflight.is_empty() {
             self.quiet_since_idle.set(true);
@@ -267,10 +272,6 @@ impl Connection {
     fn account(&self, bytes: usize) {
         let all = &self.shared.queued_bytes;
         all.set((all.get() + bytes).saturating_sub(self.accounted.replace(bytes)));
-    }
-
-    fn account_out(&self) {
-        self.account(self.state.borrow().out.len());
     }
 
     fn set_waker(&self, cx: &Context<'_>) {
@@ -396,7 +397,7 @@ impl Connection {
                 resend_first(out, inflight, resend, counters);
             }
         }
-        self.account_out();
+        self.account(self.state.borrow().out.len());
         if ended == Ended::Desync {
             counters.desync_detected.add(1);
             if self.may_log() {
