@@ -1,6 +1,6 @@
 //! Thousands of random commands: memcached, the embedded cache and the proxy give the same answers.
 
-use crate::support::{Client, Memcached, Proxy, has_latest};
+use crate::support::{Client, Memcached, Proxy, Random, has_latest};
 
 const COMMANDS: usize = 4_000;
 
@@ -17,7 +17,7 @@ fn random_commands_are_answered_the_same_by_all() {
             ("the embedded cache", embedded.client()),
             ("ringway before memcached", proxy.client()),
         ];
-        let mut random = Random(seed);
+        let mut random = Random::new(seed);
         let mut before = Vec::new();
         for _ in 0..COMMANDS {
             let command = command(&mut random);
@@ -110,21 +110,4 @@ fn words(random: &mut Random, choice: &[&str]) -> String {
 
 fn flags_of(random: &mut Random, choice: &[&str]) -> String {
     (0..random.below(5)).map(|_| format!(" {}", random.of(choice))).collect()
-}
-
-/// Numbers that look random and are the same every time (splitmix64).
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, end: usize) -> usize {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut x = self.0;
-        x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        usize::try_from((x ^ (x >> 31)) >> 33).unwrap() % end
-    }
-
-    fn of<'a>(&mut self, choice: &[&'a str]) -> &'a str {
-        choice[self.below(choice.len())]
-    }
 }

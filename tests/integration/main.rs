@@ -1,6 +1,8 @@
 //! What only real sockets and real processes can show.
 #![allow(clippy::unwrap_used, reason = "in a test a panic is the report")]
 
+#[allow(dead_code, reason = "shared with tests/prove, which needs other parts of it")]
+#[path = "../support/mod.rs"]
 mod support;
 
 /// What is answered here and goes to no server: stats, version, flush_all, other protocols.

@@ -1,4 +1,5 @@
-//! What the tests stand on: the program, real servers, scripted servers, a client.
+//! What the tests stand on: the program, real servers, scripted servers, a client. Shared by `tests/integration` and
+//! `tests/prove`.
 
 pub(crate) mod client;
 pub(crate) mod directory;
@@ -8,6 +9,7 @@ pub(crate) mod nutcracker;
 pub(crate) mod process;
 pub(crate) mod proxy;
 pub(crate) mod python;
+pub(crate) mod random;
 pub(crate) mod relay;
 pub(crate) mod transcript;
 
@@ -17,6 +19,7 @@ pub(crate) use memcached::{Memcached, has_latest, has_memcached};
 pub(crate) use mock::{Mock, usual_answer};
 pub(crate) use process::PATIENCE;
 pub(crate) use proxy::{Proxy, pool_of};
+pub(crate) use random::Random;
 pub(crate) use relay::Relay;
 
 /// Whether a tool is there. When not, the test is skipped with a line, or fails where all tests must run.

@@ -1,0 +1,77 @@
+//! Tries to make ringway mix up, lose, leak, hang or crash.
+//!
+//! `cargo test --release --test prove -- PART [--minutes M | --count N] [--seed S]`: the seed is printed first and, last,
+//! one line of counts; exit 1 when anything was wrong. The same seed and amount bring the same attempt again, as far as
+//! real processes can be brought to repeat themselves. `docs/reliability.md` is the ledger of what was run.
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "in a test a panic is the report")]
+
+use clap::Parser;
+use plan::{Amount, Outcome, Plan};
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+#[expect(dead_code, reason = "the first parts come next")]
+mod plan;
+#[allow(dead_code, reason = "shared with tests/integration; no part needs all of it")]
+#[path = "../support/mod.rs"]
+mod support;
+
+/// One way to attack, and how much of it is enough.
+struct Part {
+    name: &'static str,
+    /// What it does, in one sentence.
+    about: &'static str,
+    /// On every commit; all parts together take about ten minutes.
+    commit: Amount,
+    /// Before a release.
+    release: Amount,
+    run: fn(&Plan) -> Outcome,
+}
+
+const PARTS: &[Part] = &[];
+
+/// Tries to make ringway mix up, lose, leak, hang or crash.
+#[derive(Parser)]
+struct Arguments {
+    /// Which part; `all` for every one
+    part: Option<String>,
+    /// For so long, instead of the part's usual amount
+    #[arg(long, conflicts_with = "count")]
+    minutes: Option<f64>,
+    /// So many, instead of the part's usual amount
+    #[arg(long)]
+    count: Option<u64>,
+    /// What an earlier attempt printed, to repeat it
+    #[arg(long)]
+    seed: Option<u64>,
+    /// As much as before a release, not as little as on every commit
+    #[arg(long)]
+    release: bool,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let wanted = arguments.part.as_deref().unwrap_or_default();
+    let parts: Vec<&Part> = PARTS.iter().filter(|p| wanted == "all" || p.name == wanted).collect();
+    if parts.is_empty() {
+        for part in PARTS {
+            println!("{:16} {} (commit: {}, release: {})", part.name, part.about, part.commit, part.release);
+        }
+        return if wanted.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(2) };
+    }
+    let failed = parts.iter().filter(|part| !run(part, &arguments)).count();
+    if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Runs one part and prints what it did; false when something was wrong.
+fn run(part: &Part, arguments: &Arguments) -> bool {
+    let usual = if arguments.release { part.release } else { part.commit };
+    let minutes = arguments.minutes.map(|m| Amount::Time(Duration::from_secs_f64(m * 60.0)));
+    let amount = minutes.or(arguments.count.map(Amount::Count)).unwrap_or(usual);
+    let seed = arguments.seed.unwrap_or_else(plan::fresh_seed);
+    println!("part={} amount={amount} seed={seed}", part.name);
+    let began = Instant::now();
+    let outcome = (part.run)(&Plan::new(amount, seed));
+    println!("part={} {outcome} seconds={} seed={seed}", part.name, began.elapsed().as_secs());
+    outcome.is_clean()
+}

@@ -1,0 +1,99 @@
+//! How much a part does and what came of it.
+
+use crate::support::Random;
+use std::fmt;
+use std::time::{Duration, Instant};
+
+/// How long a part goes on.
+#[derive(Clone, Copy)]
+pub(crate) enum Amount {
+    Time(Duration),
+    Count(u64),
+}
+
+impl Amount {
+    pub(crate) const fn minutes(minutes: u64) -> Self {
+        Self::Time(Duration::from_secs(minutes * 60))
+    }
+}
+
+impl fmt::Display for Amount {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Time(time) => write!(f, "{}s", time.as_secs()),
+            Self::Count(count) => write!(f, "{count}"),
+        }
+    }
+}
+
+/// What a part is told.
+pub(crate) struct Plan {
+    pub(crate) amount: Amount,
+    pub(crate) seed: u64,
+    began: Instant,
+}
+
+impl Plan {
+    pub(crate) fn new(amount: Amount, seed: u64) -> Self {
+        Self { amount, seed, began: Instant::now() }
+    }
+
+    pub(crate) fn random(&self) -> Random {
+        Random::new(self.seed)
+    }
+
+    /// Whether there is more to do after so much.
+    pub(crate) fn goes_on(&self, done: u64) -> bool {
+        match self.amount {
+            Amount::Time(time) => self.began.elapsed() < time,
+            Amount::Count(count) => done < count,
+        }
+    }
+}
+
+/// What came of a part.
+#[derive(Default)]
+pub(crate) struct Outcome {
+    /// Values, answers, steps or executions that were looked at; each part says which.
+    pub(crate) checked: u64,
+    /// Faults that were injected.
+    pub(crate) faults: u64,
+    /// Answers that were not what they had to be; a reply to somebody else's request is the worst of them.
+    pub(crate) wrong: u64,
+    /// What was acknowledged, or asked, and never came.
+    pub(crate) lost: u64,
+    /// Ends of the process that nobody asked for.
+    pub(crate) panics: u64,
+    /// Resident memory of the program at its highest, where it was watched.
+    pub(crate) rss_bytes_max: u64,
+    /// What else the ledger should know: `name=value` words.
+    pub(crate) more: Vec<String>,
+}
+
+impl Outcome {
+    pub(crate) fn is_clean(&self) -> bool {
+        self.wrong == 0 && self.lost == 0 && self.panics == 0
+    }
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "checked={} faults={} wrong={} lost={} panics={} rss_max={}K",
+            self.checked,
+            self.faults,
+            self.wrong,
+            self.lost,
+            self.panics,
+            self.rss_bytes_max / 1024
+        )?;
+        self.more.iter().try_for_each(|word| write!(f, " {word}"))
+    }
+}
+
+/// A seed that was not used before.
+pub(crate) fn fresh_seed() -> u64 {
+    use std::hash::{BuildHasher, RandomState};
+    RandomState::new().hash_one(0_u8) >> 32
+}
