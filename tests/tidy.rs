@@ -51,13 +51,11 @@ const CIRCLES: &[(&str, &[&str])] = &[
     // execute hands an operation to the file of its kind; those give back execute's `Body`
     ("cache", &["classic", "execute", "meta_change", "meta_get"]),
     // a session and what it is made of: the context lists sessions, the turn wakes them
-    ("client", &["context", "dispatch", "reply_queue", "session", "turn"]),
+    ("client", &["context", "dispatch", "input", "reply_queue", "session", "turn"]),
     // `pool` has the types, the others read parts of them
     ("config", &["embedded", "placement", "pool", "server"]),
     // a fault can show itself
     ("config", &["fault", "render"]),
-    // two halves of one socket: the reader tells the connection whose turn it is
-    ("upstream", &["connection", "reader"]),
 ];
 
 /// Crates that these rooms know nothing of: they do no IO, read no clock, say nothing.

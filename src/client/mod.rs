@@ -2,6 +2,7 @@
 
 mod context;
 mod dispatch;
+mod input;
 mod listener;
 mod multi;
 mod reply_queue;

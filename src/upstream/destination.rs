@@ -1,6 +1,7 @@
 //! One server as a worker sees it: a leaf for each of its connections.
 
 use super::connection::{Connection, Shared, Terms};
+use super::life;
 use crate::config::{Pool, Server};
 use crate::protocol::{MultiGet, Request};
 use crate::route::{Leaf, Slot};
@@ -20,7 +21,7 @@ impl Destination {
         let terms = Rc::new(Terms::new(pool, server.label(), server.endpoint.clone()));
         (0..pool.connections_count)
             .map(|_| {
-                let connection = Connection::spawn(Rc::clone(&terms), shared.clone());
+                let connection = life::spawn(Rc::clone(&terms), shared.clone());
                 Rc::new(Self { terms: Rc::clone(&terms), connection }) as Rc<dyn Leaf>
             })
             .collect()

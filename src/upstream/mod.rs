@@ -4,6 +4,7 @@ mod connect;
 mod connection;
 mod destination;
 mod inflight;
+mod life;
 mod reader;
 #[cfg(test)]
 mod tests;

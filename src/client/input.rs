@@ -1,0 +1,337 @@
+//! What a client has sent and is not dispatched yet: lines, data blocks, what has to be passed over.
+//!
+//! Bytes are looked at where they were read. Only what is not whole is kept: a few bytes in `rest`, a large value
+//! in the blocks that it was read into.
+
+use super::dispatch::Next;
+use super::session::Session;
+use super::turn;
+use crate::net::{LargeReader, ReadBlock, Stream};
+use crate::protocol::ascii::{Framed, Scratch, frame, parse_request};
+use crate::protocol::{Line, LineError, SHARED_BYTES_MIN, Value};
+use bytes::{Buf, Bytes, BytesMut};
+use std::rc::Rc;
+use std::task::{Context as Cx, Poll};
+
+/// What has been read and not been dispatched.
+#[derive(Default)]
+pub(super) struct Input {
+    rest: BytesMut,
+    /// The front of `rest` known to hold no line end.
+    scanned: usize,
+    /// `rest` is not looked at again before it has grown to this.
+    rest_bytes_min: usize,
+    mode: Mode,
+    scratch: Scratch,
+    /// No more requests are taken.
+    pub(super) closing: bool,
+    /// Something has been read.
+    begun: bool,
+    /// Bytes of `rest` and of a large value that the byte budget knows of.
+    accounted: usize,
+}
+
+#[derive(Default)]
+enum Mode {
+    #[default]
+    Lines,
+    /// A large value under way; its line, kept to be parsed again when the value is whole.
+    Large(Vec<u8>, LargeReader),
+    /// This many bytes are passed over.
+    Swallow(u64),
+}
+
+/// What one look at the bytes brought.
+enum Step {
+    Used(usize),
+    /// Not whole; look again when there are this many bytes.
+    Wait(usize),
+    /// After this many bytes a large value of that length begins.
+    Large {
+        start: usize,
+        length: usize,
+    },
+    /// After this many bytes, that many are passed over.
+    Swallow {
+        start: usize,
+        count: u64,
+    },
+    Close,
+}
+
+/// What binary-protocol clients are told; they cannot read it, but whoever looks at the wire can.
+const BINARY_REFUSED: &str = "ERROR ringway speaks memcached's text protocol, not the binary one";
+/// Room for the keys of an ordinary multi-key get.
+const SCRATCH_BYTES_KEPT_MAX: usize = 64 * 1024;
+/// The first byte of a binary request.
+const BINARY_MAGIC: u8 = 0x80;
+
+impl Input {
+    /// One read and all that it brings. `false`: the client sends no more.
+    pub(super) fn poll_read(
+        &mut self,
+        session: &Rc<Session>,
+        stream: &mut Stream,
+        cx: &mut Cx<'_>,
+    ) -> Poll<bool> {
+        let count = if let Mode::Large(_, reader) = &mut self.mode {
+            let read = reader.poll_read(stream, cx);
+            let Poll::Ready(Ok(count)) = read else { return read.map(|_| false) };
+            self.finish_large(session);
+            count
+        } else {
+            let mut block = session.context.block.borrow_mut();
+            let read = block.poll_read(stream, cx);
+            let Poll::Ready(Ok(count)) = read else { return read.map(|_| false) };
+            if count > 0 {
+                turn::count_read(&session.seen_in, session.queue.borrow().is_empty());
+                self.on_block(session, &mut block);
+            }
+            count
+        };
+        session.context.counters.bytes_read.add(count as u64);
+        self.account(session);
+        Poll::Ready(count > 0)
+    }
+
+    fn on_block(&mut self, session: &Rc<Session>, block: &mut ReadBlock) {
+        if !self.rest.is_empty() {
+            self.rest.extend_from_slice(block.bytes());
+            return self.on_rest(session);
+        }
+        let mut start = 0;
+        while start < block.bytes().len() && !self.closing {
+            if session.is_full(&session.queue.borrow()) {
+                self.rest.extend_from_slice(&block.bytes()[start..]);
+                break;
+            }
+            match self.step(session, &block.bytes()[start..]) {
+                Step::Used(count) => start += count,
+                Step::Wait(bytes_min) => {
+                    self.rest.extend_from_slice(&block.bytes()[start..]);
+                    self.rest_bytes_min = bytes_min;
+                    break;
+                }
+                Step::Large { start: at, length } => {
+                    let line = block.bytes()[start..start + at].to_vec();
+                    // The value keeps the block; nothing of it is copied.
+                    let mut bytes = block.take(start + at);
+                    self.begin_large(session, line, length, &mut bytes);
+                    self.rest.extend_from_slice(&bytes);
+                    return self.on_rest(session);
+                }
+                Step::Swallow { start: at, count } => {
+                    start += at;
+                    let here = count.min((block.bytes().len() - start) as u64);
+                    start += usize::try_from(here).unwrap_or(0);
+                    if count > here {
+                        self.mode = Mode::Swallow(count - here);
+                    }
+                }
+                Step::Close => self.closing = true,
+            }
+        }
+        session.end_batch();
+    }
+
+    /// Requests that did not arrive in one piece, or that had to wait.
+    pub(super) fn on_rest(&mut self, session: &Rc<Session>) {
+        while self.has_work() && !self.closing && !session.is_full(&session.queue.borrow()) {
+            let rest = std::mem::take(&mut self.rest);
+            let step = self.step(session, &rest);
+            self.rest = rest;
+            match step {
+                Step::Used(count) => self.used(count),
+                Step::Wait(bytes_min) => self.rest_bytes_min = bytes_min,
+                Step::Large { start, length } => {
+                    let line = self.rest[..start].to_vec();
+                    self.used(start);
+                    let mut bytes = std::mem::take(&mut self.rest).freeze();
+                    self.begin_large(session, line, length, &mut bytes);
+                    self.rest.extend_from_slice(&bytes);
+                }
+                Step::Swallow { start, count } => {
+                    self.used(start);
+                    let here = count.min(self.rest.len() as u64);
+                    self.used(usize::try_from(here).unwrap_or(0));
+                    if count > here {
+                        self.mode = Mode::Swallow(count - here);
+                    }
+                }
+                Step::Close => self.closing = true,
+            }
+        }
+        if self.rest.is_empty() {
+            self.rest = BytesMut::new(); // an idle client holds nothing
+        }
+        session.end_batch();
+    }
+
+    /// Looks at the front of `bytes` for the next request, and dispatches it when it is whole.
+    fn step(&mut self, session: &Rc<Session>, bytes: &[u8]) -> Step {
+        if let Mode::Swallow(count) = &mut self.mode {
+            let here = (*count).min(bytes.len() as u64);
+            *count -= here;
+            if *count == 0 {
+                self.mode = Mode::Lines;
+            }
+            return Step::Used(usize::try_from(here).unwrap_or(0));
+        }
+        if !std::mem::replace(&mut self.begun, true) && bytes.first() == Some(&BINARY_MAGIC) {
+            session.queue.borrow_mut().push_line(&session.context, BINARY_REFUSED);
+            return Step::Close;
+        }
+        let (line, consumed) = match frame(bytes, self.scanned) {
+            Framed::Line { line, consumed } => (line, consumed),
+            Framed::Incomplete => {
+                self.scanned = bytes.len();
+                return Step::Wait(bytes.len() + 1);
+            }
+            Framed::TooLong => return Step::Close,
+        };
+        self.scanned = 0;
+        match parse_request(line, consumed, &mut self.scratch) {
+            Ok(Line::Storage(request, length)) => {
+                if length > session.context.limits.value_bytes_max {
+                    session.too_large(&request);
+                    return Step::Swallow { start: consumed, count: length as u64 + 2 };
+                }
+                let Some(data) = bytes.get(consumed..consumed + length + 2) else {
+                    return if length < SHARED_BYTES_MIN {
+                        Step::Wait(consumed + length + 2)
+                    } else {
+                        Step::Large { start: consumed, length }
+                    };
+                };
+                if length >= SHARED_BYTES_MIN {
+                    return Step::Large { start: consumed, length };
+                }
+                let mut request = request;
+                match data.strip_suffix(b"\r\n") {
+                    Some(value) => {
+                        request.value = Value::Slice(value);
+                        session.dispatch(&Line::Storage(request, length));
+                    }
+                    None => Self::bad_chunk(session, request.quiet && !request.op.is_meta()),
+                }
+                Step::Used(consumed + length + 2)
+            }
+            Ok(line) => match session.dispatch(&line) {
+                Next::Go => Step::Used(consumed),
+                Next::Close => Step::Close,
+            },
+            Err(error) => Self::refuse(session, &error, consumed),
+        }
+    }
+
+    /// A line that is no request.
+    fn refuse(session: &Session, error: &LineError, consumed: usize) -> Step {
+        session.context.counters.client_errors.add(1);
+        if let Some(answer) = error.answer {
+            session.queue.borrow_mut().push_line(&session.context, answer);
+        }
+        if error.close {
+            Step::Close
+        } else if error.swallow > 0 {
+            Step::Swallow { start: consumed, count: error.swallow }
+        } else {
+            Step::Used(consumed)
+        }
+    }
+
+    /// The data block does not end where it was said to: memcached takes exactly `bytes + 2` and goes on.
+    fn bad_chunk(session: &Session, quiet: bool) {
+        session.context.counters.client_errors.add(1);
+        if !quiet {
+            session.queue.borrow_mut().push_line(&session.context, "CLIENT_ERROR bad data chunk");
+        }
+    }
+
+    fn begin_large(&mut self, session: &Rc<Session>, line: Vec<u8>, length: usize, bytes: &mut Bytes) {
+        let mut reader = LargeReader::new(length + 2);
+        reader.take_from(bytes);
+        self.mode = Mode::Large(line, reader);
+        self.finish_large(session);
+    }
+
+    /// Dispatches a large value when it is whole. Its line is parsed a second time, which costs nothing
+    /// beside the value and keeps nothing borrowed in between.
+    fn finish_large(&mut self, session: &Rc<Session>) {
+        let Mode::Large(_, reader) = &self.mode else { return };
+        let over = session.context.is_over_budget(reader.held_bytes());
+        if !reader.is_complete() && !over {
+            return;
+        }
+        let Mode::Large(line, reader) = std::mem::take(&mut self.mode) else { return };
+        let missing = reader.missing();
+        let Framed::Line { line: text, consumed } = frame(&line, 0) else { return };
+        let Ok(Line::Storage(mut request, length)) = parse_request(text, consumed, &mut self.scratch) else {
+            return;
+        };
+        if over {
+            // memcached's words for it; it drops the old item as well.
+            session.refuse_value(&request, "SERVER_ERROR out of memory storing object");
+            self.mode = if missing > 0 { Mode::Swallow(missing as u64) } else { Mode::Lines };
+            return;
+        }
+        match reader.finish() {
+            Some(chunks) => {
+                request.value = Value::Shared(&chunks);
+                session.dispatch(&Line::Storage(request, length));
+            }
+            None => Self::bad_chunk(session, request.quiet && !request.op.is_meta()),
+        }
+        session.end_batch();
+    }
+
+    /// Tells the byte budget what half-read requests hold. A line that has no end while memory is short is
+    /// not waited for; a large value is refused in [`Self::finish_large`].
+    pub(super) fn account(&mut self, session: &Session) {
+        if self.scratch.held_bytes() > SCRATCH_BYTES_KEPT_MAX {
+            self.scratch = Scratch::default();
+        }
+        let held = self.held_bytes();
+        match held.checked_sub(self.accounted) {
+            Some(more) => session.context.hold(more),
+            None => session.context.release(self.accounted - held),
+        }
+        self.accounted = held;
+        if matches!(self.mode, Mode::Lines) && held > SHARED_BYTES_MIN && session.context.is_over_budget(held)
+        {
+            session.context.counters.slow_clients_closed.add(1);
+            session.condemned.set(true);
+        }
+        session.check_budget(); // answers of our own come without a fill
+    }
+
+    /// Something in `rest` can be looked at.
+    pub(super) fn has_work(&self) -> bool {
+        !self.rest.is_empty()
+            && self.rest.len() >= self.rest_bytes_min
+            && !matches!(self.mode, Mode::Large(..))
+    }
+
+    /// No request has begun to come.
+    pub(super) fn is_between_requests(&self) -> bool {
+        matches!(self.mode, Mode::Lines) && self.rest.is_empty()
+    }
+
+    /// What the byte budget knows of.
+    pub(super) const fn accounted(&self) -> usize {
+        self.accounted
+    }
+
+    fn held_bytes(&self) -> usize {
+        let large = match &self.mode {
+            Mode::Large(_, reader) => reader.held_bytes(),
+            Mode::Lines | Mode::Swallow(_) => 0,
+        };
+        large + self.rest.capacity()
+    }
+
+    fn used(&mut self, count: usize) {
+        self.rest.advance(count);
+        self.rest_bytes_min = 0;
+        self.scanned = 0;
+    }
+}

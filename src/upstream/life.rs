@@ -1,0 +1,309 @@
+//! The life of a connection's socket: connect, write batches, read replies, lose it, try again.
+//!
+//! A connection outlives its sockets. What was queued while there is none waits for the next one; what was on one
+//! that is lost fails, each with its cause, or is sent once more where that is harmless.
+
+use super::connect::{ConnectFailure, connect};
+use super::connection::{Connection, Shared, State, Terms};
+use super::inflight::{Entry, Inflight, New};
+use super::reader::{Ended, Reader};
+use crate::net::{Stream, poll_write_all};
+use crate::protocol::{Cause, Reply, Status, WireBuf};
+use crate::stats::Counters;
+use bytes::Buf;
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+use tokio::time::Sleep;
+
+/// First pause after a failed attempt to connect; it doubles up to the second, with up to half as much jitter.
+const RETRY_PAUSE_MIN: Duration = Duration::from_millis(50);
+const RETRY_PAUSE_MAX: Duration = Duration::from_secs(2);
+/// A late reply that is overdue by this many timeouts will not come: the connection is given up.
+const LATE_TIMEOUTS_MAX: u32 = 3;
+
+/// A connection and its task.
+pub(super) fn spawn(terms: Rc<Terms>, shared: Shared) -> Rc<Connection> {
+    let connection = Rc::new(Connection::new(terms, shared));
+    tokio::task::spawn_local(run(Rc::clone(&connection)));
+    connection
+}
+
+async fn run(connection: Rc<Connection>) {
+    loop {
+        connection.requests().await;
+        match connect_and_expire(&connection).await {
+            Ok((stream, modern)) => {
+                connection.on_connected(modern);
+                let ended = serve(&connection, stream).await;
+                connection.on_lost(ended);
+            }
+            Err(failure) => connection.on_refused(&failure),
+        }
+    }
+}
+
+/// Connects, while requests whose time passes meanwhile are answered.
+async fn connect_and_expire(connection: &Connection) -> Result<(Stream, bool), ConnectFailure> {
+    let terms = &connection.terms;
+    let mut connecting = pin!(connect(&terms.endpoint, &connection.shared.resolver, terms.connect_timeout));
+    loop {
+        let first = connection.with_inflight(|inflight| inflight.next_deadline());
+        let until = first.unwrap_or_else(|| Instant::now() + terms.timeout);
+        tokio::select! {
+            result = &mut connecting => return result, // polled by reference: nothing is lost
+            () = tokio::time::sleep_until(until.into()) => connection.expire(Instant::now()),
+        }
+    }
+}
+
+/// Writes batches and reads replies until the connection ends.
+///
+/// All state lives in the connection and the reader, none in this future: it may be dropped at any point.
+async fn serve(connection: &Connection, mut stream: Stream) -> Ended {
+    let mut reader = Reader::default();
+    let mut timer: Option<Pin<Box<Sleep>>> = None;
+    poll_fn(|cx| {
+        connection.set_waker(cx);
+        if let Poll::Ready(ended) = poll_once(connection, &mut stream, &mut reader, cx) {
+            return Poll::Ready(ended);
+        }
+        poll_timer(connection, &mut timer, cx)
+    })
+    .await
+}
+
+fn poll_once(
+    connection: &Connection,
+    stream: &mut Stream,
+    reader: &mut Reader,
+    cx: &mut Context<'_>,
+) -> Poll<Ended> {
+    let counters = &connection.shared.counters;
+    // What has been received is still read after a write failed: those were answers.
+    let mut write_failed = false;
+    {
+        let mut state = connection.state.borrow_mut();
+        let State { out, inflight, .. } = &mut *state;
+        if !out.is_empty() {
+            let before = out.len();
+            let written = poll_write_all(stream, cx, out);
+            let count = before - out.len();
+            inflight.on_written(count);
+            counters.server_bytes_written.add(count as u64);
+            write_failed = matches!(written, Poll::Ready(Err(_)));
+            connection.account(out.len());
+        }
+    }
+    loop {
+        match reader.poll(connection, stream, &connection.shared.block, cx) {
+            Poll::Ready(Ok(count)) => {
+                connection.quiet_since_idle.set(false);
+                connection.progress.set(true);
+                counters.server_bytes_read.add(count as u64);
+            }
+            Poll::Ready(Err(ended)) => return Poll::Ready(ended),
+            Poll::Pending if write_failed => return Poll::Ready(Ended::Closed),
+            Poll::Pending => return Poll::Pending,
+        }
+    }
+}
+
+/// One timer for the whole connection: it is set for the oldest request and looked at when it fires,
+/// so in steady state it costs nothing per request.
+fn poll_timer(
+    connection: &Connection,
+    timer: &mut Option<Pin<Box<Sleep>>>,
+    cx: &mut Context<'_>,
+) -> Poll<Ended> {
+    loop {
+        if let Some(sleep) = timer {
+            if sleep.is_elapsed() {
+                // Already fired and not set again: nothing was outstanding then.
+            } else if sleep.as_mut().poll(cx).is_pending() {
+                return Poll::Pending;
+            }
+        }
+        let now = Instant::now();
+        connection.expire(now);
+        if connection.is_hopeless(now) {
+            return Poll::Ready(Ended::TooLate);
+        }
+        let next = {
+            let mut state = connection.state.borrow_mut();
+            state.inflight.shrink();
+            let hopeless_at = state
+                .inflight
+                .front_deadline()
+                .map(|d| d + connection.terms.timeout * (LATE_TIMEOUTS_MAX + 1));
+            state.inflight.next_deadline().or(hopeless_at)
+        };
+        let Some(next) = next else { return Poll::Pending };
+        match timer {
+            Some(sleep) => sleep.as_mut().reset(next.into()),
+            None => *timer = Some(Box::pin(tokio::time::sleep_until(next.into()))),
+        }
+    }
+}
+
+impl Connection {
+    /// Resolves when a request is queued.
+    async fn requests(&self) {
+        poll_fn(|cx| {
+            self.set_waker(cx);
+            if self.state.borrow().inflight.is_empty() { Poll::Pending } else { Poll::Ready(()) }
+        })
+        .await;
+    }
+
+    /// No connection: everything that waits is told why, and so is what comes in the next moments.
+    fn on_refused(&self, failure: &ConnectFailure) {
+        self.shared.counters.server_connect_errors.add(1);
+        let entries: Vec<Entry> = {
+            let mut state = self.state.borrow_mut();
+            let doubled = RETRY_PAUSE_MIN * 2_u32.pow(state.attempts.min(16));
+            let pause = jittered(doubled.min(RETRY_PAUSE_MAX));
+            state.attempts = state.attempts.saturating_add(1);
+            state.refused = Some((Instant::now() + pause, failure.cause, failure.text.clone()));
+            state.out.clear();
+            state.inflight.drain().collect()
+        };
+        self.account(0);
+        if self.state.borrow().attempts == 1 && self.may_log() {
+            tracing::warn!(server = %self.terms.label, "cannot connect: {}", failure.text);
+        }
+        let reply = Reply::line(Status::Failed(failure.cause), failure.text.as_bytes());
+        for entry in entries {
+            self.fail(entry, &reply);
+        }
+    }
+
+    fn on_connected(&self, modern: bool) {
+        self.modern.set(modern);
+        self.expire(Instant::now());
+        let mut state = self.state.borrow_mut();
+        // What nobody waits for any more is not sent.
+        let (late, unsent) = state.inflight.lose();
+        let waiting = unsent.min(state.out.len());
+        state.out.advance(waiting);
+        self.shared.counters.server_outstanding.sub(late.len() as u64);
+        self.account(state.out.len());
+        if state.attempts > 0 {
+            tracing::info!(server = %self.terms.label, "connected again");
+        }
+        state.attempts = 0;
+        state.refused = None;
+        self.shared.counters.server_connects.add(1);
+        self.shared.counters.server_connections.add(1);
+        self.quiet_since_idle.set(true);
+    }
+
+    /// The connection is lost: what was on it fails, or is sent once more where that is harmless.
+    fn on_lost(&self, ended: Ended) {
+        let counters = &self.shared.counters;
+        counters.server_connections.sub(1);
+        counters.server_closed.add(1);
+        let again = ended == Ended::Closed && self.quiet_since_idle.get();
+        let mut failed = Vec::new();
+        {
+            let mut state = self.state.borrow_mut();
+            let State { out, inflight, .. } = &mut *state;
+            let (lost, torn) = inflight.lose();
+            out.advance(torn.min(out.len()));
+            let mut resend = Vec::new();
+            for (entry, line) in lost {
+                if again && entry.repeatable && !entry.resent && entry.slot.is_some() {
+                    resend.push((entry, line));
+                } else {
+                    failed.push(entry);
+                }
+            }
+            if !resend.is_empty() {
+                resend_first(out, inflight, resend, counters);
+            }
+        }
+        self.account(self.state.borrow().out.len());
+        if ended == Ended::Desync {
+            counters.desync_detected.add(1);
+            if self.may_log() {
+                tracing::error!(server = %self.terms.label, "the server answered what it was not asked; connection closed");
+            }
+        } else if !failed.is_empty() && self.may_log() {
+            tracing::warn!(server = %self.terms.label, failed = failed.len(), "connection lost: {}", ended.cause().line());
+        }
+        let reply = Reply::failed(ended.cause());
+        for entry in failed {
+            self.fail(entry, &reply);
+        }
+    }
+
+    /// A server that comes and goes many times a second is told of once a second; counters have the rest.
+    fn may_log(&self) -> bool {
+        let now = Instant::now();
+        let may = self.logged.get().is_none_or(|last| now - last >= Duration::from_secs(1));
+        if may {
+            self.logged.set(Some(now));
+        }
+        may
+    }
+
+    /// Answers requests whose time has passed. Their places in the queue stay.
+    fn expire(&self, now: Instant) {
+        let mut expired = Vec::new();
+        self.state.borrow_mut().inflight.expire(now, |slot| expired.push(slot));
+        let reply = Reply::failed(Cause::Timeout);
+        for slot in expired {
+            self.shared.counters.server_timeouts.add(1);
+            slot.fill(&reply);
+        }
+    }
+
+    /// Too many late replies, or one that is hopelessly late while nothing else comes either.
+    fn is_hopeless(&self, now: Instant) -> bool {
+        let state = self.state.borrow();
+        let overdue = state
+            .inflight
+            .front_deadline()
+            .is_some_and(|d| now.saturating_duration_since(d) > self.terms.timeout * LATE_TIMEOUTS_MAX);
+        let progress = self.progress.take();
+        state.inflight.late() > self.shared.late_count_max || (overdue && !progress)
+    }
+}
+
+/// Puts requests in front of those that wait, so that the order of one client's requests stays.
+fn resend_first(
+    out: &mut WireBuf,
+    inflight: &mut Inflight,
+    resend: Vec<(Entry, Vec<u8>)>,
+    counters: &Counters,
+) {
+    let mut waiting = std::mem::take(out);
+    let mut fresh = Inflight::default();
+    for (entry, line) in resend {
+        let Some(slot) = entry.slot else { continue };
+        counters.server_resent.add(1);
+        out.put(&line);
+        out.put(b"\r\n");
+        let new = New {
+            asked: entry.asked,
+            check: entry.check,
+            deadline: entry.deadline,
+            resent: true,
+            repeatable: true,
+            line: &line,
+            size: line.len() + 2,
+        };
+        fresh.push(new, slot);
+    }
+    out.append(&mut waiting);
+    inflight.prepend(fresh);
+}
+
+/// `pause` and up to half of it more, so that workers and nodes do not knock in step.
+fn jittered(pause: Duration) -> Duration {
+    use std::hash::{BuildHasher, RandomState};
+    let random = RandomState::new().hash_one(0_u8) % 1000;
+    pause + pause.mul_f64(f64::from(u32::try_from(random).unwrap_or(0)) / 2000.0)
+}
