@@ -42,7 +42,7 @@ const DOORS: &[(&str, &[&str])] = &[
     ("tracing_subscriber", &["cli/", "main.rs"]),
     ("mimalloc", &["main.rs"]),
     ("wide", &["hash/md5.rs"]),
-    ("socket2", &["net/", "upstream/connect.rs"]),
+    ("socket2", &["net/"]),
     ("hash_ring", &[]), // the oracle of tests and benches
 ];
 
@@ -51,7 +51,7 @@ const CIRCLES: &[(&str, &[&str])] = &[
     // execute hands an operation to the file of its kind; those give back execute's `Body`
     ("cache", &["classic", "execute", "meta_change", "meta_get"]),
     // a session and what it is made of: the context lists sessions, the turn wakes them
-    ("client", &["context", "dispatch", "input", "reply_queue", "session", "turn"]),
+    ("client", &["context", "dispatch", "input", "reply_queue", "session", "sweep", "turn"]),
     // `pool` has the types, the others read parts of them
     ("config", &["embedded", "placement", "pool", "server"]),
     // a fault can show itself

@@ -105,8 +105,7 @@ impl Context {
     /// From now on sessions end when their requests are answered.
     pub fn drain(&self) {
         self.draining.set(true);
-        let sessions: Vec<_> = self.sessions.borrow().values().filter_map(Weak::upgrade).collect();
-        for session in sessions {
+        for session in self.sessions() {
             session.wake();
         }
     }
@@ -114,6 +113,11 @@ impl Context {
     #[must_use]
     pub fn is_draining(&self) -> bool {
         self.draining.get()
+    }
+
+    /// Those that are there now.
+    pub(super) fn sessions(&self) -> Vec<Rc<Session>> {
+        self.sessions.borrow().values().filter_map(Weak::upgrade).collect()
     }
 
     #[must_use]

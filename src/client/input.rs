@@ -5,6 +5,7 @@
 
 use super::dispatch::Next;
 use super::session::Session;
+use super::sweep::PROGRESS_BYTES;
 use super::turn;
 use crate::net::{LargeReader, ReadBlock, Stream};
 use crate::protocol::ascii::{Framed, Scratch, frame, parse_request};
@@ -90,6 +91,7 @@ impl Input {
             count
         };
         session.context.counters.bytes_read.add(count as u64);
+        session.move_on(count as u64);
         self.account(session);
         Poll::Ready(count > 0)
     }
@@ -190,6 +192,7 @@ impl Input {
             Framed::TooLong => return Step::Close,
         };
         self.scanned = 0;
+        session.move_on(PROGRESS_BYTES);
         match parse_request(line, consumed, &mut self.scratch) {
             Ok(Line::Storage(request, length)) => {
                 if length > session.context.limits.value_bytes_max {
@@ -299,7 +302,7 @@ impl Input {
         if matches!(self.mode, Mode::Lines) && held > SHARED_BYTES_MIN && session.context.is_over_budget(held)
         {
             session.context.counters.slow_clients_closed.add(1);
-            session.condemned.set(true);
+            session.condemn();
         }
         session.check_budget(); // answers of our own come without a fill
     }

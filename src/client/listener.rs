@@ -2,49 +2,65 @@
 
 use super::context::Context;
 use super::session;
-use crate::net::{Listener, Stream};
+use crate::net::{Listener, SpareDescriptor, Stream};
+use crate::stats::LogRate;
 use std::future::poll_fn;
 use std::rc::Rc;
-use std::time::{Duration, Instant};
-use tokio::io::AsyncWriteExt;
+use std::time::Duration;
 
 /// memcached's words for a client that is one too many.
 const TOO_MANY: &[u8] = b"ERROR Too many open connections\r\n";
-/// Pause after an accept that failed for want of descriptors or memory: trying at once would only spin.
+/// Pause after an accept that failed for want of descriptors or memory: trying at once would only spin, and take from
+/// the clients that are there.
 const PAUSE: Duration = Duration::from_millis(100);
+
+static TOLD: LogRate = LogRate::new();
 
 /// Accepts clients until the task is ended.
 pub async fn accept(context: Rc<Context>, listener: Listener) {
-    let mut told = None;
+    let mut spare = SpareDescriptor::new();
     loop {
-        match poll_fn(|cx| listener.poll_accept(cx)).await {
-            Ok(stream) => admit(&context, stream),
-            Err(error) => {
-                // A client that left before it was accepted is nobody's fault.
-                if error.kind() != std::io::ErrorKind::ConnectionAborted {
-                    if told.is_none_or(|last: Instant| last.elapsed() >= Duration::from_secs(1)) {
-                        tracing::warn!("cannot accept clients: {error}; trying again every {PAUSE:?}");
-                        told = Some(Instant::now());
-                    }
-                    tokio::time::sleep(PAUSE).await;
-                }
+        // Cancel-safe: a client that was taken from the queue is handed on before anything is awaited again.
+        let error = match poll_fn(|cx| listener.poll_accept(cx)).await {
+            Ok(stream) => {
+                admit(&context, stream);
+                continue;
             }
+            // A client that left before it was accepted is nobody's fault.
+            Err(error) if error.kind() == std::io::ErrorKind::ConnectionAborted => continue,
+            Err(error) => error,
+        };
+        context.counters.accept_errors.add(1);
+        if TOLD.may_log() {
+            tracing::warn!("cannot accept clients: {error}");
+        }
+        let told =
+            SpareDescriptor::is_wanted(&error) && spare.give_up() && turn_away_next(&context, &listener);
+        spare.take_back();
+        if !told {
+            tokio::time::sleep(PAUSE).await;
         }
     }
 }
 
 fn admit(context: &Rc<Context>, stream: Stream) {
     if context.admit() {
+        stream.keep_alive();
         tokio::task::spawn_local(session::serve(Rc::clone(context), stream));
     } else {
-        context.counters.rejected_connections.add(1);
-        tokio::task::spawn_local(turn_away(stream));
+        turn_away(context, stream);
     }
 }
 
+/// Takes the client that could not be accepted, with the descriptor that was freed for it.
+fn turn_away_next(context: &Context, listener: &Listener) -> bool {
+    let Some(stream) = listener.try_accept() else { return false };
+    turn_away(context, stream);
+    true
+}
+
 /// Says why, and closes.
-async fn turn_away(mut stream: Stream) {
-    // Whether the client still listens is its own affair.
-    let _ = stream.write_all(TOO_MANY).await;
-    let _ = stream.shutdown().await;
+fn turn_away(context: &Context, stream: Stream) {
+    context.counters.rejected_connections.add(1);
+    stream.say_last(TOO_MANY);
 }

@@ -7,10 +7,12 @@ mod listener;
 mod multi;
 mod reply_queue;
 mod session;
+mod sweep;
 #[cfg(test)]
 mod tests;
 mod turn;
 
 pub use context::Context;
 pub use listener::accept;
+pub use sweep::sweep;
 pub use turn::{Load, on_park, take_load};

@@ -7,6 +7,7 @@
 use super::context::Context;
 use super::input::Input;
 use super::reply_queue::{Progress, ReplyQueue};
+use super::sweep::{PROGRESS_BYTES, Stage, Watch};
 use super::turn;
 use crate::net::{Stream, poll_write_all};
 use crate::protocol::{Reply, SHARED_BYTES_MIN};
@@ -33,8 +34,13 @@ pub(super) struct Session {
     pub(super) seen_in: Cell<u32>,
     /// The task has ended; replies are thrown away.
     gone: Cell<bool>,
-    /// The client holds more than its share while memory is short.
-    pub(super) condemned: Cell<bool>,
+    /// The client has to go: it stands still, or holds more than its share while memory is short.
+    condemned: Cell<bool>,
+    /// A request has begun to come.
+    within_request: Cell<bool>,
+    /// Grows by the bytes that move, and by [`PROGRESS_BYTES`] when something comes to its end.
+    pub(super) progress: Cell<u64>,
+    pub(super) watch: Cell<Watch>,
 }
 
 /// Serves one client until it is gone.
@@ -50,6 +56,9 @@ pub(super) async fn serve(context: Rc<Context>, mut stream: Stream) {
         seen_in: Cell::new(0),
         gone: Cell::new(false),
         condemned: Cell::new(false),
+        within_request: Cell::new(false),
+        progress: Cell::new(0),
+        watch: Cell::default(),
     });
     let id = context.register(&session);
     let mut input = Input::default();
@@ -62,6 +71,13 @@ pub(super) async fn serve(context: Rc<Context>, mut stream: Stream) {
 
 impl Session {
     fn poll(self: &Rc<Self>, stream: &mut Stream, input: &mut Input, cx: &mut Cx<'_>) -> Poll<()> {
+        let result = self.poll_all(stream, input, cx);
+        self.within_request.set(!input.is_between_requests());
+        result
+    }
+
+    /// Writes, takes apart and reads as long as something moves.
+    fn poll_all(self: &Rc<Self>, stream: &mut Stream, input: &mut Input, cx: &mut Cx<'_>) -> Poll<()> {
         turn::wake_overdue();
         self.set_waker(cx);
         loop {
@@ -113,12 +129,41 @@ impl Session {
         let written = before - queue.out.len();
         self.context.counters.bytes_written.add(written as u64);
         queue.on_written(&self.context, written);
+        self.move_on(written as u64);
         if queue.out.is_empty() {
+            self.move_on(PROGRESS_BYTES);
             self.context.give_back(std::mem::take(&mut queue.out));
         }
         match result {
             Poll::Ready(Err(_)) => Err(()),
             _ => Ok(()),
+        }
+    }
+
+    pub(super) fn move_on(&self, count: u64) {
+        self.progress.set(self.progress.get().wrapping_add(count));
+    }
+
+    /// What the client is at.
+    pub(super) fn stage(&self) -> Stage {
+        let queue = self.queue.borrow();
+        if !queue.out.is_empty() {
+            Stage::Unread
+        } else if !queue.is_empty() {
+            Stage::Waits
+        } else if self.within_request.get() {
+            Stage::Request
+        } else {
+            Stage::Idle
+        }
+    }
+
+    /// The client has to go: what it holds is freed at once.
+    pub(super) fn condemn(&self) {
+        if !self.condemned.replace(true) {
+            self.gone.set(true);
+            self.queue.borrow_mut().abandon(&self.context);
+            self.wake();
         }
     }
 
@@ -193,11 +238,9 @@ impl Session {
     /// A client that does not take its replies while memory is short has to go.
     pub(super) fn check_budget(&self) {
         let held = self.queue.borrow().held();
-        if held >= SHARED_BYTES_MIN && self.context.is_over_budget(held) && !self.condemned.replace(true) {
+        if held >= SHARED_BYTES_MIN && self.context.is_over_budget(held) && !self.condemned.get() {
             self.context.counters.slow_clients_closed.add(1);
-            self.gone.set(true);
-            self.queue.borrow_mut().abandon(&self.context);
-            self.wake();
+            self.condemn();
         }
     }
 }

@@ -14,9 +14,11 @@ pub(super) const KEYS: &[&str] = &["listen", "workers", "limits", "collect", "al
 const DRAIN_TIMEOUTS: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(3_600);
 /// Below 10 µs the sleep itself costs more than it saves; above a millisecond clients wait for nothing.
 const COLLECT_TIMES: RangeInclusive<Duration> = Duration::from_micros(10)..=Duration::from_millis(1);
+/// Below 50 ms a client that is only scheduled late would be closed.
+const CLIENT_TIMEOUTS: RangeInclusive<Duration> = Duration::from_millis(50)..=Duration::from_secs(86_400);
 const COUNTS: RangeInclusive<usize> = 1..=1_000_000;
-const BUFFER_BYTES: RangeInclusive<usize> = (1 << 20)..=(1 << 44);
-const REPLY_BYTES: RangeInclusive<usize> = (64 << 10)..=(1 << 40);
+const BUFFER_BYTES: RangeInclusive<usize> = (1 << 10)..=(1 << 44);
+const REPLY_BYTES: RangeInclusive<usize> = 1..=(1 << 40);
 /// memcached's own bounds of `-I`.
 const VALUE_BYTES: RangeInclusive<usize> = (1 << 10)..=crate::protocol::limits::VALUE_BYTES_MAX_MAX;
 
@@ -65,6 +67,10 @@ pub struct Limits {
     pub value_bytes_max: usize,
     /// Bytes in all buffers of the process; beyond it the client that brings more is closed.
     pub buffer_bytes_max: usize,
+    /// How long a client may be connected with nothing to do; `None`: for ever, as memcached has it.
+    pub client_idle_timeout: Option<Duration>,
+    /// How long a client may stop within a request, or leave its replies where they are.
+    pub client_stall_timeout: Option<Duration>,
     /// Timed-out requests whose late replies one connection still waits for; beyond it the connection is closed.
     pub late_count_max: usize,
 }
@@ -77,6 +83,8 @@ impl Default for Limits {
             client_reply_bytes_max: 4 << 20,
             value_bytes_max: crate::protocol::limits::VALUE_BYTES_MAX_DEFAULT,
             buffer_bytes_max: 512 << 20,
+            client_idle_timeout: None,
+            client_stall_timeout: Some(Duration::from_secs(60)),
             late_count_max: 1_000,
         }
     }
@@ -146,6 +154,15 @@ fn read_collect(node: &Node) -> Result<Collect, Problem> {
     }
 }
 
+fn timeout_or_off(node: &Node) -> Result<Option<Duration>, Problem> {
+    match node {
+        Node::Text(text) if text == "off" => Ok(None),
+        _ => value::duration(node, &CLIENT_TIMEOUTS)
+            .map(Some)
+            .map_err(|problem| problem.help("`off`, or a time such as `60s`")),
+    }
+}
+
 impl Limits {
     /// The keys under `limits`, as written in a configuration.
     pub(super) const KEYS: &[&str] = &[
@@ -154,6 +171,8 @@ impl Limits {
         "client_reply_bytes_max",
         "value_bytes_max",
         "buffer_bytes_max",
+        "client_idle_timeout",
+        "client_stall_timeout",
         "late_replies_max",
     ];
 
@@ -170,6 +189,7 @@ impl Limits {
             |key, otherwise| section.value(key, |node| value::count(node, &COUNTS)).unwrap_or(otherwise);
         let bytes =
             |key, range, otherwise| section.value(key, |node| value::bytes(node, range)).unwrap_or(otherwise);
+        let time = |key, otherwise| section.value(key, timeout_or_off).unwrap_or(otherwise);
         let limits = Self {
             clients_count_max: count("clients_max", default.clients_count_max),
             client_outstanding_count_max: count(
@@ -183,6 +203,8 @@ impl Limits {
             ),
             value_bytes_max: bytes("value_bytes_max", &VALUE_BYTES, default.value_bytes_max),
             buffer_bytes_max: bytes("buffer_bytes_max", &BUFFER_BYTES, default.buffer_bytes_max),
+            client_idle_timeout: time("client_idle_timeout", default.client_idle_timeout),
+            client_stall_timeout: time("client_stall_timeout", default.client_stall_timeout),
             late_count_max: count("late_replies_max", default.late_count_max),
         };
         if limits.buffer_bytes_max < limits.value_bytes_max {

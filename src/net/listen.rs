@@ -154,6 +154,16 @@ impl Listener {
         })
     }
 
+    /// The next client, if one waits. For a moment at which the runtime's own way has just failed.
+    #[must_use]
+    pub fn try_accept(&self) -> Option<Stream> {
+        let mut cx = Context::from_waker(std::task::Waker::noop());
+        match self.poll_accept(&mut cx) {
+            Poll::Ready(Ok(stream)) => Some(stream),
+            _ => None,
+        }
+    }
+
     /// The next client.
     pub fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<io::Result<Stream>> {
         match self {

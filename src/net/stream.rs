@@ -3,6 +3,7 @@
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
@@ -25,6 +26,29 @@ impl From<TcpStream> for Stream {
 impl From<UnixStream> for Stream {
     fn from(stream: UnixStream) -> Self {
         Self::Unix(stream)
+    }
+}
+
+impl Stream {
+    /// A peer that vanished without a word is noticed within a minute even when nothing is asked of it.
+    pub fn keep_alive(&self) {
+        let Self::Tcp(stream) = self else { return };
+        let keep = socket2::TcpKeepalive::new()
+            .with_time(Duration::from_secs(30))
+            .with_interval(Duration::from_secs(10))
+            .with_retries(3);
+        // A kernel that refuses leaves us with time limits, which find out as well.
+        let _ = socket2::SockRef::from(stream).set_tcp_keepalive(&keep);
+    }
+
+    /// Says a few last words and closes. Nobody is waited for: the buffer of a new socket has room for them.
+    pub fn say_last(self, words: &[u8]) {
+        use std::io::Write;
+        // Whether the peer still listens is its own affair.
+        let _ = match self {
+            Self::Tcp(stream) => stream.into_std().and_then(|mut s| s.write(words)),
+            Self::Unix(stream) => stream.into_std().and_then(|mut s| s.write(words)),
+        };
     }
 }
 

@@ -34,11 +34,12 @@ pub enum StartError {
 ///
 /// # Errors
 /// When nothing could be started; then nothing listens.
-pub fn run(config: Config, ready: impl FnOnce(&[String])) -> Result<ExitCode, StartError> {
+pub fn run(mut config: Config, ready: impl FnOnce(&[String])) -> Result<ExitCode, StartError> {
     let workers = match config.settings.workers {
         Workers::Count(count) => count.max(1),
         Workers::Auto => thread::available_parallelism().map_or(1, std::num::NonZero::get),
     };
+    fit_descriptors(&mut config, workers);
     let config = Arc::new(config);
     let caches = embedded_caches(&config);
     let mut addresses = net::activated(workers)?;
@@ -115,6 +116,23 @@ fn stop(config: &Config, running: Vec<Worker>, signals: Signals) -> ExitCode {
             tracing::warn!("{name} again: leaving at once");
             return ExitCode::FAILURE;
         }
+    }
+}
+
+/// Raises the bound of open files to what the configuration needs, or lowers `clients_max` to what is allowed: a
+/// process that is out of descriptors cannot even connect to its servers.
+fn fit_descriptors(config: &mut Config, workers: usize) {
+    /// Standard streams, event queues, signals, listeners, name lookups.
+    const OWN_COUNT: usize = 64;
+    let of_pool = |pool: &crate::config::Pool| pool.servers.len() * pool.connections_count;
+    let servers = config.pools.iter().map(of_pool).sum::<usize>() * workers;
+    let own = OWN_COUNT + servers + workers * (4 + 2 * config.settings.listen.len());
+    let wanted = &mut config.settings.limits.clients_count_max;
+    let allowed = net::raise_files_max((*wanted + own) as u64);
+    let left = usize::try_from(allowed).unwrap_or(usize::MAX).saturating_sub(own).max(1);
+    if left < *wanted {
+        tracing::warn!("only {allowed} files may be open: {left} clients instead of clients_max, {wanted}");
+        *wanted = left;
     }
 }
 

@@ -112,6 +112,7 @@ async fn serve(
         .into_iter()
         .map(|listener| tokio::task::spawn_local(client::accept(Rc::clone(&context), listener)))
         .collect();
+    tokio::task::spawn_local(client::sweep(Rc::clone(&context)));
     // The main thread waits for this; if it is gone, so are we.
     let _ = ready.send(Ok(()));
     // An error means that the main thread is gone: the same as being told.

@@ -25,7 +25,10 @@ macro_rules! counters {
 counters! {
     curr_connections: "clients connected now",
     total_connections: "clients accepted since start",
-    rejected_connections: "clients turned away because of clients_count_max",
+    rejected_connections: "clients turned away because of clients_max, or because no descriptor was left",
+    accept_errors: "attempts to accept a client that failed",
+    idle_kicks: "clients closed because they were idle for longer than client_idle_timeout",
+    stalled_clients_closed: "clients closed because they stopped within a request, or before taking their replies",
     cmd_get: "keys asked for by get, gets, gat, gats and mg",
     cmd_set: "storage commands: set, add, replace, append, prepend, cas and ms",
     cmd_touch: "touch, gat and gats",

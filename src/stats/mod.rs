@@ -3,8 +3,10 @@
 //! A counter has one writer, its worker: adding is a plain load and store, nothing is shared, nothing locked.
 
 mod list;
+mod log_rate;
 
 pub use list::{COUNTERS, CounterInfo, Counters};
+pub use log_rate::LogRate;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};

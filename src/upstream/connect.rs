@@ -18,7 +18,11 @@ pub(super) struct ConnectFailure {
 }
 
 impl ConnectFailure {
+    /// `text` is the system's or the resolver's: clients and logs get it as one line of plain characters.
     fn new(text: impl std::fmt::Display) -> Self {
+        const CHARS_MAX: usize = 200;
+        let plain = |c: char| if c == ' ' || c.is_ascii_graphic() { c } else { '?' };
+        let text: String = text.to_string().chars().take(CHARS_MAX).map(plain).collect();
         Self { cause: Cause::Connect, text: format!("{}: {text}", Cause::Connect.line()) }
     }
 }
@@ -60,23 +64,14 @@ async fn tcp(addresses: &[SocketAddr]) -> Result<Stream, ConnectFailure> {
     for address in addresses {
         match TcpStream::connect(address).await {
             Ok(stream) => {
-                keep_alive(&stream);
-                return Ok(stream.into());
+                let stream = Stream::from(stream);
+                stream.keep_alive();
+                return Ok(stream);
             }
             Err(error) => failure = io_failure(error),
         }
     }
     Err(failure)
-}
-
-/// A peer that vanished without a word is noticed within a minute even when nothing is asked of it.
-fn keep_alive(stream: &TcpStream) {
-    let keep = socket2::TcpKeepalive::new()
-        .with_time(Duration::from_secs(30))
-        .with_interval(Duration::from_secs(10))
-        .with_retries(3);
-    // A kernel that refuses leaves us with request timeouts, which find out as well.
-    let _ = socket2::SockRef::from(stream).set_tcp_keepalive(&keep);
 }
 
 /// Asks `version`: an address that was given to another program, or a memcached that wants a password,
@@ -124,7 +119,14 @@ fn io_failure(error: io::Error) -> ConnectFailure {
 
 #[cfg(test)]
 mod tests {
-    use super::is_modern;
+    use super::{ConnectFailure, is_modern};
+
+    #[test]
+    fn a_failure_is_one_line_whatever_it_is_made_of() {
+        let text = ConnectFailure::new("no\r\nSTORED\u{202e}\u{1b}[31m").text;
+        assert_eq!(text, "SERVER_ERROR connection error: no??STORED??[31m");
+        assert!(ConnectFailure::new("x".repeat(10_000)).text.len() < 300);
+    }
 
     #[test]
     fn versions() {

@@ -9,7 +9,7 @@ use super::inflight::{Entry, Inflight, New};
 use super::reader::{Ended, Reader};
 use crate::net::{Stream, poll_write_all};
 use crate::protocol::{Cause, Reply, Status, WireBuf};
-use crate::stats::Counters;
+use crate::stats::{Counters, LogRate};
 use bytes::Buf;
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
@@ -23,6 +23,16 @@ const RETRY_PAUSE_MIN: Duration = Duration::from_millis(50);
 const RETRY_PAUSE_MAX: Duration = Duration::from_secs(2);
 /// A late reply that is overdue by this many timeouts will not come: the connection is given up.
 const LATE_TIMEOUTS_MAX: u32 = 3;
+
+/// What is logged, each cause within its own rate. Never a byte that a peer sent.
+mod told {
+    use crate::stats::LogRate;
+
+    pub(super) static REFUSED: LogRate = LogRate::new();
+    pub(super) static BACK: LogRate = LogRate::new();
+    pub(super) static LOST: LogRate = LogRate::new();
+    pub(super) static DESYNC: LogRate = LogRate::new();
+}
 
 /// A connection and its task.
 pub(super) fn spawn(terms: Rc<Terms>, shared: Shared) -> Rc<Connection> {
@@ -171,7 +181,7 @@ impl Connection {
             state.inflight.drain().collect()
         };
         self.account(0);
-        if self.state.borrow().attempts == 1 && self.may_log() {
+        if self.state.borrow().attempts == 1 && self.may_log(&told::REFUSED) {
             tracing::warn!(server = %self.terms.label, "cannot connect: {}", failure.text);
         }
         let reply = Reply::line(Status::Failed(failure.cause), failure.text.as_bytes());
@@ -190,7 +200,7 @@ impl Connection {
         state.out.advance(waiting);
         self.shared.counters.server_outstanding.sub(late.len() as u64);
         self.account(state.out.len());
-        if state.attempts > 0 {
+        if state.attempts > 0 && told::BACK.may_log() {
             tracing::info!(server = %self.terms.label, "connected again");
         }
         state.attempts = 0;
@@ -227,10 +237,10 @@ impl Connection {
         self.account(self.state.borrow().out.len());
         if ended == Ended::Desync {
             counters.desync_detected.add(1);
-            if self.may_log() {
+            if self.may_log(&told::DESYNC) {
                 tracing::error!(server = %self.terms.label, "the server answered what it was not asked; connection closed");
             }
-        } else if !failed.is_empty() && self.may_log() {
+        } else if !failed.is_empty() && self.may_log(&told::LOST) {
             tracing::warn!(server = %self.terms.label, failed = failed.len(), "connection lost: {}", ended.cause().line());
         }
         let reply = Reply::failed(ended.cause());
@@ -240,9 +250,10 @@ impl Connection {
     }
 
     /// A server that comes and goes many times a second is told of once a second; counters have the rest.
-    fn may_log(&self) -> bool {
+    fn may_log(&self, cause: &LogRate) -> bool {
         let now = Instant::now();
-        let may = self.logged.get().is_none_or(|last| now - last >= Duration::from_secs(1));
+        let due = self.logged.get().is_none_or(|last| now - last >= Duration::from_secs(1));
+        let may = due && cause.may_log();
         if may {
             self.logged.set(Some(now));
         }

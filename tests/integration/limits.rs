@@ -1,6 +1,6 @@
 //! Every bound: reached, told or waited for, and nobody else notices.
 
-use crate::support::{Memcached, Mock, Proxy, has_memcached, pool_of};
+use crate::support::{Client, Memcached, Mock, Proxy, has_memcached, pool_of};
 
 #[test]
 fn too_many_clients_are_told_and_closed() {
@@ -242,4 +242,70 @@ fn the_longest_lines_do_not_make_a_server_close() {
     }
     let seen = server.stat("total_connections");
     assert!(seen < 6, "{seen} connections: the server closed some");
+}
+
+#[test]
+fn who_stops_within_a_request_is_closed() {
+    let proxy = Proxy::with(&format!("limits: {{client_stall_timeout: 1s}}\n{}", embedded()));
+    let halves = ["get a", "set a 0 0 10\r\n12345", "set a 0 0 100000\r\n12345", "\r"];
+    let mut stopped: Vec<_> = halves.iter().map(|_| proxy.client()).collect();
+    for (client, half) in stopped.iter_mut().zip(halves) {
+        client.ask("mn\r\n", "MN\r\n");
+        client.send(half);
+    }
+    let mut swallowed = proxy.client();
+    swallowed.ask("set a 0 0 2000000\r\n1", "SERVER_ERROR object too large for cache\r\n");
+    stopped.push(swallowed);
+    stopped.iter_mut().for_each(Client::expect_closed);
+    assert_eq!(proxy.client().stat("stalled_clients_closed"), 5);
+}
+
+#[test]
+fn who_does_not_take_replies_is_closed_even_when_leaving() {
+    let proxy = Proxy::with(&format!("limits: {{client_stall_timeout: 1s}}\n{}", embedded()));
+    let value = "v".repeat(1_000_000);
+    let mut good = proxy.client();
+    good.ask(format!("set a 0 0 1000000\r\n{value}\r\n"), "STORED\r\n");
+    let ask = |last: &str| {
+        let mut client = proxy.client();
+        client.send(format!("{}{last}", "get a\r\n".repeat(60)));
+        client
+    };
+    let _silent = [ask(""), ask("quit\r\n")];
+    good.await_stat("stalled_clients_closed", 2);
+    good.await_stat("curr_connections", 1);
+    good.await_stat("buffer_bytes", 0);
+}
+
+#[test]
+fn idle_clients_are_closed_where_that_is_set() {
+    let proxy = Proxy::with(&format!("limits: {{client_idle_timeout: 500ms}}\n{}", embedded()));
+    let (mut one, mut two) = (proxy.client(), proxy.client());
+    one.ask("mn\r\n", "MN\r\n");
+    one.expect_closed();
+    two.expect_closed();
+    assert_eq!(proxy.client().stat("idle_kicks"), 2);
+}
+
+#[test]
+fn without_descriptors_clients_are_told_and_the_others_are_served() {
+    let mock = Mock::forgetful();
+    let proxy = Proxy::before(&[mock.address()], "timeout: 20s");
+    let mut good = proxy.client();
+    good.ask("get a\r\n", "END\r\n");
+    proxy.limit_files_to_those_open_and(2);
+    let mut guests: Vec<_> = (0..2).map(|_| proxy.client()).collect();
+    guests.iter_mut().for_each(|guest| guest.ask("get a\r\n", "END\r\n"));
+    for _ in 0..5 {
+        let mut late = proxy.client();
+        late.expect("ERROR Too many open connections\r\n");
+        late.expect_closed();
+    }
+    good.ask("get a\r\n", "END\r\n");
+    assert_eq!(good.stat("rejected_connections"), 5);
+    assert!(good.stat("accept_errors") >= 5);
+    assert!(proxy.stderr().matches("cannot accept clients").count() <= 10);
+    guests.pop().unwrap().ask("quit\r\n", "");
+    good.await_stat("curr_connections", 2);
+    proxy.client().ask("get a\r\n", "END\r\n");
 }

@@ -128,6 +128,28 @@ impl Client {
         }
     }
 
+    /// One number of `stats`.
+    pub(crate) fn stat(&mut self, name: &str) -> u64 {
+        self.send("stats\r\n");
+        let start = format!("STAT {name} ");
+        let lines = self.lines_to_end();
+        let value = lines.iter().find_map(|line| line.strip_prefix(&start));
+        value.unwrap_or_else(|| panic!("no {name} in {lines:#?}")).parse().unwrap()
+    }
+
+    /// Asks until one number of `stats` is this.
+    pub(crate) fn await_stat(&mut self, name: &str, wanted: u64) {
+        let began = std::time::Instant::now();
+        loop {
+            let value = self.stat(name);
+            if value == wanted {
+                return;
+            }
+            assert!(began.elapsed() < PATIENCE, "{name} stays at {value}, not {wanted}");
+            std::thread::yield_now();
+        }
+    }
+
     /// Nothing else was answered so far, and the connection is in step.
     pub(crate) fn expect_nothing(&mut self) {
         self.ask("mn\r\n", "MN\r\n");

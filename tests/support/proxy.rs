@@ -3,7 +3,7 @@
 use super::client::Client;
 use super::directory::Directory;
 use super::process::Process;
-use rustix::process::Signal;
+use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, prlimit};
 use std::process::{Command, ExitStatus};
 
 /// A running ringway; killed when dropped.
@@ -65,6 +65,19 @@ impl Proxy {
 
     pub(crate) fn pid(&self) -> i32 {
         self.process.pid()
+    }
+
+    /// From now on it may open no more than this many files more.
+    pub(crate) fn limit_files_to_those_open_and(&self, more: u64) {
+        let open = std::fs::read_dir(format!("/proc/{}/fd", self.pid())).unwrap();
+        let open: Vec<u64> =
+            open.map(|entry| entry.unwrap().file_name().to_str().unwrap().parse().unwrap()).collect();
+        // The limit is on the number of a descriptor, and there may be holes among those that are open.
+        let free_below = |limit: u64| limit - open.iter().filter(|number| **number < limit).count() as u64;
+        let limit = (0..).find(|limit| free_below(*limit) == more).unwrap();
+        let pid = Pid::from_raw(self.pid()).unwrap();
+        let limit = Rlimit { current: Some(limit), ..getrlimit(Resource::Nofile) };
+        prlimit(Some(pid), Resource::Nofile, limit).unwrap();
     }
 
     pub(crate) fn stderr(&self) -> String {
