@@ -4,6 +4,7 @@ use super::connection::Connection;
 use super::inflight::{Asked, Check, Verdict};
 use crate::net::{LargeReader, ReadBlock, Stream};
 use crate::protocol::ascii::{Framed, frame};
+use crate::protocol::limits::LINE_BYTES_MAX;
 use crate::protocol::{Cause, Chunks, Reply, SHARED_BYTES_MIN, Status, Value, meta};
 use bytes::{Buf, BytesMut};
 use std::cell::RefCell;
@@ -151,9 +152,11 @@ impl Reader {
     /// Looks at the front of `bytes` for the next reply.
     fn step(&mut self, connection: &Connection, bytes: &[u8]) -> Step {
         let (line, consumed) = match frame(bytes, 0) {
-            Framed::Line { line, consumed } => (line, consumed),
-            Framed::Incomplete => return Step::Wait(bytes.len() + 1),
-            Framed::TooLong => return Step::Desync,
+            // A server's lines end in CRLF and are short, whatever they begin with: framing is shared with clients,
+            // who may do otherwise.
+            Framed::Line { line, consumed } if line.len() + 2 == consumed => (line, consumed),
+            Framed::Incomplete if bytes.len() <= LINE_BYTES_MAX => return Step::Wait(bytes.len() + 1),
+            _ => return Step::Desync,
         };
         if let Some((head, chunks)) = self.held.take() {
             return self.end_of_held(connection, line, consumed, &head, &chunks);

@@ -274,11 +274,15 @@ fn garbage_fails_the_request_and_the_connection() {
         "\0\0\0\0\r\n",
         "\r\n",
         "END \r\nEND\r\n",
+        "END\n",
+        "VALUE a 0 1\n1\r\nEND\r\n",
+        &format!("get {}", "a".repeat(4096)),
     ] {
+        let text = garbage.to_owned();
         let mock = Mock::start(move |peer| {
             if peer.number == 0 {
                 peer.expect("get a");
-                peer.say(garbage);
+                peer.say(&text);
                 peer.expect_closed();
                 return;
             }

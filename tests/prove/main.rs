@@ -10,11 +10,13 @@ use plan::{Amount, Outcome, Plan};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-#[expect(dead_code, reason = "the first parts come next")]
+mod hostile_servers;
+#[allow(dead_code, reason = "not every part is there yet")]
 mod plan;
-#[allow(dead_code, reason = "shared with tests/integration; no part needs all of it")]
+#[allow(dead_code, unused_imports, reason = "shared with tests/integration; no part needs all of it")]
 #[path = "../support/mod.rs"]
 mod support;
+mod watch;
 
 /// One way to attack, and how much of it is enough.
 struct Part {
@@ -28,7 +30,13 @@ struct Part {
     run: fn(&Plan) -> Outcome,
 }
 
-const PARTS: &[Part] = &[];
+const PARTS: &[Part] = &[Part {
+    name: "hostile-servers",
+    about: "sixty bad replies at sixteen places for twelve operations",
+    commit: Amount::Count(11_520),
+    release: Amount::Count(1_000_000),
+    run: hostile_servers::run,
+}];
 
 /// Tries to make ringway mix up, lose, leak, hang or crash.
 #[derive(Parser)]
