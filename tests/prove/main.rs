@@ -10,11 +10,14 @@ use plan::{Amount, Outcome, Plan};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-#[expect(dead_code, reason = "the first parts come next")]
+mod chaos;
 mod plan;
-#[allow(dead_code, reason = "shared with tests/integration; no part needs all of it")]
+mod relay;
+#[allow(dead_code, unused_imports, reason = "shared with tests/integration; no part needs all of it")]
 #[path = "../support/mod.rs"]
 mod support;
+mod watch;
+mod wire;
 
 /// One way to attack, and how much of it is enough.
 struct Part {
@@ -28,7 +31,13 @@ struct Part {
     run: fn(&Plan) -> Outcome,
 }
 
-const PARTS: &[Part] = &[];
+const PARTS: &[Part] = &[Part {
+    name: "chaos",
+    about: "checking clients before real servers that are killed, stopped, cut off and slowed down",
+    commit: Amount::seconds(40),
+    release: Amount::minutes(45),
+    run: chaos::run,
+}];
 
 /// Tries to make ringway mix up, lose, leak, hang or crash.
 #[derive(Parser)]
