@@ -11,11 +11,14 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 mod chaos;
+mod late;
+mod overload;
 mod plan;
 mod relay;
 #[allow(dead_code, unused_imports, reason = "shared with tests/integration; no part needs all of it")]
 #[path = "../support/mod.rs"]
 mod support;
+mod timed;
 mod watch;
 mod wire;
 
@@ -31,13 +34,29 @@ struct Part {
     run: fn(&Plan) -> Outcome,
 }
 
-const PARTS: &[Part] = &[Part {
-    name: "chaos",
-    about: "checking clients before real servers that are killed, stopped, cut off and slowed down",
-    commit: Amount::seconds(40),
-    release: Amount::minutes(45),
-    run: chaos::run,
-}];
+const PARTS: &[Part] = &[
+    Part {
+        name: "chaos",
+        about: "checking clients before real servers that are killed, stopped, cut off and slowed down",
+        commit: Amount::seconds(40),
+        release: Amount::minutes(45),
+        run: chaos::run,
+    },
+    Part {
+        name: "late",
+        about: "answers that come around the timeout, over connections that all share",
+        commit: Amount::Count(100_000),
+        release: Amount::Count(1_000_000),
+        run: late::run,
+    },
+    Part {
+        name: "overload",
+        about: "twice the load that servers can do, and clients that ask again; then as before",
+        commit: Amount::Count(1),
+        release: Amount::Count(10),
+        run: overload::run,
+    },
+];
 
 /// Tries to make ringway mix up, lose, leak, hang or crash.
 #[derive(Parser)]
