@@ -15,6 +15,7 @@ mod late;
 mod overload;
 mod plan;
 mod relay;
+mod soak;
 #[allow(dead_code, unused_imports, reason = "shared with tests/integration; no part needs all of it")]
 #[path = "../support/mod.rs"]
 mod support;
@@ -55,6 +56,13 @@ const PARTS: &[Part] = &[
         commit: Amount::Count(1),
         release: Amount::Count(10),
         run: overload::run,
+    },
+    Part {
+        name: "soak",
+        about: "a mixed load and ten thousand idle clients: memory, files and threads stay",
+        commit: Amount::minutes(1),
+        release: Amount::minutes(60),
+        run: soak::run,
     },
 ];
 

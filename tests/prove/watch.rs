@@ -55,6 +55,16 @@ pub(crate) fn rss_bytes(pid: i32) -> u64 {
     status(pid, "VmRSS:") * 1024
 }
 
+/// Threads of a process.
+pub(crate) fn threads(pid: i32) -> u64 {
+    status(pid, "Threads:")
+}
+
+/// Open files of a process.
+pub(crate) fn files(pid: i32) -> usize {
+    std::fs::read_dir(format!("/proc/{pid}/fd")).map_or(0, Iterator::count)
+}
+
 fn status(pid: i32, name: &str) -> u64 {
     let text = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
     let line = text.lines().find_map(|l| l.strip_prefix(name)).unwrap_or_default();

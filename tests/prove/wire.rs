@@ -87,6 +87,17 @@ impl Wire {
     pub(crate) const fn wants_to_send(&self) -> bool {
         self.sent < self.out.len()
     }
+
+    /// Gives memory back after something large.
+    pub(crate) fn shrink(&mut self, kept_bytes_max: usize) {
+        if self.taken == self.input.len() && self.input.capacity() > kept_bytes_max {
+            self.input = Vec::new();
+            self.taken = 0;
+        }
+        if self.out.is_empty() && self.out.capacity() > kept_bytes_max {
+            self.out = Vec::new();
+        }
+    }
 }
 
 /// The first line of these bytes, without its end; and how long it is with it.
@@ -117,6 +128,10 @@ impl Wires {
         epoll::add(&self.epoll, &wire.stream, data, epoll::EventFlags::IN)?;
         self.all[index] = Some(wire);
         Ok(())
+    }
+
+    pub(crate) fn close(&mut self, index: usize) {
+        self.all[index] = None;
     }
 
     pub(crate) fn at(&mut self, index: usize) -> Option<&mut Wire> {
