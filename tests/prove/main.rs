@@ -10,13 +10,19 @@ use plan::{Amount, Outcome, Plan};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
+mod chaos;
 mod hostile_servers;
-#[allow(dead_code, reason = "not every part is there yet")]
+mod late;
+mod overload;
 mod plan;
+mod relay;
+mod soak;
 #[allow(dead_code, unused_imports, reason = "shared with tests/integration; no part needs all of it")]
 #[path = "../support/mod.rs"]
 mod support;
+mod timed;
 mod watch;
+mod wire;
 
 /// One way to attack, and how much of it is enough.
 struct Part {
@@ -30,13 +36,43 @@ struct Part {
     run: fn(&Plan) -> Outcome,
 }
 
-const PARTS: &[Part] = &[Part {
-    name: "hostile-servers",
-    about: "sixty bad replies at sixteen places for twelve operations",
-    commit: Amount::Count(11_520),
-    release: Amount::Count(1_000_000),
-    run: hostile_servers::run,
-}];
+const PARTS: &[Part] = &[
+    Part {
+        name: "chaos",
+        about: "checking clients before real servers that are killed, stopped, cut off and slowed down",
+        commit: Amount::seconds(40),
+        release: Amount::minutes(45),
+        run: chaos::run,
+    },
+    Part {
+        name: "hostile-servers",
+        about: "sixty bad replies at sixteen places for twelve operations",
+        commit: Amount::Count(11_520),
+        release: Amount::Count(1_000_000),
+        run: hostile_servers::run,
+    },
+    Part {
+        name: "late",
+        about: "answers that come around the timeout, over connections that all share",
+        commit: Amount::Count(100_000),
+        release: Amount::Count(1_000_000),
+        run: late::run,
+    },
+    Part {
+        name: "overload",
+        about: "twice the load that servers can do, and clients that ask again; then as before",
+        commit: Amount::Count(1),
+        release: Amount::Count(10),
+        run: overload::run,
+    },
+    Part {
+        name: "soak",
+        about: "a mixed load and ten thousand idle clients: memory, files and threads stay",
+        commit: Amount::minutes(1),
+        release: Amount::minutes(60),
+        run: soak::run,
+    },
+];
 
 /// Tries to make ringway mix up, lose, leak, hang or crash.
 #[derive(Parser)]

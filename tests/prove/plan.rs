@@ -12,6 +12,10 @@ pub(crate) enum Amount {
 }
 
 impl Amount {
+    pub(crate) const fn seconds(seconds: u64) -> Self {
+        Self::Time(Duration::from_secs(seconds))
+    }
+
     pub(crate) const fn minutes(minutes: u64) -> Self {
         Self::Time(Duration::from_secs(minutes * 60))
     }

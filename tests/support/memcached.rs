@@ -3,21 +3,24 @@
 use super::client::Client;
 use super::directory::Directory;
 use super::process::{PATIENCE, Process};
-use std::path::PathBuf;
+use rustix::process::Signal;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 /// A running memcached on a free port of 127.0.0.1; killed when dropped.
 pub(crate) struct Memcached {
-    _process: Process,
+    process: Process,
     address: String,
-    _directory: Directory,
+    program: PathBuf,
+    arguments: Vec<String>,
+    directory: Directory,
 }
 
 impl Memcached {
     /// The one that the system has.
     pub(crate) fn start() -> Self {
-        Self::launch(&PathBuf::from("memcached"), &[])
+        Self::launch(Path::new("memcached"), &[])
     }
 
     /// One that speaks the protocol of today, built by `scripts/memcached-latest`.
@@ -27,7 +30,7 @@ impl Memcached {
 
     /// As [`Self::start`], with more arguments.
     pub(crate) fn start_with(arguments: &[&str]) -> Self {
-        Self::launch(&PathBuf::from("memcached"), arguments)
+        Self::launch(Path::new("memcached"), arguments)
     }
 
     /// So many of the system's.
@@ -35,9 +38,24 @@ impl Memcached {
         (0..count).map(|_| Self::start()).collect()
     }
 
-    fn launch(program: &PathBuf, arguments: &[&str]) -> Self {
+    fn launch(program: &Path, arguments: &[&str]) -> Self {
         let directory = Directory::new();
+        let arguments: Vec<String> = arguments.iter().map(|a| (*a).to_owned()).collect();
+        let (process, port) = Self::spawn(program, &arguments, &directory, "-1")
+            .unwrap_or_else(|said| panic!("memcached did not start: {said}"));
+        let address = format!("127.0.0.1:{port}");
+        Self { process, address, program: program.to_owned(), arguments, directory }
+    }
+
+    /// Starts one on this port; the port that it got, or what it said instead.
+    fn spawn(
+        program: &Path,
+        arguments: &[String],
+        directory: &Directory,
+        port: &str,
+    ) -> Result<(Process, String), String> {
         let report = directory.file("port");
+        let _ = std::fs::remove_file(&report); // there is none yet, or that of the one before
         let mut command = Command::new(program);
         command.args([
             "-u",
@@ -45,7 +63,7 @@ impl Memcached {
             "-l",
             "127.0.0.1",
             "-p",
-            "-1",
+            port,
             "-U",
             "0",
             "-t",
@@ -58,16 +76,38 @@ impl Memcached {
         command.args(arguments).env("MEMCACHED_PORT_FILENAME", &report);
         let mut process = Process::start(&mut command);
         let deadline = Instant::now() + PATIENCE;
-        let port = loop {
+        loop {
             let text = std::fs::read_to_string(&report).unwrap_or_default();
             if let Some(port) = text.lines().find_map(|l| l.strip_prefix("TCP INET: ")) {
-                break port.to_owned();
+                return Ok((process, port.to_owned()));
             }
             // memcached tells nobody when the file is there: look again soon, unless it has ended
-            let ended = process.exit_within(Duration::from_millis(2)).is_some();
-            assert!(!ended && Instant::now() < deadline, "memcached did not start: {}", process.stderr());
-        };
-        Self { _process: process, address: format!("127.0.0.1:{port}"), _directory: directory }
+            if process.exit_within(Duration::from_millis(2)).is_some() || Instant::now() > deadline {
+                return Err(process.stderr());
+            }
+        }
+    }
+
+    /// Ends it as a crash would; its memory is lost.
+    pub(crate) fn kill(&mut self) {
+        self.process.signal(Signal::KILL);
+        self.process.exit();
+    }
+
+    /// Starts it again on the same port, empty. (Somebody else may have the port for a moment.)
+    pub(crate) fn restart(&mut self) {
+        let deadline = Instant::now() + PATIENCE;
+        let port = self.address.rsplit(':').next().expect("an address has a port").to_owned();
+        loop {
+            match Self::spawn(&self.program, &self.arguments, &self.directory, &port) {
+                Ok((process, _)) => return self.process = process,
+                Err(said) => assert!(Instant::now() < deadline, "memcached did not start again: {said}"),
+            }
+        }
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
+        self.process.signal(signal);
     }
 
     /// `127.0.0.1:port`.
