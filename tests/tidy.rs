@@ -16,7 +16,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("stats", &["time", "sync"]),
     ("route", &["protocol", "hash", "config", "stats", "time"]),
     ("discovery", &["config", "time"]),
-    ("net", &["config", "protocol"]), // protocol: the buffers that are written
+    ("net", &["config", "stats", "protocol"]), // protocol: the buffers that are written
     ("upstream", &["route", "protocol", "health", "discovery", "net", "config", "stats", "time"]),
     ("cache", &["route", "protocol", "stats", "time", "sync"]),
     ("bench", &[]), // the load tool shares nothing with what it checks

@@ -10,7 +10,7 @@ use ringway::cache::{Cache, CacheLeaf};
 use ringway::client::{self, Context};
 use ringway::config::{Listen, OnError, Settings};
 use ringway::hash::{Member, Ring, Spec};
-use ringway::net::{Listener, ReadBlock, bind};
+use ringway::net::{Budget, Listener, ReadBlock, bind};
 use ringway::route::{Leaf, PoolRoute, Root};
 use ringway::stats::Stats;
 use ringway::time::Clock;
@@ -72,6 +72,7 @@ async fn connected() -> UnixStream {
     let stats = Stats::new(1);
     let counters = stats.of(0);
     let process = Process::new(settings.clone(), stats, Vec::new(), 0);
+    let budget = Budget::new(settings.limits.buffer_bytes_max, Arc::clone(&counters));
     let context = Context::new(
         Rc::new(root),
         counters,
@@ -79,7 +80,7 @@ async fn connected() -> UnixStream {
         Rc::new(RefCell::new(ReadBlock::default())),
         Rc::new(Admin::new(Arc::new(process))),
         Arc::new(AtomicUsize::new(0)),
-        1,
+        budget,
     );
     let path = std::env::temp_dir().join(format!("ringway-bench-{}.sock", std::process::id()));
     let bound = bind(&Listen::Unix(path.clone()), 1).expect("a socket in the temporary folder");

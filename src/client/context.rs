@@ -4,8 +4,9 @@ use super::multi::{Multi, Split};
 use super::session::Session;
 use crate::admin::Admin;
 use crate::config::Limits;
-use crate::net::ReadBlock;
+use crate::net::{Budget, ReadBlock};
 use crate::protocol::WireBuf;
+use crate::protocol::ascii::Scratch;
 use crate::route::Root;
 use crate::stats::Counters;
 use std::cell::{Cell, RefCell};
@@ -24,9 +25,9 @@ pub struct Context {
     /// Clients of the whole process.
     clients: Arc<AtomicUsize>,
     /// This worker's share of `buffer_bytes_max`.
-    buffer_bytes_max: usize,
-    /// Bytes that this worker's sessions hold.
-    buffer_bytes: Cell<usize>,
+    pub(super) budget: Rc<Budget>,
+    /// For the line that is taken apart now, whoever's it is.
+    pub(super) scratch: Cell<Scratch>,
     sessions: RefCell<HashMap<u64, Weak<Session>>>,
     next_session: Cell<u64>,
     draining: Cell<bool>,
@@ -36,16 +37,24 @@ pub struct Context {
 /// Used again instead of allocated again.
 #[derive(Default)]
 struct Spare {
+    /// Room in all of `bufs` and `multis`.
+    bytes: usize,
     bufs: Vec<WireBuf>,
     #[expect(clippy::vec_box, reason = "they move between here and the queue as boxes")]
     multis: Vec<Box<Multi>>,
     splits: Vec<Split>,
 }
 
-/// More than this many spare ones are given back.
-const SPARE_COUNT_MAX: usize = 1024;
-/// A spare buffer that grew beyond this is given back.
+/// All spare buffers of a worker together; what is more is freed.
+const SPARE_BYTES_ALL_MAX: usize = 2 << 20;
+/// A spare buffer that grew beyond this is freed.
 const SPARE_BYTES_MAX: usize = 16 * 1024;
+
+impl Spare {
+    fn has_place(&self, bytes: usize) -> bool {
+        bytes > 0 && bytes <= SPARE_BYTES_MAX && self.bytes + bytes <= SPARE_BYTES_ALL_MAX
+    }
+}
 
 impl Context {
     #[must_use]
@@ -56,22 +65,29 @@ impl Context {
         block: Rc<RefCell<ReadBlock>>,
         admin: Rc<Admin>,
         clients: Arc<AtomicUsize>,
-        workers: usize,
+        budget: Rc<Budget>,
     ) -> Rc<Self> {
-        Rc::new(Self {
+        let context = Rc::new(Self {
             root: RefCell::new(root),
             counters,
-            buffer_bytes_max: (limits.buffer_bytes_max / workers.max(1)).max(1),
+            budget,
+            scratch: Cell::default(),
             limits,
             block,
             admin,
             clients,
-            buffer_bytes: Cell::new(0),
             sessions: RefCell::default(),
             next_session: Cell::new(0),
             draining: Cell::new(false),
             spare: RefCell::default(),
-        })
+        });
+        let this = Rc::downgrade(&context);
+        context.budget.on_short(move |wanted_bytes| {
+            if let Some(context) = this.upgrade() {
+                context.relieve(wanted_bytes);
+            }
+        });
+        context
     }
 
     pub(super) fn root(&self) -> Rc<Root> {
@@ -125,44 +141,55 @@ impl Context {
         self.sessions.borrow().len()
     }
 
-    /// A session holds this many bytes more.
-    pub(super) fn hold(&self, count: usize) {
-        self.buffer_bytes.set(self.buffer_bytes.get() + count);
-        self.counters.buffer_bytes.add(count as u64);
-    }
-
-    pub(super) fn release(&self, count: usize) {
-        self.buffer_bytes.set(self.buffer_bytes.get().saturating_sub(count));
-        self.counters.buffer_bytes.sub(count as u64);
-    }
-
-    /// Whether all buffers together are over their bound, and this session, which wants `held` in all,
-    /// has more than its share: then it is the one that has to go.
-    pub(super) fn is_over_budget(&self, held: usize) -> bool {
-        self.buffer_bytes.get() > self.buffer_bytes_max
-            && held > self.buffer_bytes_max / self.sessions.borrow().len().max(1)
+    /// Memory is short: closes clients until so many bytes are free. First those that do not take their replies, or
+    /// hold the most of unfinished requests; then whoever holds the most.
+    fn relieve(&self, wanted_bytes: usize) {
+        /// What every client may hold.
+        const OWN_BYTES_MIN: usize = 4 * 1024;
+        let held = |session: Rc<Session>| Some((session.held_bytes()?, session));
+        let mut holders: Vec<_> = self.sessions().into_iter().filter_map(held).collect();
+        holders.retain(|((_, bytes), session)| *bytes > OWN_BYTES_MIN && !session.is_condemned());
+        holders.sort_unstable_by_key(|(rank, _)| std::cmp::Reverse(*rank));
+        let mut freed = 0;
+        for ((_, bytes), session) in holders {
+            if freed >= wanted_bytes {
+                break;
+            }
+            freed += bytes;
+            self.counters.slow_clients_closed.add(1);
+            session.condemn();
+        }
     }
 
     pub(super) fn spare_buf(&self) -> WireBuf {
-        self.spare.borrow_mut().bufs.pop().unwrap_or_default()
+        let mut spare = self.spare.borrow_mut();
+        let buf = spare.bufs.pop().unwrap_or_default();
+        spare.bytes -= buf.room_bytes();
+        buf
     }
 
     pub(super) fn give_back(&self, mut buf: WireBuf) {
         buf.clear();
         let mut spare = self.spare.borrow_mut();
-        if spare.bufs.len() < SPARE_COUNT_MAX && buf.held_bytes() <= SPARE_BYTES_MAX {
+        if spare.has_place(buf.room_bytes()) {
+            spare.bytes += buf.room_bytes();
             spare.bufs.push(buf);
         }
     }
 
     pub(super) fn spare_multi(&self) -> Box<Multi> {
-        self.spare.borrow_mut().multis.pop().unwrap_or_default()
+        let mut spare = self.spare.borrow_mut();
+        let multi = spare.multis.pop().unwrap_or_default();
+        spare.bytes -= multi.held_bytes();
+        multi
     }
 
     pub(super) fn give_back_multi(&self, mut multi: Box<Multi>) {
         multi.clear();
         let mut spare = self.spare.borrow_mut();
-        if spare.multis.len() < SPARE_COUNT_MAX && multi.held_bytes() <= 4 * SPARE_BYTES_MAX {
+        let bytes = multi.held_bytes();
+        if spare.has_place(bytes) {
+            spare.bytes += bytes;
             spare.multis.push(multi);
         }
     }

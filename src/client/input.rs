@@ -23,13 +23,10 @@ pub(super) struct Input {
     /// `rest` is not looked at again before it has grown to this.
     rest_bytes_min: usize,
     mode: Mode,
-    scratch: Scratch,
     /// No more requests are taken.
     pub(super) closing: bool,
     /// Something has been read.
     begun: bool,
-    /// Bytes of `rest` and of a large value that the byte budget knows of.
-    accounted: usize,
 }
 
 #[derive(Default)]
@@ -62,7 +59,7 @@ enum Step {
 
 /// What binary-protocol clients are told; they cannot read it, but whoever looks at the wire can.
 const BINARY_REFUSED: &str = "ERROR ringway speaks memcached's text protocol, not the binary one";
-/// Room for the keys of an ordinary multi-key get.
+/// Room for the keys of an ordinary multi-key get; what grew beyond is freed.
 const SCRATCH_BYTES_KEPT_MAX: usize = 64 * 1024;
 /// The first byte of a binary request.
 const BINARY_MAGIC: u8 = 0x80;
@@ -193,7 +190,23 @@ impl Input {
         };
         self.scanned = 0;
         session.move_on(PROGRESS_BYTES);
-        match parse_request(line, consumed, &mut self.scratch) {
+        let mut scratch = session.context.scratch.take();
+        let step = self.step_line(session, bytes, line, consumed, &mut scratch);
+        if scratch.held_bytes() <= SCRATCH_BYTES_KEPT_MAX {
+            session.context.scratch.set(scratch);
+        }
+        step
+    }
+
+    fn step_line(
+        &self,
+        session: &Rc<Session>,
+        bytes: &[u8],
+        line: &[u8],
+        consumed: usize,
+        scratch: &mut Scratch,
+    ) -> Step {
+        match parse_request(line, consumed, scratch) {
             Ok(Line::Storage(request, length)) => {
                 if length > session.context.limits.value_bytes_max {
                     session.too_large(&request);
@@ -261,14 +274,15 @@ impl Input {
     /// beside the value and keeps nothing borrowed in between.
     fn finish_large(&mut self, session: &Rc<Session>) {
         let Mode::Large(_, reader) = &self.mode else { return };
-        let over = session.context.is_over_budget(reader.held_bytes());
+        let over = !session.context.budget.make_room();
         if !reader.is_complete() && !over {
             return;
         }
         let Mode::Large(line, reader) = std::mem::take(&mut self.mode) else { return };
         let missing = reader.missing();
+        let mut scratch = Scratch::default(); // a large value is seldom enough
         let Framed::Line { line: text, consumed } = frame(&line, 0) else { return };
-        let Ok(Line::Storage(mut request, length)) = parse_request(text, consumed, &mut self.scratch) else {
+        let Ok(Line::Storage(mut request, length)) = parse_request(text, consumed, &mut scratch) else {
             return;
         };
         if over {
@@ -287,24 +301,12 @@ impl Input {
         session.end_batch();
     }
 
-    /// Tells the byte budget what half-read requests hold. A line that has no end while memory is short is
-    /// not waited for; a large value is refused in [`Self::finish_large`].
-    pub(super) fn account(&mut self, session: &Session) {
-        if self.scratch.held_bytes() > SCRATCH_BYTES_KEPT_MAX {
-            self.scratch = Scratch::default();
-        }
+    /// Tells the byte budget what half-read requests hold, and makes room where that is too much: then it may be this
+    /// very client who has to go.
+    pub(super) fn account(&self, session: &Session) {
         let held = self.held_bytes();
-        match held.checked_sub(self.accounted) {
-            Some(more) => session.context.hold(more),
-            None => session.context.release(self.accounted - held),
-        }
-        self.accounted = held;
-        if matches!(self.mode, Mode::Lines) && held > SHARED_BYTES_MIN && session.context.is_over_budget(held)
-        {
-            session.context.counters.slow_clients_closed.add(1);
-            session.condemn();
-        }
-        session.check_budget(); // answers of our own come without a fill
+        session.context.budget.change(session.input_held.replace(held), held);
+        session.make_room();
     }
 
     /// Something in `rest` can be looked at.
@@ -317,11 +319,6 @@ impl Input {
     /// No request has begun to come.
     pub(super) fn is_between_requests(&self) -> bool {
         matches!(self.mode, Mode::Lines) && self.rest.is_empty()
-    }
-
-    /// What the byte budget knows of.
-    pub(super) const fn accounted(&self) -> usize {
-        self.accounted
     }
 
     fn held_bytes(&self) -> usize {

@@ -17,7 +17,9 @@ pub(super) struct Multi {
     pub(super) waiting: usize,
     /// Keys found.
     pub(super) hits: usize,
-    /// Bytes of values that are held, for the byte budget.
+    /// Bytes of the values found, as they will be written.
+    reply_bytes: usize,
+    /// Memory held, for the byte budget.
     held: usize,
     /// The first error line. With one, the values are not shown.
     pub(super) error: Option<Vec<u8>>,
@@ -76,6 +78,12 @@ struct Part {
     next_byte: usize,
 }
 
+impl Part {
+    fn room_bytes(&self) -> usize {
+        self.bytes.capacity() + self.blocks.capacity() * size_of::<Block>()
+    }
+}
+
 struct Block {
     /// Of the key, in this part.
     index: usize,
@@ -98,16 +106,18 @@ impl Multi {
             self.parts.resize_with(self.parts_count, Part::default);
         }
         self.waiting = self.parts_count;
+        self.held = self.part_of.capacity() * size_of::<u32>();
     }
 
     pub(super) const fn keys_count(&self) -> usize {
         self.part_of.len()
     }
 
-    /// The `index`-th key of a part was found. Returns the bytes that are held more.
+    /// The `index`-th key of a part was found. Returns the bytes that will be written for it.
     pub(super) fn hit(&mut self, part: usize, index: usize, reply: &Reply<'_>) -> usize {
         let Some(part) = self.parts.get_mut(part) else { return 0 };
         let before = part.bytes.len();
+        let room_before = part.room_bytes();
         part.bytes.extend_from_slice(reply.line);
         part.bytes.extend_from_slice(b"\r\n");
         let mut large = None;
@@ -118,16 +128,22 @@ impl Multi {
                 part.bytes.extend_from_slice(b"\r\n");
             }
             Some(Value::Shared(chunks)) => {
-                shared = chunks.len();
+                shared = chunks.len() + 2;
+                self.held += chunks.held_bytes();
                 large = Some(chunks.clone());
             }
             None => {}
         }
         part.blocks.push(Block { index, end: part.bytes.len(), large });
         self.hits += 1;
-        let held = part.bytes.len() - before + shared;
-        self.held += held;
-        held
+        self.held += part.room_bytes() - room_before;
+        let added = part.bytes.len() - before + shared;
+        self.reply_bytes += added;
+        added
+    }
+
+    pub(super) const fn reply_bytes(&self) -> usize {
+        self.reply_bytes
     }
 
     pub(super) const fn held(&self) -> usize {
@@ -167,13 +183,13 @@ impl Multi {
         self.parts_count = 0;
         self.waiting = 0;
         self.hits = 0;
+        self.reply_bytes = 0;
         self.held = 0;
         self.error = None;
     }
 
     pub(super) fn held_bytes(&self) -> usize {
-        let of_parts: usize =
-            self.parts.iter().map(|p| p.bytes.capacity() + p.blocks.capacity() * size_of::<Block>()).sum();
+        let of_parts: usize = self.parts.iter().map(Part::room_bytes).sum();
         of_parts + self.part_of.capacity() * 4
     }
 }

@@ -71,8 +71,12 @@ pub(super) struct ReplyQueue {
     items: VecDeque<Item>,
     /// Number of the front item; items are numbered in the order of requests.
     first: u64,
-    /// Bytes held in `out` and in items that are done.
-    held: usize,
+    /// Bytes of replies that have come and not left.
+    reply_bytes: usize,
+    /// Memory held in items: done ones, and what multi-key gets have gathered.
+    items_held: usize,
+    /// What the byte budget knows of this queue.
+    accounted: usize,
     /// How large this client's replies are: up at once, down slowly.
     reply_bytes_estimate: ReplyBytes,
 }
@@ -108,13 +112,18 @@ impl ReplyQueue {
         self.items.is_empty()
     }
 
-    pub(super) const fn held(&self) -> usize {
-        self.held
+    pub(super) const fn reply_bytes(&self) -> usize {
+        self.reply_bytes
     }
 
-    /// What is held, and what the requests under way are expected to bring.
+    /// What the byte budget knows of.
+    pub(super) const fn accounted(&self) -> usize {
+        self.accounted
+    }
+
+    /// What has come, and what the requests under way are expected to bring.
     pub(super) fn expected_bytes(&self) -> usize {
-        self.held.saturating_add(self.items.len().saturating_mul(self.reply_bytes_estimate.0))
+        self.reply_bytes.saturating_add(self.items.len().saturating_mul(self.reply_bytes_estimate.0))
     }
 
     fn learn(&mut self, reply_bytes: usize) {
@@ -129,6 +138,7 @@ impl ReplyQueue {
     }
 
     pub(super) fn push_multi(&mut self, how: How, multi: Box<Multi>) -> u64 {
+        self.items_held += multi.held();
         self.add(Place::Multi(how, multi))
     }
 
@@ -156,9 +166,11 @@ impl ReplyQueue {
             for part in parts {
                 buf.put(part.as_bytes());
             }
+            self.items_held += buf.held_bytes();
             self.add(Place::Done(buf));
         }
-        self.hold(context, count);
+        self.reply_bytes += count;
+        self.settle(context);
     }
 
     fn add(&mut self, place: Place) -> u64 {
@@ -178,13 +190,23 @@ impl ReplyQueue {
     pub(super) fn hit(&mut self, context: &Context, token: u64, index: usize, reply: &Reply<'_>) {
         let part = usize::try_from(token & (PARTS_MAX as u64 - 1)).unwrap_or(0);
         if let Some(Item { place: Place::Multi(_, multi), .. }) = self.item(token) {
-            let held = multi.hit(part, index, reply);
-            self.hold(context, held);
+            let before = multi.held();
+            let bytes = multi.hit(part, index, reply);
+            let more = multi.held() - before;
+            self.reply_bytes += bytes;
+            self.items_held += more;
+            self.settle(context);
         }
     }
 
     /// A reply has come.
     pub(super) fn fill(&mut self, context: &Context, token: u64, reply: &Reply<'_>) -> Progress {
+        let progress = self.fill_place(context, token, reply);
+        self.settle(context);
+        progress
+    }
+
+    fn fill_place(&mut self, context: &Context, token: u64, reply: &Reply<'_>) -> Progress {
         let is_front = token >> PART_BITS == self.first;
         let Some(item) = self.item(token) else { return Progress::None };
         match &mut item.place {
@@ -202,15 +224,16 @@ impl ReplyQueue {
                     write_reply(how, reply, &mut self.out);
                     let held = self.out.len() - before;
                     self.learn(held);
-                    self.hold(context, held);
+                    self.reply_bytes += held;
                     return self.advance(context);
                 }
                 let mut buf = context.spare_buf();
                 write_reply(how, reply, &mut buf);
-                let held = buf.len();
+                let (bytes, held) = (buf.len(), buf.held_bytes());
                 item.place = Place::Done(buf);
-                self.learn(held);
-                self.hold(context, held);
+                self.learn(bytes);
+                self.reply_bytes += bytes;
+                self.items_held += held;
                 return Progress::None;
             }
             Place::Multi(how, multi) => {
@@ -247,14 +270,15 @@ impl ReplyQueue {
     fn finish_gathered(&mut self, context: &Context, token: u64) {
         let mut buf = context.spare_buf();
         let Some(item) = self.item(token) else { return };
-        let mut released = 0;
+        let (mut replaced_bytes, mut replaced_held) = (0, 0);
         match std::mem::replace(&mut item.place, Place::Done(WireBuf::new())) {
             Place::Multi(_, mut multi) => {
                 multi.write(&mut buf);
                 let counters = &context.counters;
                 counters.get_hits.add(multi.hits as u64);
                 counters.get_misses.add((multi.keys_count() - multi.hits) as u64);
-                released = multi.held();
+                replaced_bytes = multi.reply_bytes();
+                replaced_held = multi.held();
                 context.give_back_multi(multi);
             }
             Place::All { failed, quiet, .. } => {
@@ -265,11 +289,11 @@ impl ReplyQueue {
             }
             Place::Waiting(_) | Place::Done(_) => {}
         }
-        let held = buf.len();
+        let (bytes, held) = (buf.len(), buf.held_bytes());
         item.place = Place::Done(buf);
-        self.learn(held);
-        self.hold(context, held);
-        self.release(context, released);
+        self.learn(bytes);
+        self.reply_bytes = self.reply_bytes + bytes - replaced_bytes;
+        self.items_held = self.items_held + held - replaced_held;
     }
 
     /// The front is answered: takes it off, and what follows as far as it is answered too.
@@ -280,6 +304,7 @@ impl ReplyQueue {
             match &mut item.place {
                 Place::Done(buf) => {
                     let mut buf = std::mem::take(buf);
+                    self.items_held -= buf.held_bytes();
                     if self.out.is_empty() {
                         std::mem::swap(&mut self.out, &mut buf);
                     } else {
@@ -305,28 +330,27 @@ impl ReplyQueue {
 
     /// `count` bytes have been written.
     pub(super) fn on_written(&mut self, context: &Context, count: usize) {
-        self.release(context, count);
+        self.reply_bytes = self.reply_bytes.saturating_sub(count);
+        if self.out.is_empty() {
+            context.give_back(std::mem::take(&mut self.out));
+        }
         const ITEMS_KEPT_MAX: usize = 256;
         if self.items.is_empty() && self.items.capacity() > ITEMS_KEPT_MAX {
             self.items = VecDeque::new();
         }
+        self.settle(context);
     }
 
     /// Nobody is there to take the replies.
     pub(super) fn abandon(&mut self, context: &Context) {
-        self.release(context, self.held);
+        context.budget.change(self.accounted, 0);
         *self = Self { first: self.first + self.items.len() as u64, ..Self::default() };
     }
 
-    fn hold(&mut self, context: &Context, count: usize) {
-        self.held += count;
-        context.hold(count);
-    }
-
-    pub(super) fn release(&mut self, context: &Context, count: usize) {
-        let count = count.min(self.held);
-        self.held -= count;
-        context.release(count);
+    /// Tells the byte budget what is held now.
+    fn settle(&mut self, context: &Context) {
+        let now = self.out.held_bytes() + self.items_held + self.items.len() * size_of::<Item>();
+        context.budget.change(std::mem::replace(&mut self.accounted, now), now);
     }
 
     fn item(&mut self, token: u64) -> Option<&mut Item> {

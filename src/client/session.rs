@@ -10,7 +10,7 @@ use super::reply_queue::{Progress, ReplyQueue};
 use super::sweep::{PROGRESS_BYTES, Stage, Watch};
 use super::turn;
 use crate::net::{Stream, poll_write_all};
-use crate::protocol::{Reply, SHARED_BYTES_MIN};
+use crate::protocol::Reply;
 use crate::route::Sink;
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
@@ -38,6 +38,10 @@ pub(super) struct Session {
     condemned: Cell<bool>,
     /// A request has begun to come.
     within_request: Cell<bool>,
+    /// The socket did not take all of the replies when it was last written to.
+    is_stuck: Cell<bool>,
+    /// What the byte budget knows of the session's input.
+    pub(super) input_held: Cell<usize>,
     /// Grows by the bytes that move, and by [`PROGRESS_BYTES`] when something comes to its end.
     pub(super) progress: Cell<u64>,
     pub(super) watch: Cell<Watch>,
@@ -57,6 +61,8 @@ pub(super) async fn serve(context: Rc<Context>, mut stream: Stream) {
         gone: Cell::new(false),
         condemned: Cell::new(false),
         within_request: Cell::new(false),
+        is_stuck: Cell::new(false),
+        input_held: Cell::new(0),
         progress: Cell::new(0),
         watch: Cell::default(),
     });
@@ -65,7 +71,7 @@ pub(super) async fn serve(context: Rc<Context>, mut stream: Stream) {
     poll_fn(|cx| session.poll(&mut stream, &mut input, cx)).await;
     session.gone.set(true);
     session.queue.borrow_mut().abandon(&context);
-    context.release(input.accounted());
+    context.budget.change(session.input_held.get(), 0);
     context.unregister(id);
 }
 
@@ -115,7 +121,7 @@ impl Session {
     pub(super) fn is_full(&self, queue: &ReplyQueue) -> bool {
         let limits = &self.context.limits;
         queue.len() >= limits.client_outstanding_count_max
-            || queue.held() >= limits.client_reply_bytes_max
+            || queue.reply_bytes() >= limits.client_reply_bytes_max
             || (!queue.is_empty() && queue.expected_bytes() >= limits.client_reply_bytes_max)
     }
 
@@ -132,12 +138,19 @@ impl Session {
         self.move_on(written as u64);
         if queue.out.is_empty() {
             self.move_on(PROGRESS_BYTES);
-            self.context.give_back(std::mem::take(&mut queue.out));
         }
+        self.is_stuck.set(result.is_pending());
         match result {
             Poll::Ready(Err(_)) => Err(()),
             _ => Ok(()),
         }
+    }
+
+    /// After more has come to be held: when memory is short, the clients that hold the most have to go, be it others or
+    /// this one.
+    pub(super) fn make_room(&self) {
+        // When there is no room nevertheless, it is not clients who fill it: servers take no more requests then.
+        let _ = self.context.budget.make_room();
     }
 
     pub(super) fn move_on(&self, count: u64) {
@@ -158,11 +171,25 @@ impl Session {
         }
     }
 
+    /// What the byte budget knows of, and whether it is the client itself that keeps it there. `None`: not now, the
+    /// session is at work.
+    pub(super) fn held_bytes(&self) -> Option<(bool, usize)> {
+        let replies = self.queue.try_borrow().ok()?.accounted();
+        let of_input = self.input_held.get();
+        Some((self.is_stuck.get() || of_input > replies, replies + of_input))
+    }
+
+    pub(super) fn is_condemned(&self) -> bool {
+        self.condemned.get()
+    }
+
     /// The client has to go: what it holds is freed at once.
     pub(super) fn condemn(&self) {
         if !self.condemned.replace(true) {
             self.gone.set(true);
             self.queue.borrow_mut().abandon(&self.context);
+            // Freed when the session's task ends, which it does before this turn is over.
+            self.context.budget.change(self.input_held.take(), 0);
             self.wake();
         }
     }
@@ -221,7 +248,7 @@ impl Sink for Session {
             return;
         }
         self.queue.borrow_mut().hit(&self.context, token, index, reply);
-        self.check_budget();
+        self.make_room();
     }
 
     fn fill(&self, token: u64, reply: &Reply<'_>) {
@@ -230,17 +257,10 @@ impl Sink for Session {
         }
         let progress = self.queue.borrow_mut().fill(&self.context, token, reply);
         self.on_progress(progress);
-        self.check_budget();
+        self.make_room();
     }
-}
 
-impl Session {
-    /// A client that does not take its replies while memory is short has to go.
-    pub(super) fn check_budget(&self) {
-        let held = self.queue.borrow().held();
-        if held >= SHARED_BYTES_MIN && self.context.is_over_budget(held) && !self.condemned.get() {
-            self.context.counters.slow_clients_closed.add(1);
-            self.condemn();
-        }
+    fn is_waiting(&self) -> bool {
+        !self.gone.get()
     }
 }

@@ -6,6 +6,7 @@ use super::reply_queue::{How, Progress, ReplyQueue, part_token};
 use crate::admin::{Admin, Process};
 use crate::config::{Limits, Settings};
 use crate::hash::{Ring, Spec};
+use crate::net::Budget;
 use crate::protocol::{Cause, Keys, Op, Reply, Status, Value};
 use crate::route::{PoolRoute, Root};
 use crate::stats::Stats;
@@ -25,7 +26,7 @@ fn context() -> Rc<Context> {
         Rc::default(),
         Rc::new(Admin::new(Arc::new(process))),
         Arc::default(),
-        1,
+        Budget::new(1 << 20, stats.of(0)),
     )
 }
 
@@ -159,7 +160,7 @@ fn the_parts_of_a_multi_get_become_one_answer_in_order() {
     let expected = "VALUE b 0 1\r\nx\r\nVALUE c 0 1\r\nx\r\nVALUE b 0 1\r\nx\r\nEND\r\n";
     assert_eq!(take(&mut queue), expected);
     queue.on_written(&context, expected.len());
-    assert_eq!(queue.held(), 0, "every byte that was held is given back");
+    assert_eq!((queue.reply_bytes(), context.budget.held_bytes()), (0, 0), "every byte is given back");
 }
 
 #[test]

@@ -56,13 +56,27 @@ pub struct LargeReader {
     piece: BytesMut,
     /// Bytes that have not come yet, line end included.
     missing: usize,
+    /// Nobody wants the value any more: what comes is passed over.
+    is_unwanted: bool,
 }
 
 impl LargeReader {
     /// `length`: of the data block with its line end. Memory is taken as bytes arrive, never by announcement.
     #[must_use]
     pub fn new(length: usize) -> Self {
-        Self { chunks: Chunks::default(), piece: BytesMut::new(), missing: length }
+        Self { chunks: Chunks::default(), piece: BytesMut::new(), missing: length, is_unwanted: false }
+    }
+
+    /// From now on nothing is kept, only counted off.
+    pub fn give_up(&mut self) {
+        self.is_unwanted = true;
+        self.chunks = Chunks::default();
+        self.piece = BytesMut::new();
+    }
+
+    #[must_use]
+    pub const fn is_given_up(&self) -> bool {
+        self.is_unwanted
     }
 
     /// Takes from the front of `bytes` what belongs to the value.
@@ -70,9 +84,16 @@ impl LargeReader {
         debug_assert!(self.piece.is_empty(), "pieces are read in order");
         let part = bytes.split_to(self.missing.min(bytes.len()));
         self.missing -= part.len();
+        if self.is_unwanted {
+            return;
+        }
         // A few bytes must not keep the whole block that they were read into.
         let small = part.len() < SHARED_BYTES_MIN;
-        self.chunks.push(if small { Bytes::copy_from_slice(&part) } else { part });
+        if small {
+            self.chunks.push(Bytes::copy_from_slice(&part));
+        } else {
+            self.chunks.push_of_block(part, BLOCK_BYTES);
+        }
     }
 
     #[must_use]
@@ -89,7 +110,7 @@ impl LargeReader {
     /// Bytes held so far.
     #[must_use]
     pub fn held_bytes(&self) -> usize {
-        self.chunks.len() + self.piece.capacity()
+        self.chunks.held_bytes() + self.piece.capacity()
     }
 
     /// One read of nothing but this value. 0 is the end of the stream.
@@ -102,7 +123,9 @@ impl LargeReader {
         let read = pin!(stream.read_buf(&mut limited)).poll(cx);
         if let Poll::Ready(Ok(count)) = read {
             self.missing -= count;
-            if self.missing == 0 || count == room {
+            if self.is_unwanted {
+                self.piece.clear();
+            } else if self.missing == 0 || count == room {
                 self.chunks.push(std::mem::take(&mut self.piece).freeze());
             }
         } else if self.piece.is_empty() {

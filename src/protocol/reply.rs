@@ -48,14 +48,16 @@ pub enum Cause {
     Desync,
     /// The bound on waiting requests of that server is reached.
     QueueFull,
-    /// ringway itself gave up: shutting down, or over its memory bound.
+    /// ringway itself gave up: shutting down.
     Aborted,
+    /// The value does not fit into what all buffers may hold.
+    NoMemory,
     /// No server is in the pool.
     NoServer,
 }
 
 impl Cause {
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Timeout,
         Self::ConnectTimeout,
         Self::Connect,
@@ -63,6 +65,7 @@ impl Cause {
         Self::Desync,
         Self::QueueFull,
         Self::Aborted,
+        Self::NoMemory,
         Self::NoServer,
     ];
 
@@ -78,6 +81,8 @@ impl Cause {
             Self::Desync => "SERVER_ERROR Received unexpected data from the server.",
             Self::QueueFull => "SERVER_ERROR Max pending requests reached.",
             Self::Aborted => "SERVER_ERROR aborted",
+            // memcached's own words when it has no buffer for a value.
+            Self::NoMemory => "SERVER_ERROR out of memory writing get response",
             Self::NoServer => "SERVER_ERROR no server in this pool",
         }
     }
@@ -93,6 +98,7 @@ impl Cause {
             Self::Desync => "desync",
             Self::QueueFull => "queue_full",
             Self::Aborted => "aborted",
+            Self::NoMemory => "no_memory",
             Self::NoServer => "no_server",
         }
     }

@@ -51,10 +51,18 @@ impl Value<'_> {
 pub struct Chunks {
     parts: Vec<Bytes>,
     len: usize,
+    /// Bytes of the blocks that the parts lie in, beyond the parts themselves.
+    pinned: usize,
 }
 
 impl Chunks {
     pub fn push(&mut self, part: Bytes) {
+        self.push_of_block(part, 0);
+    }
+
+    /// A part that keeps a block of this size alive.
+    pub fn push_of_block(&mut self, part: Bytes, block_bytes: usize) {
+        self.pinned += block_bytes.saturating_sub(part.len());
         self.len += part.len();
         if !part.is_empty() {
             self.parts.push(part);
@@ -69,6 +77,12 @@ impl Chunks {
     #[must_use]
     pub const fn is_empty(&self) -> bool {
         self.len == 0
+    }
+
+    /// Memory held, for the byte budget: the blocks, not the slices.
+    #[must_use]
+    pub const fn held_bytes(&self) -> usize {
+        self.len + self.pinned
     }
 
     #[must_use]
@@ -100,18 +114,27 @@ impl Chunks {
 #[derive(Debug, Default)]
 pub struct WireBuf {
     /// Invariant: no piece is empty. All of them are older than what is in `block`.
-    shared: VecDeque<Bytes>,
+    shared: VecDeque<Piece>,
     block: Vec<u8>,
     /// Invariant: `written <= block.len()`.
     written: usize,
     /// Invariant: bytes in `shared` plus `block.len() - written`.
     len: usize,
+    /// Invariant: the `held` of all in `shared`.
+    shared_held: usize,
+}
+
+/// A shared piece, and the memory that is free again when it is written.
+#[derive(Debug)]
+struct Piece {
+    bytes: Bytes,
+    held: usize,
 }
 
 impl WireBuf {
     #[must_use]
     pub const fn new() -> Self {
-        Self { shared: VecDeque::new(), block: Vec::new(), written: 0, len: 0 }
+        Self { shared: VecDeque::new(), block: Vec::new(), written: 0, len: 0, shared_held: 0 }
     }
 
     /// Bytes not yet written.
@@ -139,20 +162,28 @@ impl WireBuf {
         match value {
             Value::Slice(s) => self.put(s),
             Value::Shared(chunks) => {
+                // Blocks that are larger than the parts in them count with the first one.
+                let mut pinned = chunks.pinned;
                 for part in chunks.parts() {
-                    self.put_shared(part.clone());
+                    self.put_shared(part.clone(), std::mem::take(&mut pinned));
                 }
             }
         }
     }
 
-    /// Adds a piece without copying it; a small one is copied all the same.
-    pub fn put_shared(&mut self, piece: Bytes) {
-        if piece.len() < SHARED_BYTES_MIN {
-            return self.put(&piece);
+    /// Adds a piece without copying it; a small one is copied all the same. It pins so many bytes beside its own.
+    fn put_shared(&mut self, bytes: Bytes, pinned: usize) {
+        if bytes.len() < SHARED_BYTES_MIN {
+            return self.put(&bytes);
         }
         self.seal_block();
-        self.len += piece.len();
+        self.len += bytes.len();
+        let held = bytes.len() + pinned;
+        self.push_piece(Piece { bytes, held });
+    }
+
+    fn push_piece(&mut self, piece: Piece) {
+        self.shared_held += piece.held;
         self.shared.push_back(piece);
     }
 
@@ -163,8 +194,8 @@ impl WireBuf {
         } else {
             self.seal_block();
             for piece in other.shared.drain(..) {
-                self.len += piece.len();
-                self.shared.push_back(piece);
+                self.len += piece.bytes.len();
+                self.push_piece(piece);
             }
             self.put(&other.block[other.written..]);
         }
@@ -175,6 +206,7 @@ impl WireBuf {
         if !self.shared.is_empty() {
             self.shared.clear();
         }
+        self.shared_held = 0;
         self.written = 0;
         self.len = 0;
         if self.block.capacity() > BLOCK_BYTES_KEPT_MAX {
@@ -196,19 +228,29 @@ impl WireBuf {
         self.shared.is_empty().then(|| &self.block[self.written..])
     }
 
-    /// Capacity held, for the byte budget: the block, not the slice.
+    /// Memory held, for the byte budget: blocks, not slices. An empty one keeps a little room that nobody counts.
     #[must_use]
     pub fn held_bytes(&self) -> usize {
-        self.block.capacity() + self.shared.iter().map(Bytes::len).sum::<usize>()
+        if self.len == 0 {
+            return 0;
+        }
+        self.room_bytes() + self.shared_held + self.shared.len() * size_of::<Piece>()
+    }
+
+    /// The room for small parts that this has, used or not.
+    #[must_use]
+    pub fn room_bytes(&self) -> usize {
+        self.block.capacity()
     }
 
     fn seal_block(&mut self) {
         if self.written == self.block.len() {
             self.block.clear();
         } else {
-            let mut block = Bytes::from(std::mem::take(&mut self.block));
-            block.advance(self.written);
-            self.shared.push_back(block);
+            let held = self.block.capacity();
+            let mut bytes = Bytes::from(std::mem::take(&mut self.block));
+            bytes.advance(self.written);
+            self.push_piece(Piece { bytes, held });
         }
         self.written = 0;
     }
@@ -220,7 +262,7 @@ impl Buf for WireBuf {
     }
 
     fn chunk(&self) -> &[u8] {
-        self.shared.front().map_or(&self.block[self.written..], |piece| piece)
+        self.shared.front().map_or(&self.block[self.written..], |piece| &piece.bytes)
     }
 
     fn advance(&mut self, mut count: usize) {
@@ -231,11 +273,12 @@ impl Buf for WireBuf {
                 self.written += count;
                 break;
             };
-            if count < piece.len() {
-                piece.advance(count);
+            if count < piece.bytes.len() {
+                piece.bytes.advance(count);
                 break;
             }
-            count -= piece.len();
+            count -= piece.bytes.len();
+            self.shared_held -= piece.held;
             self.shared.pop_front();
         }
         if self.len == 0 {
@@ -245,7 +288,8 @@ impl Buf for WireBuf {
 
     fn chunks_vectored<'a>(&'a self, out: &mut [IoSlice<'a>]) -> usize {
         let block = &self.block[self.written..];
-        let pieces = self.shared.iter().map(|b| &b[..]).chain((!block.is_empty()).then_some(block));
+        let pieces =
+            self.shared.iter().map(|piece| &piece.bytes[..]).chain((!block.is_empty()).then_some(block));
         let mut count = 0;
         for (slot, piece) in out.iter_mut().zip(pieces) {
             *slot = IoSlice::new(piece);

@@ -8,7 +8,7 @@ use crate::client;
 use crate::config::{Config, Endpoint, Pool, Route};
 use crate::discovery::Resolver;
 use crate::hash::Ring;
-use crate::net::{Bound, Listener, ReadBlock};
+use crate::net::{Bound, Budget, Listener, ReadBlock};
 use crate::route::{Leaf, PoolRoute, Root};
 use crate::stats::Counters;
 use crate::time::Clock;
@@ -95,7 +95,9 @@ async fn serve(
     let block = Rc::new(RefCell::new(ReadBlock::default()));
     // The sockets move into the accepting tasks, so that they close when those end.
     let bound = std::mem::take(&mut plan.listeners);
-    let (root, listeners) = match build(&plan, bound, &block) {
+    let share = plan.config.settings.limits.buffer_bytes_max / plan.workers.max(1);
+    let budget = Budget::new(share, Arc::clone(&plan.counters));
+    let (root, listeners) = match build(&plan, bound, &block, &budget) {
         Ok(built) => built,
         Err(error) => return drop(ready.send(Err(error))),
     };
@@ -106,7 +108,7 @@ async fn serve(
         block,
         Rc::new(Admin::new(plan.process)),
         plan.clients,
-        plan.workers,
+        budget,
     );
     let accepting: Vec<_> = listeners
         .into_iter()
@@ -131,14 +133,14 @@ fn build(
     plan: &Plan,
     bound: Vec<Bound>,
     block: &Rc<RefCell<ReadBlock>>,
+    budget: &Rc<Budget>,
 ) -> Result<(Root, Vec<Listener>), StartError> {
     let shared = Shared {
         counters: Arc::clone(&plan.counters),
         block: Rc::clone(block),
         resolver: Resolver::default(),
         late_count_max: plan.config.settings.limits.late_count_max,
-        queued_bytes: Rc::default(),
-        queued_bytes_max: (plan.config.settings.limits.buffer_bytes_max / plan.workers.max(1)).max(1),
+        budget: Rc::clone(budget),
     };
     let mut pools = Vec::with_capacity(plan.config.pools.len());
     for (pool, caches) in plan.config.pools.iter().zip(&plan.caches) {

@@ -36,6 +36,11 @@ pub trait Sink {
 
     /// The request is answered. Called once for each token.
     fn fill(&self, token: u64, reply: &Reply<'_>);
+
+    /// Whether anybody still wants what is sent here.
+    fn is_waiting(&self) -> bool {
+        true
+    }
 }
 
 /// The place where one reply is awaited. Filling it consumes it; one that is dropped unfilled answers
@@ -67,6 +72,12 @@ impl Slot {
     #[must_use]
     pub fn waiting(&self) -> Option<(Rc<dyn Sink>, u64)> {
         Some((Rc::clone(self.sink.as_ref()?), self.token))
+    }
+
+    /// Whether anybody still wants the reply. It is filled in any case.
+    #[must_use]
+    pub fn is_awaited(&self) -> bool {
+        self.sink.as_ref().is_some_and(|sink| sink.is_waiting())
     }
 
     #[inline]

@@ -54,6 +54,6 @@ counters! {
     server_resent: "gets sent again because they met a connection closed while idle",
     server_queue_full: "requests refused because too many were waiting for that server",
     desync_detected: "replies that did not belong to the request in their place; must stay 0",
-    slow_clients_closed: "clients closed because they did not take their replies and memory was short",
-    buffer_bytes: "reply bytes that clients have not taken yet",
+    slow_clients_closed: "clients closed because memory was short and they held the most of it",
+    buffer_bytes: "memory that requests and replies under way hold now, of buffer_bytes_max",
 }

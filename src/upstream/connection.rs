@@ -11,7 +11,7 @@
 use super::inflight::{Asked, Check, Entry, Inflight, New};
 use crate::config::{Endpoint, Pool};
 use crate::discovery::Resolver;
-use crate::net::ReadBlock;
+use crate::net::{Budget, ReadBlock};
 use crate::protocol::{Cause, MultiGet, Op, Reply, Request, Status, WireBuf, ascii, meta};
 use crate::route::Slot;
 use crate::stats::Counters;
@@ -29,9 +29,8 @@ pub struct Shared {
     pub resolver: Resolver,
     /// Late replies that one connection waits for.
     pub late_count_max: usize,
-    /// Request bytes that wait to be written to all servers, and their bound.
-    pub queued_bytes: Rc<Cell<usize>>,
-    pub queued_bytes_max: usize,
+    /// What all buffers of the worker may hold.
+    pub budget: Rc<Budget>,
 }
 
 /// How one server is talked to.
@@ -62,8 +61,10 @@ pub(super) struct Connection {
     pub(super) waker: RefCell<Option<Waker>>,
     /// The task has been woken and has not run yet.
     pub(super) awake: Cell<bool>,
-    /// What `queued_bytes` knows of this connection.
+    /// What the byte budget knows of this connection.
     pub(super) accounted: Cell<usize>,
+    /// Those of it that the reader holds.
+    read_bytes: Cell<usize>,
     /// The server takes lines by length (memcached 1.6.40 and later): see [`is_only_for_modern`].
     pub(super) modern: Cell<bool>,
     /// Something was read since this was last looked at.
@@ -96,6 +97,7 @@ impl Connection {
             waker: RefCell::new(None),
             awake: Cell::new(false),
             accounted: Cell::new(0),
+            read_bytes: Cell::new(0),
             modern: Cell::new(false),
             progress: Cell::new(false),
             logged: Cell::new(None),
@@ -148,7 +150,7 @@ impl Connection {
             line: kept,
             size,
         };
-        self.enqueue(inflight, new, slot);
+        self.enqueue(out, inflight, new, slot);
     }
 
     pub(super) fn send_multi(&self, request: &MultiGet<'_>, slot: Slot) {
@@ -178,7 +180,7 @@ impl Connection {
             line: kept,
             size,
         };
-        self.enqueue(inflight, new, slot);
+        self.enqueue(out, inflight, new, slot);
         line.clear();
     }
 
@@ -199,7 +201,8 @@ impl Connection {
             line: &[],
             size,
         };
-        self.enqueue(&mut state.inflight, new, slot);
+        let State { out, inflight, .. } = &mut *state;
+        self.enqueue(out, inflight, new, slot);
     }
 
     /// Whether a request may be queued now; if not, it is answered.
@@ -215,15 +218,16 @@ impl Connection {
             slot.fill(&Reply::line(Status::Failed(Cause::QueueFull), text.as_bytes()));
             return None;
         }
-        if self.shared.queued_bytes.get() >= self.shared.queued_bytes_max {
-            drop(state);
+        drop(state);
+        if !self.shared.budget.make_room() {
             self.shared.counters.server_queue_full.add(1);
             slot.fill(&Reply::line(
                 Status::Failed(Cause::QueueFull),
-                b"SERVER_ERROR Max pending bytes reached: servers do not take what they are sent.",
+                b"SERVER_ERROR Max pending bytes reached: memory is short.",
             ));
             return None;
         }
+        let state = self.state.borrow();
         if let Some((until, cause, text)) = &state.refused
             && Instant::now() < *until
         {
@@ -240,12 +244,12 @@ impl Connection {
         Instant::now() + self.terms.timeout
     }
 
-    fn enqueue(&self, inflight: &mut Inflight, new: New<'_>, slot: Slot) {
+    fn enqueue(&self, out: &WireBuf, inflight: &mut Inflight, new: New<'_>, slot: Slot) {
         if inflight.is_empty() {
             self.quiet_since_idle.set(true);
         }
-        self.account(self.accounted.get() + new.size);
         inflight.push(new, slot);
+        self.account(out, inflight);
         self.shared.counters.server_outstanding.add(1);
         if !self.awake.replace(true)
             && let Some(waker) = &*self.waker.borrow()
@@ -254,10 +258,17 @@ impl Connection {
         }
     }
 
-    /// So many bytes wait to be written now.
-    pub(super) fn account(&self, bytes: usize) {
-        let all = &self.shared.queued_bytes;
-        all.set((all.get() + bytes).saturating_sub(self.accounted.replace(bytes)));
+    /// Tells the byte budget what is held now.
+    pub(super) fn account(&self, out: &WireBuf, inflight: &Inflight) {
+        let now = out.held_bytes() + inflight.held_bytes() + self.read_bytes.get();
+        self.shared.budget.change(self.accounted.replace(now), now);
+    }
+
+    /// The reader holds so many bytes of replies that are not whole.
+    pub(super) fn account_read(&self, bytes: usize) {
+        let before = self.read_bytes.replace(bytes);
+        let now = self.accounted.get() + bytes - before;
+        self.shared.budget.change(self.accounted.replace(now), now);
     }
 
     pub(super) fn set_waker(&self, cx: &Context<'_>) {
@@ -298,6 +309,14 @@ impl Connection {
         };
         if let Some((sink, token)) = waiting {
             sink.hit(token, index, reply);
+        }
+    }
+
+    /// There is no room for the value of the oldest request: it is told so, the value is passed over.
+    pub(super) fn give_up_front(&self) {
+        let slot = self.state.borrow_mut().inflight.give_up_front();
+        if let Some(slot) = slot {
+            slot.fill(&Reply::failed(Cause::NoMemory));
         }
     }
 

@@ -187,6 +187,18 @@ impl Inflight {
         }
     }
 
+    /// Takes the slot of the oldest request; its place stays until its reply has come.
+    pub(super) fn give_up_front(&mut self) -> Option<Slot> {
+        let slot = self.entries.front_mut()?.slot.take()?;
+        self.late += 1;
+        Some(slot)
+    }
+
+    /// Memory held, for the byte budget.
+    pub(super) fn held_bytes(&self) -> usize {
+        self.entries.len() * size_of::<Entry>() + self.lines.bytes.len()
+    }
+
     /// The connection is lost. Takes out what had begun to go out, and what nobody waits for any more; the rest
     /// stays queued for the next one.
     /// Returns the lost requests with their lines, and how many bytes of the write buffer belong to them.

@@ -104,7 +104,6 @@ fn poll_once(
             inflight.on_written(count);
             counters.server_bytes_written.add(count as u64);
             write_failed = matches!(written, Poll::Ready(Err(_)));
-            connection.account(out.len());
         }
     }
     loop {
@@ -116,7 +115,11 @@ fn poll_once(
             }
             Poll::Ready(Err(ended)) => return Poll::Ready(ended),
             Poll::Pending if write_failed => return Poll::Ready(Ended::Closed),
-            Poll::Pending => return Poll::Pending,
+            Poll::Pending => {
+                let state = connection.state.borrow();
+                connection.account(&state.out, &state.inflight);
+                return Poll::Pending;
+            }
         }
     }
 }
@@ -178,9 +181,10 @@ impl Connection {
             state.attempts = state.attempts.saturating_add(1);
             state.refused = Some((Instant::now() + pause, failure.cause, failure.text.clone()));
             state.out.clear();
-            state.inflight.drain().collect()
+            let entries = state.inflight.drain().collect();
+            self.account(&state.out, &state.inflight);
+            entries
         };
-        self.account(0);
         if self.state.borrow().attempts == 1 && self.may_log(&told::REFUSED) {
             tracing::warn!(server = %self.terms.label, "cannot connect: {}", failure.text);
         }
@@ -199,7 +203,7 @@ impl Connection {
         let waiting = unsent.min(state.out.len());
         state.out.advance(waiting);
         self.shared.counters.server_outstanding.sub(late.len() as u64);
-        self.account(state.out.len());
+        self.account(&state.out, &state.inflight);
         if state.attempts > 0 && told::BACK.may_log() {
             tracing::info!(server = %self.terms.label, "connected again");
         }
@@ -233,8 +237,9 @@ impl Connection {
             if !resend.is_empty() {
                 resend_first(out, inflight, resend, counters);
             }
+            self.account_read(0);
+            self.account(out, inflight);
         }
-        self.account(self.state.borrow().out.len());
         if ended == Ended::Desync {
             counters.desync_detected.add(1);
             if self.may_log(&told::DESYNC) {

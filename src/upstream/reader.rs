@@ -6,6 +6,7 @@ use crate::net::{LargeReader, ReadBlock, Stream};
 use crate::protocol::ascii::{Framed, frame};
 use crate::protocol::limits::LINE_BYTES_MAX;
 use crate::protocol::{Cause, Chunks, Reply, SHARED_BYTES_MIN, Status, Value, meta};
+use crate::route::Slot;
 use bytes::{Buf, BytesMut};
 use std::cell::RefCell;
 use std::task::{Context, Poll};
@@ -81,6 +82,7 @@ impl Reader {
                 Poll::Ready(_) => return Poll::Ready(Err(Ended::Closed)),
                 Poll::Pending => return Poll::Pending,
             };
+            self.keep_within_budget(connection);
             if let Err(ended) = self.finish_large(connection) {
                 return Poll::Ready(Err(ended));
             }
@@ -92,7 +94,30 @@ impl Reader {
             Poll::Ready(_) => return Poll::Ready(Err(Ended::Closed)),
             Poll::Pending => return Poll::Pending,
         };
-        Poll::Ready(self.on_block(connection, &mut block).map(|()| count))
+        let result = self.on_block(connection, &mut block).map(|()| count);
+        drop(block);
+        self.keep_within_budget(connection);
+        Poll::Ready(result)
+    }
+
+    /// What is read is held for somebody, and within the bound; else it is only counted off.
+    fn keep_within_budget(&mut self, connection: &Connection) {
+        connection.account_read(self.held_bytes());
+        let Some((_, _, reader)) = &mut self.large else { return };
+        let is_awaited = connection
+            .with_inflight(|i| i.front().and_then(|entry| entry.slot.as_ref()).is_some_and(Slot::is_awaited));
+        let is_kept = is_awaited && connection.shared.budget.make_room();
+        if !is_kept && !reader.is_given_up() {
+            reader.give_up();
+            connection.give_up_front();
+            connection.account_read(self.held_bytes());
+        }
+    }
+
+    fn held_bytes(&self) -> usize {
+        let large = self.large.as_ref().map_or(0, |(_, _, reader)| reader.held_bytes());
+        let held = self.held.as_ref().map_or(0, |(_, chunks)| chunks.held_bytes());
+        large + held + self.rest.capacity()
     }
 
     fn on_block(&mut self, connection: &Connection, block: &mut ReadBlock) -> Result<(), Ended> {
@@ -265,7 +290,8 @@ impl Reader {
             return Ok(());
         }
         let Some((line, index, reader)) = self.large.take() else { return Ok(()) };
-        let Some(chunks) = reader.finish() else { return Err(Ended::Desync) };
+        let chunks = if reader.is_given_up() { Some(Chunks::default()) } else { reader.finish() };
+        let Some(chunks) = chunks else { return Err(Ended::Desync) };
         let asked = connection.with_inflight(|i| i.front().map(|e| e.asked)).ok_or(Ended::Desync)?;
         match asked {
             Asked::Multi(_) => {

@@ -1,6 +1,6 @@
 //! Every bound: reached, told or waited for, and nobody else notices.
 
-use crate::support::{Client, Memcached, Mock, Proxy, has_memcached, pool_of};
+use crate::support::{Client, Memcached, Mock, Proxy, has_memcached, pool_of, usual_answer};
 
 #[test]
 fn too_many_clients_are_told_and_closed() {
@@ -194,10 +194,6 @@ fn a_line_without_end_closes_that_client_alone() {
 fn memory_shrinks_again_after_a_burst() {
     let mock = Mock::forgetful();
     let proxy = Proxy::before(&[mock.address()], "timeout: 20s");
-    let resident = || {
-        let statm = std::fs::read_to_string(format!("/proc/{}/statm", proxy.pid())).unwrap();
-        statm.split(' ').nth(1).unwrap().parse::<usize>().unwrap() * 4096
-    };
     proxy.client().ask("get a\r\n", "END\r\n");
     let value = "v".repeat(1_000_000);
     let mut clients: Vec<_> = (0..50).map(|_| proxy.client()).collect();
@@ -207,8 +203,13 @@ fn memory_shrinks_again_after_a_burst() {
     for client in &mut clients {
         client.ask("get a\r\n", "END\r\n");
     }
-    let after = resident();
+    let after = resident_bytes(&proxy);
     assert!(after < 100 << 20, "{} MiB for 50 idle clients", after >> 20);
+}
+
+fn resident_bytes(proxy: &Proxy) -> usize {
+    let statm = std::fs::read_to_string(format!("/proc/{}/statm", proxy.pid())).unwrap();
+    statm.split(' ').nth(1).unwrap().parse::<usize>().unwrap() * 4096
 }
 
 /// A configuration that needs no server.
@@ -308,4 +309,108 @@ fn without_descriptors_clients_are_told_and_the_others_are_served() {
     guests.pop().unwrap().ask("quit\r\n", "");
     good.await_stat("curr_connections", 2);
     proxy.client().ask("get a\r\n", "END\r\n");
+}
+
+#[test]
+fn unread_values_stay_within_the_bound_with_the_blocks_that_they_lie_in() {
+    if !has_memcached() {
+        return;
+    }
+    const MIB: usize = 1 << 20;
+    let server = Memcached::start();
+    let pool = pool_of(&[server.address()], "timeout: 20s");
+    let proxy = Proxy::with(&format!("limits: {{buffer_bytes_max: 16MiB}}\n{pool}"));
+    let mut good = proxy.client();
+    // just large enough to be kept where it was read: a quarter of its block
+    let value = "v".repeat(16 * 1024);
+    good.ask(format!("set a 0 0 {}\r\n{value}\r\n", value.len()), "STORED\r\n");
+    let hit = format!("VALUE a 0 {}\r\n{value}\r\nEND\r\n", value.len());
+    let before = resident_bytes(&proxy);
+    // what the kernel takes off our hands differs: more and more of them until the bound is reached
+    let mut silent = Vec::new();
+    while good.stat("slow_clients_closed") == 0 {
+        assert!(silent.len() < 200, "no client had to go");
+        let mut client = proxy.client();
+        client.send("get a\r\n".repeat(500));
+        silent.push(client);
+        good.ask("get a\r\n", &hit);
+        let held = good.stat("buffer_bytes");
+        assert!(held <= 17 * MIB as u64, "{held} bytes are held");
+        let grown = resident_bytes(&proxy).saturating_sub(before);
+        assert!(grown <= (16 + 16) * MIB, "{} MiB more with {} clients", grown / MIB, silent.len());
+    }
+    good.ask("get a\r\n", hit);
+    drop(silent);
+    good.await_stat("buffer_bytes", 0);
+}
+
+#[test]
+fn a_value_that_nobody_has_room_for_is_passed_over() {
+    let value = "v".repeat(500_000);
+    let answer = format!("VALUE a 0 500000\r\n{value}\r\n");
+    let mock = Mock::start(move |peer| {
+        while let Some(asked) = peer.request() {
+            match asked.line.as_str() {
+                "get a" | "get b a" => peer.say(format!("{answer}END\r\n")),
+                _ => peer.say("VALUE b 0 1\r\n1\r\nEND\r\n"),
+            }
+        }
+    });
+    let pool = pool_of(&[mock.address()], "timeout: 20s");
+    let proxy = Proxy::with(&format!("limits: {{value_bytes_max: 64KiB, buffer_bytes_max: 100KiB}}\n{pool}"));
+    let mut client = proxy.client();
+    let refused = "SERVER_ERROR out of memory writing get response\r\n";
+    for _ in 0..3 {
+        client.ask("get a\r\nget b\r\n", format!("{refused}VALUE b 0 1\r\n1\r\nEND\r\n"));
+        client.ask("get b a\r\nget b\r\n", format!("{refused}VALUE b 0 1\r\n1\r\nEND\r\n"));
+    }
+    assert_eq!(client.stat("server_connects"), 1, "the connection stays in step");
+    assert_eq!(client.stat("desync_detected"), 0);
+    client.await_stat("buffer_bytes", 0);
+}
+
+#[test]
+fn what_is_made_is_ended() {
+    let mock = Mock::forgetful();
+    let proxy = Proxy::before(&[mock.address()], "timeout: 20s");
+    let mut last = proxy.client();
+    for n in 0..20 {
+        let mut client = proxy.client();
+        client.send(format!("get a\r\nget a b c\r\nset k{n} 0 0 20000\r\n{}\r\nget a", "v".repeat(20_000)));
+    }
+    for (gauge, value) in [("curr_connections", 1), ("server_outstanding", 0), ("buffer_bytes", 0)] {
+        last.await_stat(gauge, value);
+    }
+}
+
+#[test]
+fn every_queue_drains_with_every_limit_at_its_least() {
+    let mock = Mock::start(|peer| {
+        while let Some(asked) = peer.request() {
+            let words = asked.words();
+            let values: String = match words[0] {
+                "get" => words[1..].iter().map(|key| format!("VALUE {key} 0 900\r\n{:900}\r\n", 1)).collect(),
+                _ => String::new(),
+            };
+            match values.is_empty() {
+                true => peer.say(usual_answer(&asked)),
+                false => peer.say(format!("{values}END\r\n")),
+            }
+        }
+    });
+    let pool = pool_of(&[mock.address()], "outstanding_max: 1\ntimeout: 20s");
+    let least = "clients_max: 1, client_outstanding_max: 1, client_reply_bytes_max: 1, late_replies_max: 1";
+    // Both: the least that can be set, and the least at which a value of its size passes.
+    for (value, buffers) in [("1KiB", "1KiB"), ("1KiB", "16KiB")] {
+        let limits = format!("limits: {{{least}, value_bytes_max: {value}, buffer_bytes_max: {buffers}}}");
+        let proxy = Proxy::with(&format!("{limits}\n{pool}"));
+        let mut client = proxy.client();
+        // all at once, then nothing more: each is answered without another byte from outside
+        client
+            .send("get a\r\nget a b\r\nset c 0 0 3\r\nabc\r\nmn\r\ndelete c\r\nmg d v\r\nmn\r\n".repeat(20));
+        for _ in 0..40 {
+            while client.line() != "MN" {}
+        }
+        client.await_stat("buffer_bytes", 0);
+    }
 }
