@@ -16,6 +16,7 @@ mod late;
 mod overload;
 mod plan;
 mod relay;
+mod sabotage;
 mod soak;
 #[allow(dead_code, unused_imports, reason = "shared with tests/integration; no part needs all of it")]
 #[path = "../support/mod.rs"]
@@ -64,6 +65,13 @@ const PARTS: &[Part] = &[
         commit: Amount::Count(1),
         release: Amount::Count(10),
         run: overload::run,
+    },
+    Part {
+        name: "sabotage",
+        about: "bugs planted in a copy of the source: each must be found",
+        commit: Amount::Count(3),
+        release: Amount::Count(12),
+        run: sabotage::run,
     },
     Part {
         name: "soak",

@@ -16,8 +16,10 @@ pub(super) const CLIENTS: usize = 64;
 const KEYS_PER_GET: usize = 50;
 /// Longer than any answer may take, with room for a machine that others use: what takes longer hangs.
 const HANG: Duration = Duration::from_secs(8);
-/// One batch in so many is not waited for: the client leaves in the middle of it.
+/// One batch in so many is not waited for: the client leaves in the middle of it, more often where it is large.
 const VANISH_ONE_IN: usize = 500;
+const VANISH_ONE_IN_LARGE: usize = 10;
+const LARGE_BYTES: usize = 16 * 1024;
 
 /// What all threads share.
 pub(super) struct Ground {
@@ -172,7 +174,8 @@ impl Client {
             }
         }
         self.sent_at = Instant::now();
-        if self.random.one_in(VANISH_ONE_IN) {
+        let is_large = wire.out.len() >= LARGE_BYTES;
+        if self.random.one_in(if is_large { VANISH_ONE_IN_LARGE } else { VANISH_ONE_IN }) {
             let kept = self.random.below(wire.out.len());
             wire.out.truncate(kept);
             wire.flush();
@@ -190,7 +193,13 @@ impl Client {
     }
 
     fn ask_meta_get(&mut self, ground: &Ground, out: &mut Vec<u8>) {
-        let key = self.random.below(ground.keys.len());
+        let large = &ground.keys.large;
+        let is_large = self.random.one_in(10);
+        let key = if is_large {
+            large[self.random.below(large.len())]
+        } else {
+            self.random.below(ground.keys.len())
+        };
         out.extend_from_slice(b"mg ");
         out.extend_from_slice(&ground.keys.key(key).text);
         out.extend_from_slice(b" f v\r\n");

@@ -133,7 +133,9 @@ fn trouble(
     let checked = || tally.checked.load(Ordering::Relaxed);
     let quiet = watch::rate(Duration::from_secs(1), checked);
     let (mut recoveries, mut ratios) = (Vec::new(), Vec::new());
-    while plan.goes_on(checked()) && proxy.process().is_running() {
+    // what is wrong is best looked at at once
+    let is_clean = || tally.wrong.load(Ordering::Relaxed) + tally.lost.load(Ordering::Relaxed) == 0;
+    while plan.goes_on(checked()) && is_clean() && proxy.process().is_running() {
         outcome.faults += rig.trouble(&ground.keys, random);
         let marks: Vec<u64> = tally.good.iter().map(|n| n.load(Ordering::Relaxed)).collect();
         let is_served = || (0..SERVERS).all(|n| tally.good[n].load(Ordering::Relaxed) > marks[n]);

@@ -19,6 +19,8 @@ const HEAD_BYTES: usize = 12;
 
 pub(super) struct Keys {
     all: Vec<Key>,
+    /// Those with large values.
+    pub(super) large: Vec<usize>,
     table: Vec<u8>,
     /// Versions whose sets were answered with an error or not at all: the server may have them, or get them late.
     doubtful: Mutex<HashMap<u32, Vec<u32>>>,
@@ -73,6 +75,7 @@ impl Keys {
     pub(super) fn new(count: usize, servers: usize, random: &mut Random) -> Self {
         let all = (0..count).map(|number| Key::new(number, random)).collect();
         Self {
+            large: (0..count).filter(|number| is_large(*number)).collect(),
             all,
             table: table(random),
             doubtful: Mutex::default(),
@@ -192,7 +195,7 @@ impl Key {
         // some keys are as long as memcached allows
         let length = if random.one_in(50) { 250 } else { text.len() + random.below(24) };
         text.resize(length, b'x');
-        let bytes_max = if number % LARGE_ONE_IN == 7 {
+        let bytes_max = if is_large(number) {
             100_000
         } else if random.one_in(10) {
             1_000
@@ -210,6 +213,10 @@ impl Key {
             + self.bytes_max / 2
             + usize::try_from(mixed(self.text.len() as u64, version) % span).unwrap()
     }
+}
+
+const fn is_large(number: usize) -> bool {
+    number % LARGE_ONE_IN == 7
 }
 
 const fn flags(version: u32) -> u32 {
