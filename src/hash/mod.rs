@@ -10,10 +10,11 @@ mod ketama;
 mod key_hash;
 mod md5;
 mod modula;
+mod murmur64a;
 mod names;
 mod points;
+mod pymemcache;
 mod random;
-mod rendezvous;
 mod rule;
 mod scope;
 #[cfg(test)]
@@ -89,8 +90,8 @@ impl Ring {
                 let hash = digest.of(hashed);
                 (digest.name(), Some(hash), Some(table.index(hash) as usize), table.points())
             }
-            Some(Rule::Rendezvous(rendezvous)) => {
-                let (score, index) = rendezvous.best(hashed);
+            Some(Rule::Pymemcache(pymemcache)) => {
+                let (score, index) = pymemcache.best(hashed);
                 ("murmur3_32", Some(score.into()), Some(index as usize), self.len)
             }
             Some(Rule::Random { .. }) => ("random", None, None, self.len),

@@ -4,15 +4,15 @@
 use super::hash_ring::HashRing;
 use super::modula::Slots;
 use super::points::Points;
+use super::pymemcache::Pymemcache;
 use super::random::Random;
-use super::rendezvous::Rendezvous;
 use super::{KeyHash, Member, Placement, Spec, SpecError, ch3, crc32, jump, ketama, md5, xxh};
 
 /// For at least two servers.
 #[derive(Debug)]
 pub(super) enum Rule {
     Hashed { digest: Digest, table: Table },
-    Rendezvous(Rendezvous),
+    Pymemcache(Pymemcache),
     Random { random: Random, count: u32 },
 }
 
@@ -54,7 +54,7 @@ impl Rule {
             Placement::Ch3 => (Digest::Murmur64a, Table::Ch3 { count }),
             Placement::Jump => (Digest::Xxh3, Table::Jump { count }),
             Placement::HashRing => (Digest::Xxh64, Table::HashRing(HashRing::build(members))),
-            Placement::Pymemcache => return Ok(Self::Rendezvous(Rendezvous::build(members))),
+            Placement::Pymemcache => return Ok(Self::Pymemcache(Pymemcache::build(members))),
             Placement::Random => return Ok(Self::Random { random: Random::new(), count }),
         };
         Ok(Self::Hashed { digest, table })
@@ -64,7 +64,7 @@ impl Rule {
     pub(super) fn index(&self, key: &[u8]) -> u32 {
         match self {
             Self::Hashed { digest, table } => table.index(digest.of(key)),
-            Self::Rendezvous(rendezvous) => rendezvous.best(key).1,
+            Self::Pymemcache(pymemcache) => pymemcache.best(key).1,
             Self::Random { random, count } => random.below(*count),
         }
     }

@@ -7,11 +7,11 @@
 use super::Member;
 
 #[derive(Debug)]
-pub(super) struct Rendezvous {
+pub(super) struct Pymemcache {
     prefixes: Box<[Prefix]>,
 }
 
-impl Rendezvous {
+impl Pymemcache {
     pub(super) fn build(members: &[Member]) -> Self {
         Self { prefixes: members.iter().map(|member| Prefix::of(&node(member))).collect() }
     }
@@ -152,9 +152,9 @@ mod tests {
     #[test]
     fn of_equal_scores_the_larger_string_wins() {
         // Equal nodes always tie; the first of them stays, as in the original.
-        let twins = Rendezvous::build(&[equal(1, 11211), equal(1, 11211)].concat());
+        let twins = Pymemcache::build(&[equal(1, 11211), equal(1, 11211)].concat());
         assert_eq!(twins.best(b"foo").1, 0);
-        let mut tied = Rendezvous::build(&equal(3, 11211));
+        let mut tied = Pymemcache::build(&equal(3, 11211));
         let first = Prefix { node: "a".into(), ..Prefix::of("x") };
         tied.prefixes = Box::new([
             first,
