@@ -17,11 +17,13 @@ mod pymemcache;
 mod random;
 mod rule;
 mod scope;
+mod spooky;
 #[cfg(test)]
 mod tests;
 mod xxh;
 
 pub use names::{KeyHash, Placement};
+pub use spooky::{hash32 as spooky32, hash64 as spooky64};
 
 use rule::Rule;
 use scope::Scope;
