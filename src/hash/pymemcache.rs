@@ -18,8 +18,15 @@ impl Pymemcache {
 
     /// The highest score and the server that has it.
     pub(super) fn best(&self, key: &[u8]) -> (u32, u32) {
-        let mut low_bytes = [0; KEY_CHARS_MAX];
-        let key = as_python_str(key, &mut low_bytes);
+        if key.is_ascii() {
+            return self.best_of_str(key);
+        }
+        self.best_of_str(as_python_str(key, &mut [0; KEY_CHARS_MAX]))
+    }
+
+    /// `key` as the low byte of each character.
+    #[inline]
+    fn best_of_str(&self, key: &[u8]) -> (u32, u32) {
         let (mut highest, mut winner) = (0, 0);
         for (server, prefix) in self.prefixes.iter().enumerate() {
             let score = prefix.score(key);
@@ -31,12 +38,12 @@ impl Pymemcache {
     }
 }
 
-/// Longer ones are no memcached keys; they are hashed byte by byte.
-const KEY_CHARS_MAX: usize = 256;
+/// Longer ones are no memcached keys with a salt; they are hashed byte by byte.
+const KEY_CHARS_MAX: usize = 512;
 
 /// The low byte of each code point; bytes that are no UTF-8 stand for themselves.
 fn as_python_str<'a>(key: &'a [u8], low_bytes: &'a mut [u8; KEY_CHARS_MAX]) -> &'a [u8] {
-    if key.is_ascii() || key.len() > KEY_CHARS_MAX {
+    if key.len() > KEY_CHARS_MAX {
         return key;
     }
     let Ok(text) = str::from_utf8(key) else { return key };
