@@ -17,7 +17,13 @@ fn keys() -> Vec<Vec<u8>> {
 }
 
 fn ring(placement: Placement, key_hash: Option<KeyHash>, servers: usize) -> Ring {
-    let spec = Spec { placement, key_hash, ..Spec::default() };
+    let mut spec = Spec { placement, key_hash, ..Spec::default() };
+    if placement.has_weight_list() {
+        spec.weights = (0..servers).map(|i| if i % 2 == 0 { 1.0 } else { 0.5 }).collect();
+    }
+    if placement.has_tags() {
+        spec.tags = (0..servers).map(|i| format!("tag-{i}")).collect();
+    }
     Ring::build(&spec, &members(servers)).expect("a plain spec builds")
 }
 

@@ -3,7 +3,7 @@
 use super::greeting::plural;
 use super::{EXIT_WRONG, output};
 use crate::config::{self, Config, Pool, Route, Server, Workers, show_bytes, show_duration};
-use crate::hash::{Placement, Ring};
+use crate::hash::{Placement, Ring, Spec};
 use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -69,13 +69,16 @@ fn write_pool(text: &mut String, pool: &Pool) -> std::fmt::Result {
         write!(text, " with {}", plural(points, "point"))?;
     }
     let (timeout, connect) = (show_duration(pool.timeout), show_duration(pool.connect_timeout));
+    if !pool.hash.salt.is_empty() {
+        write!(text, ", salt `{}`", pool.hash.salt)?;
+    }
     writeln!(text, ", timeout {timeout} (to connect {connect})")?;
     let shares = shares(&ring, members.len(), pool.hash.placement);
     let width = pool.servers.iter().take(SERVERS_SHOWN_COUNT_MAX).map(|s| s.label().chars().count()).max();
-    for (server, share) in pool.servers.iter().zip(shares).take(SERVERS_SHOWN_COUNT_MAX) {
+    for (i, (server, share)) in pool.servers.iter().zip(shares).take(SERVERS_SHOWN_COUNT_MAX).enumerate() {
         let label = server.label();
-        let line =
-            format!("  {label:<width$}  {share:>4.1} %{}", details(server), width = width.unwrap_or(0));
+        let details = details(server) + &listed(&pool.hash, i);
+        let line = format!("  {label:<width$}  {share:>4.1} %{details}", width = width.unwrap_or(0));
         writeln!(text, "{}", line.trim_end())?;
     }
     if members.len() > SERVERS_SHOWN_COUNT_MAX {
@@ -97,6 +100,13 @@ fn details(server: &Server) -> String {
         text.push_str(&format!("  {}", show_bytes(embedded.memory_bytes_max >> 10 << 10)));
     }
     text
+}
+
+/// What the lists of the placement say of a server.
+fn listed(hash: &Spec, server: usize) -> String {
+    let weight = hash.weights.get(server).map_or_else(String::new, |weight| format!("  weight {weight}"));
+    let tag = hash.tags.get(server).map_or_else(String::new, |tag| format!("  tag `{tag}`"));
+    weight + &tag
 }
 
 /// Percent of keys that each server gets, by asking for many.

@@ -45,7 +45,10 @@ fn tree(config: &Config, op: Op, key: &str) -> Result<String, String> {
     let ring = Ring::build(&pool.hash, &members).map_err(|error| error.to_string())?;
     let why = ring.explain(key.as_bytes());
     let hashed = String::from_utf8_lossy(why.hashed);
-    let part = if why.hashed == key.as_bytes() { String::new() } else { " (part of the key)".to_owned() };
+    let mut part = if why.hashed == key.as_bytes() { String::new() } else { " (part of the key)".to_owned() };
+    if !pool.hash.salt.is_empty() {
+        part.push_str(&format!(" and the salt `{}`", pool.hash.salt));
+    }
     let placement = pool.hash.placement.name();
     let hash = match why.hash {
         Some(hash) => {
@@ -112,6 +115,11 @@ mod tests {
         assert!(
             of("{servers: [a name=n]}", "k").contains("nothing to choose\n      └─ server 0: n, a:11211")
         );
+        assert!(of("{servers: [a, b], hash: ch3, salt: x}", "k").contains("of `k` and the salt `x` = "));
+        let shard = of("{servers: [a, b], hash: const_shard}", "user:1:x");
+        assert!(shard.contains("const_shard: shard of `user:1:x` = 1\n      └─ server 1: b"), "{shard}");
+        let tags = of("{servers: [a, b], hash: rendezvous, tags: [x, y]}", "k");
+        assert!(tags.contains("rendezvous: murmur64a of `k` = "), "{tags}");
         assert!(of("{servers: [a, b], hash: random}", "k").contains("any of 2 servers"));
     }
 }

@@ -33,7 +33,7 @@ pub use settings::{Collect, Limits, Settings, Workers};
 pub(crate) use value::{show_bytes, show_duration};
 
 /// All that the program is told to do.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Config {
     pub settings: Settings,
     /// In the order of the file. Names are unique.

@@ -45,7 +45,7 @@ const HINTS: &[Hint] = &[
 ];
 
 /// A named list of servers and a way to place keys on them.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Pool {
     pub name: String,
     pub servers: Vec<Server>,
@@ -155,6 +155,7 @@ impl Pool {
         let hash = placement::read(&section);
         let entries = read_servers(&section);
         check_weights(&section, &entries, &hash);
+        placement::check_lists(&section, &hash, entries.len());
         let servers: Vec<Server> = entries.into_iter().flatten().collect();
         if findings.faults_count() == faults_count
             && let Err(problem) = placement::check(&hash, &servers)
@@ -266,8 +267,16 @@ fn check_weights(section: &Section<'_>, entries: &[Option<Server>], hash: &Spec)
     if !hash.placement.has_weights()
         && let Some((i, weight)) = weights().enumerate().find(|(_, weight)| *weight != 1)
     {
-        let problem = Problem::new(format!("`hash: {}` knows no weights", hash.placement.name()))
-            .help("leave the weights out, or use `ketama`, `twemproxy` or `modula`")
+        let (what, help) = if hash.placement.has_weight_list() {
+            (
+                "takes no weights from the servers' entries",
+                "write `weights: [1, 0.5]` beside `hash`, one for each server",
+            )
+        } else {
+            ("knows no weights", "leave the weights out, or use `ketama`, `twemproxy` or `modula`")
+        };
+        let problem = Problem::new(format!("`hash: {}` {what}", hash.placement.name()))
+            .help(help)
             .at(&format!("weight={weight}"));
         section.findings.fault(&path.index(i), At::Value, problem);
     }

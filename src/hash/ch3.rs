@@ -2,10 +2,10 @@
 //!
 //! Source: mcrouter `lib/fbi/hash.c`. Consistent only while servers are appended or removed at the end of the list.
 
+use super::murmur64a;
+
 /// Chosen by its authors "for optimum diffusion including recursive application".
-const SEED: u64 = 4_193_360_111;
-const M: u64 = 0xc6a4_a793_5bd1_e995;
-const R: u32 = 47;
+pub(super) const SEED: u64 = 4_193_360_111;
 /// Walks before giving up with server 0.
 const TRIES_MAX: u32 = 32;
 /// Distance between the bits that are read for one level; also bounds the number of servers.
@@ -14,17 +14,7 @@ pub(super) const SERVERS_MAX: usize = 1 << SHIFT;
 
 /// The key's hash; [`index`] makes all further bits from it.
 pub(super) fn hash(key: &[u8]) -> u64 {
-    let (blocks, tail) = key.as_chunks::<8>();
-    let mut h = SEED ^ (key.len() as u64).wrapping_mul(M);
-    for block in blocks {
-        h = (h ^ scramble(u64::from_le_bytes(*block))).wrapping_mul(M);
-    }
-    if !tail.is_empty() {
-        let mut last = [0; 8];
-        last[..tail.len()].copy_from_slice(tail);
-        h = (h ^ u64::from_le_bytes(last)).wrapping_mul(M);
-    }
-    finish(h)
+    murmur64a::hash(key, SEED)
 }
 
 /// Expects 2 ≤ `count` ≤ [`SERVERS_MAX`].
@@ -68,26 +58,11 @@ impl Bits {
             (self.word, self.word_at) = (self.first, 0);
         }
         while self.word_at < wanted {
-            self.word = rehash(self.word);
+            self.word = murmur64a::hash_word(self.word, SEED);
             self.word_at += 1;
         }
         (self.word >> (at % u64::BITS)) as u32 & 1
     }
-}
-
-/// MurmurHash64A of the eight bytes of `word`.
-fn rehash(word: u64) -> u64 {
-    finish((SEED ^ M.wrapping_mul(8) ^ scramble(word)).wrapping_mul(M))
-}
-
-fn scramble(block: u64) -> u64 {
-    let block = block.wrapping_mul(M);
-    (block ^ block >> R).wrapping_mul(M)
-}
-
-fn finish(h: u64) -> u64 {
-    let h = (h ^ h >> R).wrapping_mul(M);
-    h ^ h >> R
 }
 
 #[cfg(test)]
@@ -108,13 +83,6 @@ mod tests {
             }
         }
         assert_eq!(compared, 300 * 12);
-    }
-
-    #[test]
-    fn known_answers_of_murmurhash64a() {
-        assert_eq!(hash(b"12345678"), 13_504_005_775_894_998_976);
-        assert_eq!(hash(b"123456789abcdef"), 13_627_367_976_189_347_166);
-        assert_eq!(rehash(u64::from_le_bytes(*b"12345678")), hash(b"12345678"));
     }
 
     #[test]

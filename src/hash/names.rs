@@ -15,8 +15,16 @@ pub enum Placement {
     Jump,
     /// mcrouter's default.
     Ch3,
+    /// mcrouter's `WeightedCh3`.
+    WeightedCh3,
     /// mcrouter's `Crc32`.
     Crc32,
+    /// mcrouter's `ConstShard`.
+    ConstShard,
+    /// mcrouter's `Rendezvous`.
+    Rendezvous,
+    /// mcrouter's `WeightedRendezvous`.
+    WeightedRendezvous,
     /// What the crate hash_ring 0.2 does.
     HashRing,
     Random,
@@ -49,7 +57,11 @@ impl Placement {
         ("modula", Self::Modula),
         ("jump", Self::Jump),
         ("ch3", Self::Ch3),
+        ("weighted_ch3", Self::WeightedCh3),
         ("crc32", Self::Crc32),
+        ("const_shard", Self::ConstShard),
+        ("rendezvous", Self::Rendezvous),
+        ("weighted_rendezvous", Self::WeightedRendezvous),
         ("hash_ring", Self::HashRing),
         ("random", Self::Random),
     ];
@@ -62,6 +74,26 @@ impl Placement {
     /// Whether servers may weigh more than 1.
     pub fn has_weights(self) -> bool {
         matches!(self, Self::Ketama | Self::Twemproxy | Self::Modula)
+    }
+
+    /// Whether there is a list of weights, one per server.
+    pub fn has_weight_list(self) -> bool {
+        matches!(self, Self::WeightedCh3 | Self::WeightedRendezvous)
+    }
+
+    /// Whether there is a list of tags, one per server.
+    pub fn has_tags(self) -> bool {
+        matches!(self, Self::Rendezvous | Self::WeightedRendezvous)
+    }
+
+    /// Whether it is one of mcrouter's, whose clients count on the hash stop.
+    pub fn is_mcrouters(self) -> bool {
+        matches!(self, Self::Crc32 | Self::Rendezvous | Self::WeightedRendezvous) || self.is_ch3()
+    }
+
+    /// Whether keys are placed by Ch3, all or some of them.
+    pub(super) fn is_ch3(self) -> bool {
+        matches!(self, Self::Ch3 | Self::WeightedCh3 | Self::ConstShard)
     }
 
     /// As written in a configuration.
@@ -130,7 +162,7 @@ mod tests {
         for &(name, value) in KeyHash::ALL {
             assert_eq!((value.name(), KeyHash::from_name(name)), (name, Some(value)));
         }
-        assert_eq!((Placement::names().count(), KeyHash::names().count()), (11, 12));
+        assert_eq!((Placement::names().count(), KeyHash::names().count()), (15, 12));
         assert_eq!(Placement::from_name("Ketama"), None);
     }
 }

@@ -1,174 +1,234 @@
-//! Rendezvous hashing as pymemcache's `HashClient`: the server whose `murmur3_32("host:port-key")` is highest has the key.
+//! mcrouter's `Rendezvous` and `WeightedRendezvous`: each server's tag gives the key a score, the highest has it. The order of
+//! the servers does not count, and a server that leaves takes only its own keys along.
 //!
-//! Sources: pymemcache `client/rendezvous.py`, `client/murmur3.py`, `client/hash.py`. The key is a `str` there: murmur3 walks
-//! its code points and takes the low byte of each. (Keys given as Python `bytes` are formatted as `b'foo'` before they are
-//! hashed, so they land elsewhere; no proxy can tell.)
+//! Sources: mcrouter `lib/RendezvousHashFunc.cpp`, `lib/WeightedRendezvousHashFunc.cpp`, `lib/RendezvousHashHelper.h`. Scores
+//! are doubles there. Of two equal ones the later server wins, but for the best of weighted ones, where the first does.
 
-use super::Member;
+use super::{SpecError, ch3, murmur64a};
+
+const KEY_SEED: u64 = 2_718_281_828;
+/// Of CityHash's `Hash128to64`.
+const M: u64 = 0x9ddf_ea08_eb38_2d69;
+/// A double holds so many bits.
+const FRACTION_BITS: u32 = 53;
+
+/// Scores the tags of a list for a key.
+#[derive(Debug)]
+pub struct Rendezvous {
+    tags: Box<[u64]>,
+    weights: Weights,
+}
 
 #[derive(Debug)]
-pub(super) struct Rendezvous {
-    prefixes: Box<[Prefix]>,
+enum Weights {
+    /// `Rendezvous`.
+    None,
+    /// `WeightedRendezvous` where all weigh the same: no logarithm is needed, as in mcrouter.
+    Equal,
+    Each(Box<[f64]>),
 }
 
 impl Rendezvous {
-    pub(super) fn build(members: &[Member]) -> Self {
-        Self { prefixes: members.iter().map(|member| Prefix::of(&node(member))).collect() }
+    /// With `weights` it is mcrouter's `WeightedRendezvous`; then there is one for each tag, not negative.
+    pub fn build(tags: &[impl AsRef<[u8]>], weights: Option<&[f64]>) -> Result<Self, SpecError> {
+        let tags = tags.iter().map(|tag| murmur64a::hash(tag.as_ref(), ch3::SEED)).collect::<Box<[u64]>>();
+        let weights = match weights {
+            None => Weights::None,
+            Some(weights) if weights.len() != tags.len() => {
+                return Err(SpecError(format!("{} weights for {} tags", weights.len(), tags.len())));
+            }
+            Some(weights) if !weights.iter().all(|weight| weight.is_finite() && *weight >= 0.0) => {
+                return Err(SpecError("a weight is not negative".into()));
+            }
+            Some([first, rest @ ..]) if *first > 0.0 && rest.iter().all(|weight| weight == first) => {
+                Weights::Equal
+            }
+            Some(weights) => Weights::Each(weights.into()),
+        };
+        Ok(Self { tags, weights })
     }
 
-    /// The highest score and the server that has it.
-    pub(super) fn best(&self, key: &[u8]) -> (u32, u32) {
-        let mut low_bytes = [0; KEY_CHARS_MAX];
-        let key = as_python_str(key, &mut low_bytes);
-        let (mut highest, mut winner) = (0, 0);
-        for (server, prefix) in self.prefixes.iter().enumerate() {
-            let score = prefix.score(key);
-            if score > highest || score == highest && prefix.node > self.prefixes[winner].node {
-                (highest, winner) = (score, server);
+    /// The index of the tag with the highest score; `None` if there are no tags.
+    pub fn pick(&self, key: &[u8]) -> Option<usize> {
+        (!self.tags.is_empty()).then(|| self.best(key) as usize)
+    }
+
+    /// Appends the indexes of all tags, the best one first.
+    pub fn rank(&self, key: &[u8], out: &mut Vec<u32>) {
+        let key = key_hash(key);
+        let start = out.len();
+        out.extend(0..self.tags.len() as u32);
+        // Scores are asked for again and again rather than kept: there is nowhere to keep them without allocating.
+        let score = |index: u32| self.score(index as usize, key);
+        out[start..].sort_unstable_by(|&a, &b| score(b).total_cmp(&score(a)).then(b.cmp(&a)));
+    }
+
+    /// 0 if there are no tags.
+    pub(super) fn best(&self, key: &[u8]) -> u32 {
+        let key = key_hash(key);
+        let of_equal_the_last = matches!(self.weights, Weights::None);
+        let (mut winner, mut highest) = (0, 0.0);
+        for index in 0..self.tags.len() {
+            let score = self.score(index, key);
+            if score > highest || of_equal_the_last && score == highest {
+                (winner, highest) = (index, score);
             }
         }
-        (highest, winner as u32)
-    }
-}
-
-/// Longer ones are no memcached keys; they are hashed byte by byte.
-const KEY_CHARS_MAX: usize = 256;
-
-/// The low byte of each code point; bytes that are no UTF-8 stand for themselves.
-fn as_python_str<'a>(key: &'a [u8], low_bytes: &'a mut [u8; KEY_CHARS_MAX]) -> &'a [u8] {
-    if key.is_ascii() || key.len() > KEY_CHARS_MAX {
-        return key;
-    }
-    let Ok(text) = str::from_utf8(key) else { return key };
-    let mut chars = 0;
-    for (low_byte, char) in low_bytes.iter_mut().zip(text.chars()) {
-        *low_byte = char as u32 as u8;
-        chars += 1;
-    }
-    &low_bytes[..chars]
-}
-
-fn node(member: &Member) -> String {
-    match (&member.name, member.port) {
-        (Some(name), _) => name.clone(),
-        (None, Some(port)) => format!("{}:{port}", member.host),
-        (None, None) => member.host.clone(),
-    }
-}
-
-/// A server's half of the hashed text, hashed as far as it goes: only the key is left to do per pick.
-#[derive(Debug)]
-struct Prefix {
-    /// Decides ties: the larger string wins.
-    node: String,
-    /// murmur3 after all full blocks of `node-`.
-    state: u32,
-    /// The bytes after these, lowest first, and how many bits they are: 0, 8, 16 or 24.
-    carry: u64,
-    carry_bits: u32,
-    len: u32,
-}
-
-impl Prefix {
-    fn of(node: &str) -> Self {
-        let text = format!("{node}-");
-        let (blocks, tail) = text.as_bytes().as_chunks::<4>();
-        Self {
-            state: blocks.iter().fold(0, |state, block| mix(state, u32::from_le_bytes(*block))),
-            carry: tail.iter().rev().fold(0, |carry, &byte| carry << 8 | u64::from(byte)),
-            carry_bits: 8 * tail.len() as u32,
-            len: text.len() as u32,
-            node: node.into(),
-        }
+        winner as u32
     }
 
-    /// murmur3_32 of this prefix and the key, seed 0.
+    /// The mixed hash that the score of a tag is made of.
+    pub(super) fn mixed(&self, index: u32, key: &[u8]) -> u64 {
+        mix(self.tags[index as usize], key_hash(key))
+    }
+
     #[inline]
-    fn score(&self, key: &[u8]) -> u32 {
-        let (mut state, mut carry, mut bits) = (self.state, self.carry, self.carry_bits);
-        let (blocks, tail) = key.as_chunks::<4>();
-        for block in blocks {
-            carry |= u64::from(u32::from_le_bytes(*block)) << bits;
-            state = mix(state, carry as u32);
-            carry >>= 32;
-        }
-        for &byte in tail {
-            carry |= u64::from(byte) << bits;
-            bits += 8;
-            if bits == 32 {
-                state = mix(state, carry as u32);
-                (carry, bits) = (0, 0);
+    fn score(&self, index: usize, key: u64) -> f64 {
+        let hash = mix(self.tags[index], key);
+        let fraction = hash & ((1 << FRACTION_BITS) - 1);
+        match &self.weights {
+            Weights::None => hash as f64,
+            Weights::Equal => fraction as f64,
+            Weights::Each(weights) => {
+                let uniform = fraction as f64 / (1u64 << FRACTION_BITS) as f64;
+                weights[index] * (1.0 / -uniform.ln())
             }
         }
-        if bits > 0 {
-            state ^= scramble(carry as u32);
-        }
-        finish(state ^ self.len.wrapping_add(key.len() as u32))
     }
 }
 
-fn mix(state: u32, block: u32) -> u32 {
-    (state ^ scramble(block)).rotate_left(13).wrapping_mul(5).wrapping_add(0xe654_6b64)
+fn key_hash(key: &[u8]) -> u64 {
+    murmur64a::hash(key, KEY_SEED)
 }
 
-fn scramble(block: u32) -> u32 {
-    block.wrapping_mul(0xcc9e_2d51).rotate_left(15).wrapping_mul(0x1b87_3593)
-}
-
-fn finish(state: u32) -> u32 {
-    let state = (state ^ state >> 16).wrapping_mul(0x85eb_ca6b);
-    let state = (state ^ state >> 13).wrapping_mul(0xc2b2_ae35);
-    state ^ state >> 16
+/// CityHash's `Hash128to64`.
+#[inline]
+fn mix(upper: u64, lower: u64) -> u64 {
+    let a = (lower ^ upper).wrapping_mul(M);
+    let a = a ^ a >> 47;
+    let b = (upper ^ a).wrapping_mul(M);
+    (b ^ b >> 47).wrapping_mul(M)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::equal;
+    use super::super::tests::{all_bytes, counts};
     use super::*;
 
-    #[test]
-    fn known_answer_of_murmur3_32() {
-        assert_eq!(murmur3_plain(b"hello"), 613_153_351);
+    fn tags(count: usize) -> Vec<String> {
+        (0..count).map(|i| format!("xxx.{i}.yy")).collect()
     }
 
-    fn murmur3_plain(text: &[u8]) -> u32 {
-        let (blocks, tail) = text.as_chunks::<4>();
-        let state = blocks.iter().fold(0, |state, block| mix(state, u32::from_le_bytes(*block)));
-        let last = tail.iter().rev().fold(0, |word, &byte| word << 8 | u32::from(byte));
-        finish(state ^ scramble(last) ^ text.len() as u32)
+    fn plain(count: usize) -> Rendezvous {
+        Rendezvous::build(&tags(count), None).unwrap()
+    }
+
+    fn weighted(weights: &[f64]) -> Rendezvous {
+        Rendezvous::build(&tags(weights.len()), Some(weights)).unwrap()
+    }
+
+    fn key(i: usize) -> Vec<u8> {
+        format!("mykey:{i}").into_bytes()
+    }
+
+    fn shares(of: &Rendezvous, keys: usize) -> Vec<usize> {
+        counts(of.tags.len(), (0..keys).map(|i| of.pick(&key(i)).unwrap()))
+    }
+
+    /// How many of 10,000 keys are elsewhere without the tag at `at` of 499.
+    fn moved_without(at: usize, build: impl Fn(&[String]) -> Rendezvous) -> usize {
+        let all = tags(499);
+        let mut rest = all.clone();
+        rest.remove(at);
+        let (before, after) = (build(&all), build(&rest));
+        (0..10_000)
+            .filter(|&i| all[before.best(&key(i)) as usize] != rest[after.best(&key(i)) as usize])
+            .count()
+    }
+
+    /// The rows of mcrouter's `lib/test/RendezvousHashTest.cpp`.
+    #[test]
+    fn as_mcrouters_own_tests() {
+        let (bytes, _) = all_bytes();
+        let keys = [&bytes, &b"sample"[..], b"", b"mykey"];
+        assert_eq!(keys.map(|key| plain(3).best(key)), [1, 1, 1, 1]);
+        assert_eq!(keys.map(|key| plain(343).best(key)), [183, 45, 291, 132]);
+        assert_eq!(shares(&plain(3), 1_000), [337, 353, 310]);
+        assert_eq!(shares(&plain(10), 10_000), [947, 1026, 1028, 981, 1016, 970, 1013, 939, 1023, 1057]);
+        let build = |tags: &[String]| Rendezvous::build(tags, None).unwrap();
+        assert_eq!([0, 498, 249].map(|at| moved_without(at, build)), [14, 24, 15]);
+    }
+
+    /// The rows of mcrouter's `lib/test/WeightedRendezvousHashTest.cpp`.
+    #[test]
+    fn weighted_as_mcrouters_own_tests() {
+        let (bytes, _) = all_bytes();
+        let keys = [&bytes, &b"sample"[..], b"", b"mykey"];
+        assert_eq!(keys.map(|key| weighted(&[1.0; 3]).best(key)), [1, 0, 2, 1]);
+        assert_eq!(keys.map(|key| weighted(&[1.0; 343]).best(key)), [142, 115, 279, 302]);
+        assert_eq!(shares(&weighted(&[1.0; 3]), 10_000), [3409, 3360, 3231]);
+        assert_eq!(shares(&weighted(&[1.0, 0.5, 0.1]), 10_000), [6292, 3118, 590]);
+        assert_eq!(shares(&weighted(&[1.0, 0.0, 0.5]), 10_000), [6737, 0, 3263]);
+        assert_eq!(
+            shares(&weighted(&[1.0, 1.0, 1.0, 1.0, 1.0, 0.5, 0.5, 0.5, 0.5, 0.5]), 10_000),
+            [1381, 1299, 1283, 1359, 1296, 667, 669, 665, 672, 709]
+        );
+        let build = |tags: &[String]| Rendezvous::build(tags, Some(&vec![1.0; tags.len()])).unwrap();
+        assert_eq!([0, 498, 249].map(|at| moved_without(at, build)), [19, 17, 21]);
     }
 
     #[test]
-    fn split_anywhere_gives_the_same() {
-        let text = "some-longer-text-with-many-dashes-0123456-789ab-c";
-        for (at, _) in text.match_indices('-') {
-            assert_eq!(
-                Prefix::of(&text[..at]).score(&text.as_bytes()[at + 1..]),
-                murmur3_plain(text.as_bytes())
-            );
+    fn equal_weights_need_no_logarithm() {
+        let tags = tags(20);
+        let (equal, each) = (weighted(&[0.7; 20]), Weights::Each(Box::new([0.7; 20])));
+        let each = Rendezvous {
+            tags: tags.iter().map(|t| murmur64a::hash(t.as_bytes(), ch3::SEED)).collect(),
+            weights: each,
+        };
+        for i in 0..2_000 {
+            assert_eq!(equal.best(&key(i)), each.best(&key(i)));
         }
     }
 
     #[test]
-    fn of_equal_scores_the_larger_string_wins() {
-        // Equal nodes always tie; the first of them stays, as in the original.
-        let twins = Rendezvous::build(&[equal(1, 11211), equal(1, 11211)].concat());
-        assert_eq!(twins.best(b"foo").1, 0);
-        let mut tied = Rendezvous::build(&equal(3, 11211));
-        let first = Prefix { node: "a".into(), ..Prefix::of("x") };
-        tied.prefixes = Box::new([
-            first,
-            Prefix { node: "c".into(), ..Prefix::of("x") },
-            Prefix { node: "b".into(), ..Prefix::of("x") },
-        ]);
-        assert_eq!(tied.best(b"foo").1, 1);
+    fn the_ranking_is_who_would_win_without_those_before() {
+        let tags = tags(6);
+        let weights = [1.0, 0.5, 0.2, 1.0, 0.8, 0.3];
+        for weights in [None, Some(&weights[..]), Some(&[1.0; 6][..])] {
+            let all = Rendezvous::build(&tags, weights).unwrap();
+            for i in 0..200 {
+                let mut ranked = vec![77];
+                all.rank(&key(i), &mut ranked);
+                let mut left: Vec<usize> = (0..6).collect();
+                for &index in &ranked[1..] {
+                    let rest: Vec<&String> = left.iter().map(|&i| &tags[i]).collect();
+                    let weights = weights.map(|all| left.iter().map(|&i| all[i]).collect::<Vec<_>>());
+                    let rest = Rendezvous::build(&rest, weights.as_deref()).unwrap();
+                    assert_eq!(left.remove(rest.pick(&key(i)).unwrap()), index as usize);
+                }
+                assert!(left.is_empty() && ranked[0] == 77);
+            }
+        }
     }
 
     #[test]
-    fn keys_are_python_strings() {
-        let mut room = [0; KEY_CHARS_MAX];
-        assert_eq!(as_python_str("clé".as_bytes(), &mut room), b"cl\xe9");
-        assert_eq!(as_python_str("€5".as_bytes(), &mut room), b"\xac5");
-        assert_eq!(as_python_str(b"\xff\xfe", &mut room), b"\xff\xfe");
+    fn of_equal_scores() {
+        let twins = ["a", "a", "a"];
+        let ranked = |of: &Rendezvous| {
+            let mut out = Vec::new();
+            of.rank(b"foo", &mut out);
+            (of.best(b"foo"), out)
+        };
+        assert_eq!(ranked(&Rendezvous::build(&twins, None).unwrap()), (2, vec![2, 1, 0]));
+        assert_eq!(ranked(&Rendezvous::build(&twins, Some(&[0.5; 3])).unwrap()), (0, vec![2, 1, 0]));
+        assert_eq!(ranked(&Rendezvous::build(&twins, Some(&[0.0; 3])).unwrap()), (0, vec![2, 1, 0]));
+        assert_eq!(Rendezvous::build(&[""; 0], None).unwrap().pick(b"foo"), None);
+    }
+
+    #[test]
+    fn weights_that_do_not_fit() {
+        for weights in [&[1.0][..], &[1.0, -0.1], &[f64::NAN, 1.0], &[f64::INFINITY, 1.0]] {
+            assert!(Rendezvous::build(&["a", "b"], Some(weights)).is_err(), "{weights:?}");
+        }
     }
 }

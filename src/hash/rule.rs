@@ -1,19 +1,34 @@
-//! The rule of a placement: a hash of the key and a table that turns it into a server, or one of the two that have no such
+//! The rule of a placement: a hash of the key and a table that turns it into a server, or one of those that have no such
 //! halves.
 
 use super::hash_ring::HashRing;
 use super::modula::Slots;
 use super::points::Points;
+use super::pymemcache::Pymemcache;
 use super::random::Random;
 use super::rendezvous::Rendezvous;
-use super::{KeyHash, Member, Placement, Spec, SpecError, ch3, crc32, jump, ketama, md5, xxh};
+use super::{
+    KeyHash, Member, Placement, Spec, SpecError, ch3, const_shard, crc32, jump, ketama, md5, weighted_ch3,
+    xxh,
+};
 
 /// For at least two servers.
 #[derive(Debug)]
 pub(super) enum Rule {
     Hashed { digest: Digest, table: Table },
+    Pymemcache(Pymemcache),
     Rendezvous(Rendezvous),
+    WeightedCh3 { weights: Box<[f64]> },
+    ConstShard { count: u32 },
     Random { random: Random, count: u32 },
+}
+
+/// Why a rule picks what it picks: the fields of `Explained`.
+pub(super) struct Reason {
+    pub(super) function: &'static str,
+    pub(super) hash: Option<u64>,
+    pub(super) index: Option<usize>,
+    pub(super) points: usize,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -39,7 +54,7 @@ pub(super) enum Table {
 }
 
 impl Rule {
-    /// `members` are valid for `spec`: see `check` in the parent.
+    /// `members` are valid for `spec`: see `check` in `spec`.
     pub(super) fn build(spec: &Spec, members: &[Member]) -> Result<Self, SpecError> {
         let count = members.len() as u32;
         let key =
@@ -54,7 +69,15 @@ impl Rule {
             Placement::Ch3 => (Digest::Murmur64a, Table::Ch3 { count }),
             Placement::Jump => (Digest::Xxh3, Table::Jump { count }),
             Placement::HashRing => (Digest::Xxh64, Table::HashRing(HashRing::build(members))),
-            Placement::Pymemcache => return Ok(Self::Rendezvous(Rendezvous::build(members))),
+            Placement::Pymemcache => return Ok(Self::Pymemcache(Pymemcache::build(members))),
+            Placement::Rendezvous => return Ok(Self::Rendezvous(Rendezvous::build(&spec.tags, None)?)),
+            Placement::WeightedRendezvous => {
+                return Ok(Self::Rendezvous(Rendezvous::build(&spec.tags, Some(&spec.weights))?));
+            }
+            Placement::WeightedCh3 => {
+                return Ok(Self::WeightedCh3 { weights: spec.weights.as_slice().into() });
+            }
+            Placement::ConstShard => return Ok(Self::ConstShard { count }),
             Placement::Random => return Ok(Self::Random { random: Random::new(), count }),
         };
         Ok(Self::Hashed { digest, table })
@@ -64,8 +87,43 @@ impl Rule {
     pub(super) fn index(&self, key: &[u8]) -> u32 {
         match self {
             Self::Hashed { digest, table } => table.index(digest.of(key)),
-            Self::Rendezvous(rendezvous) => rendezvous.best(key).1,
+            Self::Pymemcache(pymemcache) => pymemcache.best(key).1,
+            Self::Rendezvous(rendezvous) => rendezvous.best(key),
+            Self::WeightedCh3 { weights } => weighted_ch3::index(key, weights),
+            Self::ConstShard { count } => const_shard::index(key, *count),
             Self::Random { random, count } => random.below(*count),
+        }
+    }
+
+    /// [`Self::index`] with the reasons, among so many servers.
+    pub(super) fn explain(&self, key: &[u8], servers: usize) -> Reason {
+        let of = |function, hash: u64, index: u32| Reason {
+            function,
+            hash: Some(hash),
+            index: Some(index as usize),
+            points: servers,
+        };
+        match self {
+            Self::Hashed { digest, table } => {
+                let hash = digest.of(key);
+                Reason { points: table.points(), ..of(digest.name(), hash, table.index(hash)) }
+            }
+            Self::Pymemcache(pymemcache) => {
+                let (score, index) = pymemcache.best(key);
+                of("murmur3_32", score.into(), index)
+            }
+            Self::Rendezvous(rendezvous) => {
+                let index = rendezvous.best(key);
+                of(Digest::Murmur64a.name(), rendezvous.mixed(index, key), index)
+            }
+            Self::WeightedCh3 { weights } => {
+                of(Digest::Murmur64a.name(), ch3::hash(key), weighted_ch3::index(key, weights))
+            }
+            Self::ConstShard { count } => match const_shard::named(key, *count) {
+                Some(server) => of("shard", server.into(), server),
+                None => of(Digest::Murmur64a.name(), ch3::hash(key), const_shard::index(key, *count)),
+            },
+            Self::Random { .. } => Reason { function: "random", hash: None, index: None, points: servers },
         }
     }
 

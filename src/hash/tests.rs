@@ -41,6 +41,32 @@ pub(super) fn weighted(weights: &[u32]) -> Vec<Member> {
         .collect()
 }
 
+/// The bytes from 0x80 upwards round to 0x7f, and the same backwards: keys of mcrouter's tests.
+pub(super) fn all_bytes() -> (Vec<u8>, Vec<u8>) {
+    let up: Vec<u8> = (0..=255).map(|i: u8| i.wrapping_add(128)).collect();
+    let down = up.iter().rev().copied().collect();
+    (up, down)
+}
+
+/// How often each index was picked.
+pub(super) fn counts(len: usize, picks: impl Iterator<Item = usize>) -> Vec<usize> {
+    let mut counts = vec![0; len];
+    picks.for_each(|index| counts[index] += 1);
+    counts
+}
+
+/// A spec with the lists that the placement needs for so many members.
+fn spec(placement: Placement, count: usize) -> Spec {
+    let weights = if placement.has_weight_list() { count } else { 0 };
+    let tags = if placement.has_tags() { count } else { 0 };
+    Spec {
+        placement,
+        weights: (0..weights).map(|i| 1.0 / (1 + i) as f64).collect(),
+        tags: (0..tags).map(|i| format!("tag-{i}")).collect(),
+        ..Spec::default()
+    }
+}
+
 fn ring(placement: &str, key_hash: Option<&str>, members: &[Member]) -> Ring {
     let placement = Placement::from_name(placement).unwrap();
     let key_hash = key_hash.map(|name| KeyHash::from_name(name).unwrap());
@@ -178,12 +204,11 @@ fn as_pymemcache_itself() {
 #[test]
 fn one_member_or_none() {
     for &(name, placement) in Placement::ALL {
-        let spec = Spec { placement, ..Spec::default() };
         let mut out = Vec::new();
-        let none = Ring::build(&spec, &[]).unwrap();
+        let none = Ring::build(&spec(placement, 0), &[]).unwrap();
         none.pick_many(KEYS.map(str::as_bytes), &mut out);
         assert_eq!((none.pick(b"foo"), none.len(), none.is_empty(), out.len()), (None, 0, true, 0), "{name}");
-        let one = Ring::build(&spec, &equal(1, 11211)).unwrap();
+        let one = Ring::build(&spec(placement, 1), &equal(1, 11211)).unwrap();
         one.pick_many(KEYS.map(str::as_bytes), &mut out);
         assert_eq!((one.pick(b"foo"), one.len(), &*out), (Some(0), 1, &[0; 5][..]), "{name}");
         assert_eq!(one.explain(b"foo").hash, None);
@@ -194,13 +219,73 @@ fn one_member_or_none() {
 fn what_cannot_be_placed() {
     let fault = |spec: Spec, members: &[Member]| Ring::build(&spec, members).unwrap_err().0;
     for &(name, placement) in Placement::ALL {
-        let spec = Spec { placement, ..Spec::default() };
+        let spec = spec(placement, 2);
         assert!(fault(spec.clone(), &weighted(&[1, 0])).contains("weight 0"), "{name}");
         let heavy = Ring::build(&spec, &weighted(&[1, 2]));
         assert_eq!(heavy.is_ok(), placement.has_weights(), "{name}");
         let hashed = Ring::build(&Spec { key_hash: Some(KeyHash::Md5), ..spec }, &equal(2, 11211));
         assert_eq!(hashed.is_ok(), placement.has_key_hash(), "{name}");
     }
+}
+
+#[test]
+fn lists_have_one_entry_for_each_server() {
+    let members = equal(2, 11211);
+    let build = |spec: Spec| Ring::build(&spec, &members);
+    for &(name, placement) in Placement::ALL {
+        let fits = spec(placement, 2);
+        assert!(build(fits.clone()).is_ok(), "{name}");
+        for count in [1, 3] {
+            let weights = Spec { weights: vec![1.0; count], ..fits.clone() };
+            let tags = Spec { tags: vec!["a".into(); count], ..fits.clone() };
+            assert!(build(weights).is_err() && build(tags).is_err(), "{name}");
+        }
+        for weight in [-0.1, 1.5, f64::NAN, f64::INFINITY] {
+            let built = build(Spec { weights: vec![1.0, weight], ..fits.clone() });
+            assert_eq!(built.is_ok(), placement == Placement::WeightedRendezvous && weight == 1.5, "{name}");
+        }
+    }
+}
+
+#[test]
+fn a_salt_stands_behind_the_part_that_counts() {
+    let salt = "-pepper".to_owned();
+    for &(name, placement) in Placement::ALL.iter().filter(|row| row.1 != Placement::Random) {
+        let plain = Ring::build(&spec(placement, 5), &equal(5, 11211)).unwrap();
+        let salted =
+            Ring::build(&Spec { salt: salt.clone(), ..spec(placement, 5) }, &equal(5, 11211)).unwrap();
+        let keys: Vec<Vec<u8>> = (0..250).map(fixture_key).collect();
+        let mut many = Vec::new();
+        salted.pick_many(keys.iter().map(Vec::as_slice), &mut many);
+        for (key, many) in keys.iter().zip(many) {
+            let expected = plain.explain(&[key, salt.as_bytes()].concat()).index;
+            let stopped = [key, &b"|#|tail"[..]].concat();
+            assert_eq!((salted.pick(key), Some(many as usize)), (expected, expected), "{name}");
+            assert_eq!((salted.pick(&stopped), salted.explain(key).index), (expected, expected), "{name}");
+            assert_eq!(salted.explain(&stopped).hashed, &key[..], "{name}");
+        }
+    }
+    let long = |placement, len| {
+        let spec = Spec { salt: "s".repeat(len), ..spec(placement, 2) };
+        Ring::build(&spec, &equal(2, 11211)).is_ok()
+    };
+    assert!(long(Placement::Ch3, SALT_BYTES_MAX) && !long(Placement::Ch3, SALT_BYTES_MAX + 1));
+    assert!(!long(Placement::Random, 1), "it hashes nothing");
+}
+
+#[test]
+fn ch3_with_a_number_as_the_salt() {
+    for i in 0..500 {
+        let (key, weights) = (format!("key:{i}"), [1.0, 0.3, 0.6]);
+        for salt in [0, 2, 31, 4_000_000_000] {
+            let salted = format!("{key}{salt}");
+            let (key, salted) = (key.as_bytes(), salted.as_bytes());
+            assert_eq!(ch3_with_salt(key, salt, 7), ch3::index(ch3::hash(salted), 7) as usize);
+            assert_eq!(weighted_ch3_with_salt(key, salt, &weights), weighted_ch3(salted, &weights));
+        }
+    }
+    assert_eq!((ch3_with_salt(b"k", 2, 1), ch3_with_salt(b"k", 2, 0)), (0, 0));
+    assert_eq!((weighted_ch3(b"k", &[]), weighted_ch3(b"k", &[0.0])), (0, 0));
 }
 
 #[test]
@@ -229,10 +314,12 @@ mod any_key {
             servers in 2usize..40,
             signed_char: bool,
             hash_tag in prop::option::of(any::<(u8, u8)>()),
+            salt in "[a-z]{0,9}",
         ) {
             let members = equal(servers, 11211);
             for &(name, placement) in Placement::ALL {
-                let spec = Spec { placement, signed_char, hash_tag, ..Spec::default() };
+                let salt = if placement == Placement::Random { String::new() } else { salt.clone() };
+                let spec = Spec { signed_char, hash_tag, salt, ..spec(placement, servers) };
                 let ring = Ring::build(&spec, &members).unwrap();
                 let mut many = Vec::new();
                 ring.pick_many(keys.iter().map(Vec::as_slice), &mut many);

@@ -13,6 +13,8 @@ mod clients;
 mod differential;
 /// A server that stalls, resets, lies or leaves: no client ever gets an answer that is not its own.
 mod faults;
+/// mcrouter's hash functions and a second implementation of them give the same answers.
+mod hashes;
 /// Every bound: reached, told or waited for, and nobody else notices.
 mod limits;
 /// Multi-key gets: one command per server, one answer in the order of the asking.
