@@ -37,14 +37,18 @@ pub(super) fn first_word(key: &[u8]) -> u32 {
 
 /// [`first_word`] of each key.
 pub(super) fn first_words(keys: &[&[u8]; LANES]) -> [u32; LANES] {
-    let mut blocks = [[0; LANES]; 16];
+    // Row i has the i-th word of every key's block, as `block_of` makes it; what no key reaches stays zero.
+    let mut rows = [[0; LANES]; 16];
     for (lane, key) in keys.iter().enumerate() {
-        let block = block_of(&key[..key.len().min(KEY_BYTES_MAX)]);
-        for (word, row) in block.iter().zip(&mut blocks) {
-            row[lane] = *word;
+        let key = &key[..key.len().min(KEY_BYTES_MAX)];
+        let (words, tail) = key.as_chunks::<4>();
+        for (row, word) in rows.iter_mut().zip(words) {
+            row[lane] = u32::from_le_bytes(*word);
         }
+        rows[words.len()][lane] = tail.iter().rev().fold(0x80, |word, byte| word << 8 | u32::from(*byte));
+        rows[14][lane] = (key.len() << 3) as u32;
     }
-    let mut found = first_word_of_block(&blocks.map(u32x8::new)).to_array();
+    let mut found = first_word_of_block(&rows.map(u32x8::new)).to_array();
     for (key, word) in keys.iter().zip(&mut found) {
         if key.len() > KEY_BYTES_MAX {
             *word = words(key)[0];
@@ -121,21 +125,32 @@ fn first_word_of_block<W: Word>(block: &[W; 16]) -> W {
     state[0].plus(W::of(INIT[0]))
 }
 
-/// Sixteen steps; `input` is the message word plus the constant of each. The turns are constants because vectors are turned by
-/// a variable number of bits only at great cost.
+/// Sixteen steps; `input` is the message word plus the constant of each.
 #[inline(always)]
 fn round<W: Word, const T0: u32, const T1: u32, const T2: u32, const T3: u32>(
     state: &mut [W; 4],
     mix: impl Fn(W, W, W) -> W,
     input: impl Fn(usize) -> W,
 ) {
+    // Written out: in a loop every step would compute where its word is.
+    steps::<W, T0, T1, T2, T3>(state, &mix, [input(0), input(1), input(2), input(3)]);
+    steps::<W, T0, T1, T2, T3>(state, &mix, [input(4), input(5), input(6), input(7)]);
+    steps::<W, T0, T1, T2, T3>(state, &mix, [input(8), input(9), input(10), input(11)]);
+    steps::<W, T0, T1, T2, T3>(state, &mix, [input(12), input(13), input(14), input(15)]);
+}
+
+/// Four steps. The turns are constants because vectors are turned by a variable number of bits only at great cost.
+#[inline(always)]
+fn steps<W: Word, const T0: u32, const T1: u32, const T2: u32, const T3: u32>(
+    state: &mut [W; 4],
+    mix: &impl Fn(W, W, W) -> W,
+    input: [W; 4],
+) {
     let [mut a, mut b, mut c, mut d] = *state;
-    for i in [0, 4, 8, 12] {
-        a = a.plus(input(i)).plus(mix(b, c, d)).turn::<T0>().plus(b);
-        d = d.plus(input(i + 1)).plus(mix(a, b, c)).turn::<T1>().plus(a);
-        c = c.plus(input(i + 2)).plus(mix(d, a, b)).turn::<T2>().plus(d);
-        b = b.plus(input(i + 3)).plus(mix(c, d, a)).turn::<T3>().plus(c);
-    }
+    a = a.plus(input[0]).plus(mix(b, c, d)).turn::<T0>().plus(b);
+    d = d.plus(input[1]).plus(mix(a, b, c)).turn::<T1>().plus(a);
+    c = c.plus(input[2]).plus(mix(d, a, b)).turn::<T2>().plus(d);
+    b = b.plus(input[3]).plus(mix(c, d, a)).turn::<T3>().plus(c);
     *state = [a, b, c, d];
 }
 

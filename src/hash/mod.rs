@@ -91,7 +91,7 @@ impl Ring {
                 return out.extend(batch[..filled].iter().map(|key| rule.index(key)));
             }
             let hashes = rule::md5_of_each(&batch);
-            out.extend(hashes[..filled].iter().map(|&hash| table.index(hash)));
+            table.indexes(&hashes[..filled], out);
         }
     }
 

@@ -181,6 +181,15 @@ impl Table {
         }
     }
 
+    /// [`Self::index`] of each hash.
+    pub(super) fn indexes(&self, hashes: &[u64], out: &mut Vec<u32>) {
+        match self {
+            // What a ketama ring has: asked once which table it is.
+            Self::Points(points) => out.extend(hashes.iter().map(|&hash| points.owner(hash as u32))),
+            _ => out.extend(hashes.iter().map(|&hash| self.index(hash))),
+        }
+    }
+
     /// How many points or slots share the keys out; the number of servers where there is no such thing.
     pub(super) fn points(&self) -> usize {
         match self {
