@@ -3,7 +3,8 @@
 //! Each server gets the keys that are its own in one request. Its answers come in the order of those keys,
 //! so putting the parts together again is a merge: for each key asked for, look at the head of its part.
 
-use crate::protocol::{Chunks, Keys, Reply, Value, WireBuf};
+use crate::protocol::{Chunks, Found, Keys, Reply, Value, Values, WireBuf};
+use std::collections::VecDeque;
 
 /// A multi-key get under way. Used again and again: see `Context::spare_multi`.
 #[derive(Default)]
@@ -33,35 +34,51 @@ pub(super) struct Split {
     /// Leaf, and places of its keys in the client's line.
     parts: Vec<(usize, Vec<(u32, u32)>)>,
     parts_count: usize,
+    /// The part of each leaf that has one, else [`Self::NONE`].
+    part_of_leaf: Vec<u32>,
 }
 
 impl Split {
+    const NONE: u32 = u32::MAX;
+
     pub(super) fn parts(&self) -> &[(usize, Vec<(u32, u32)>)] {
         &self.parts[..self.parts_count]
     }
 
     pub(super) fn clear(&mut self) {
-        for (_, ranges) in &mut self.parts[..self.parts_count] {
+        for (leaf, ranges) in &mut self.parts[..self.parts_count] {
             ranges.clear();
+            self.part_of_leaf[*leaf] = Self::NONE;
         }
         self.parts_count = 0;
         self.leaves.clear();
     }
 
     pub(super) fn held_bytes(&self) -> usize {
-        self.leaves.capacity() * 4 + self.parts.iter().map(|(_, r)| r.capacity() * 8).sum::<usize>()
+        (self.leaves.capacity() + self.part_of_leaf.capacity()) * 4
+            + self.parts.iter().map(|(_, r)| r.capacity() * 8).sum::<usize>()
     }
 
-    fn part_of(&mut self, leaf: usize) -> usize {
-        if let Some(index) = self.parts().iter().position(|(l, _)| *l == leaf) {
-            return index;
+    fn part_of(&mut self, leaf: u32) -> u32 {
+        match self.part_of_leaf.get(leaf as usize) {
+            Some(&part) if part != Self::NONE => part,
+            _ => self.add_part(leaf as usize),
+        }
+    }
+
+    #[cold]
+    fn add_part(&mut self, leaf: usize) -> u32 {
+        if self.part_of_leaf.len() <= leaf {
+            self.part_of_leaf.resize(leaf + 1, Self::NONE);
         }
         if self.parts_count == self.parts.len() {
             self.parts.push((leaf, Vec::new()));
         }
+        let part = u32::try_from(self.parts_count).unwrap_or(0);
         self.parts[self.parts_count].0 = leaf;
+        self.part_of_leaf[leaf] = part;
         self.parts_count += 1;
-        self.parts_count - 1
+        part
     }
 }
 
@@ -72,34 +89,60 @@ struct Part {
     blocks: Vec<Block>,
     /// Their bytes: whole `VALUE` blocks, or the line alone where the value is shared.
     bytes: Vec<u8>,
+    /// The shared ones, in the same order.
+    large: VecDeque<Chunks>,
     // While merging:
-    next_key: usize,
+    next_key: u32,
     next_block: usize,
     next_byte: usize,
+    written: usize,
 }
 
 impl Part {
     fn room_bytes(&self) -> usize {
         self.bytes.capacity() + self.blocks.capacity() * size_of::<Block>()
     }
+
+    /// Steps over the next key, and what was found under it.
+    fn next(&mut self, out: &mut WireBuf) {
+        let key = self.next_key;
+        self.next_key += 1;
+        let Some(block) = self.blocks.get(self.next_block).filter(|block| block.index == key) else { return };
+        self.next_byte = block.end;
+        self.next_block += 1;
+        if block.is_large {
+            self.flush(out);
+            if let Some(chunks) = self.large.pop_front() {
+                out.put_value(Value::Shared(&chunks));
+                out.put(b"\r\n");
+            }
+        }
+    }
+
+    /// Writes what was stepped over.
+    fn flush(&mut self, out: &mut WireBuf) {
+        out.put(&self.bytes[self.written..self.next_byte]);
+        self.written = self.next_byte;
+    }
 }
 
 struct Block {
     /// Of the key, in this part.
-    index: usize,
+    index: u32,
+    /// The value is the next one of `Part::large`.
+    is_large: bool,
     /// Where this block's bytes end.
     end: usize,
-    large: Option<Chunks>,
 }
 
 impl Multi {
     /// Sorts keys into parts, by `split.leaves`.
     pub(super) fn split(&mut self, keys: &Keys<'_>, split: &mut Split) {
-        for (i, range) in keys.ranges.iter().enumerate() {
-            let Some(leaf) = split.leaves.get(i) else { break };
-            let part = split.part_of(*leaf as usize);
-            split.parts[part].1.push(*range);
-            self.part_of.push(u32::try_from(part).unwrap_or(0));
+        self.part_of.reserve(keys.len());
+        for i in 0..split.leaves.len().min(keys.len()) {
+            let part = split.part_of(split.leaves[i]);
+            split.parts[part as usize].1.push(keys.ranges[i]);
+            self.part_of.push(part);
         }
         self.parts_count = split.parts_count;
         if self.parts.len() < self.parts_count {
@@ -120,21 +163,21 @@ impl Multi {
         let room_before = part.room_bytes();
         part.bytes.extend_from_slice(reply.line);
         part.bytes.extend_from_slice(b"\r\n");
-        let mut large = None;
-        let mut shared = 0;
+        let (mut is_large, mut shared) = (false, 0);
         match reply.value {
             Some(Value::Slice(value)) => {
                 part.bytes.extend_from_slice(value);
                 part.bytes.extend_from_slice(b"\r\n");
             }
             Some(Value::Shared(chunks)) => {
-                shared = chunks.len() + 2;
+                (is_large, shared) = (true, chunks.len() + 2);
                 self.held += chunks.held_bytes();
-                large = Some(chunks.clone());
+                part.large.push_back(chunks.clone());
             }
             None => {}
         }
-        part.blocks.push(Block { index, end: part.bytes.len(), large });
+        let index = u32::try_from(index).unwrap_or(u32::MAX);
+        part.blocks.push(Block { index, is_large, end: part.bytes.len() });
         self.hits += 1;
         self.held += part.room_bytes() - room_before;
         let added = part.bytes.len() - before + shared;
@@ -144,6 +187,20 @@ impl Multi {
 
     pub(super) const fn reply_bytes(&self) -> usize {
         self.reply_bytes
+    }
+
+    /// Several keys of a part were found: their bytes are copied together. Returns the bytes that will be written.
+    pub(super) fn hits(&mut self, part: usize, values: &Values<'_>) -> usize {
+        let Some(part) = self.parts.get_mut(part) else { return 0 };
+        let before = part.bytes.len();
+        let room_before = part.room_bytes();
+        part.bytes.extend_from_slice(values.bytes);
+        let block = |found: &Found| Block { index: found.index, is_large: false, end: before + found.end };
+        part.blocks.extend(values.found.iter().map(block));
+        self.hits += values.found.len();
+        self.held += part.room_bytes() - room_before;
+        self.reply_bytes += values.bytes.len();
+        values.bytes.len()
     }
 
     pub(super) const fn held(&self) -> usize {
@@ -157,18 +214,18 @@ impl Multi {
             out.put(b"\r\n");
             return;
         }
+        out.reserve(self.parts[..self.parts_count].iter().map(|part| part.bytes.len()).sum());
+        // Keys that follow one another and are of the same part are written together.
+        let mut at = 0;
         for index in &self.part_of {
-            let part = &mut self.parts[*index as usize];
-            let key = part.next_key;
-            part.next_key += 1;
-            let Some(block) = part.blocks.get(part.next_block).filter(|b| b.index == key) else { continue };
-            out.put(&part.bytes[part.next_byte..block.end]);
-            if let Some(chunks) = &block.large {
-                out.put_value(Value::Shared(chunks));
-                out.put(b"\r\n");
+            if *index != at {
+                self.parts[at as usize].flush(out);
+                at = *index;
             }
-            part.next_byte = block.end;
-            part.next_block += 1;
+            self.parts[at as usize].next(out);
+        }
+        if let Some(part) = self.parts.get_mut(at as usize) {
+            part.flush(out);
         }
         out.put(b"END\r\n");
     }
@@ -177,7 +234,8 @@ impl Multi {
         for part in &mut self.parts[..self.parts_count] {
             part.blocks.clear();
             part.bytes.clear();
-            (part.next_key, part.next_block, part.next_byte) = (0, 0, 0);
+            part.large.clear();
+            (part.next_key, part.next_block, part.next_byte, part.written) = (0, 0, 0, 0);
         }
         self.part_of.clear();
         self.parts_count = 0;

@@ -8,7 +8,7 @@
 
 use super::context::Context;
 use super::multi::Multi;
-use crate::protocol::{Class, Op, Reply, Status, WireBuf};
+use crate::protocol::{Class, Op, Reply, Status, Values, WireBuf};
 use std::collections::VecDeque;
 
 /// How a reply is to be told to this client.
@@ -192,6 +192,19 @@ impl ReplyQueue {
         if let Some(Item { place: Place::Multi(_, multi), .. }) = self.item(token) {
             let before = multi.held();
             let bytes = multi.hit(part, index, reply);
+            let more = multi.held() - before;
+            self.reply_bytes += bytes;
+            self.items_held += more;
+            self.settle(context);
+        }
+    }
+
+    /// Values of a multi-key get, one behind the other.
+    pub(super) fn hits(&mut self, context: &Context, token: u64, values: &Values<'_>) {
+        let part = usize::try_from(token & (PARTS_MAX as u64 - 1)).unwrap_or(0);
+        if let Some(Item { place: Place::Multi(_, multi), .. }) = self.item(token) {
+            let before = multi.held();
+            let bytes = multi.hits(part, values);
             let more = multi.held() - before;
             self.reply_bytes += bytes;
             self.items_held += more;

@@ -10,7 +10,7 @@ use super::reply_queue::{Progress, ReplyQueue};
 use super::sweep::{PROGRESS_BYTES, Stage, Watch};
 use super::turn;
 use crate::net::{Stream, poll_write_all};
-use crate::protocol::Reply;
+use crate::protocol::{Reply, Values};
 use crate::route::Sink;
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
@@ -248,6 +248,14 @@ impl Sink for Session {
             return;
         }
         self.queue.borrow_mut().hit(&self.context, token, index, reply);
+        self.make_room();
+    }
+
+    fn hits(&self, token: u64, values: &Values<'_>) {
+        if self.gone.get() {
+            return;
+        }
+        self.queue.borrow_mut().hits(&self.context, token, values);
         self.make_room();
     }
 

@@ -19,7 +19,7 @@ mod wire;
 mod tests;
 
 pub use op::{Class, Op};
-pub use reply::{Cause, Reply, Status};
+pub use reply::{Cause, Found, Reply, Status, Values};
 pub use request::{Keys, Meta, MultiGet, Request, letter_bit};
 pub use wire::{Chunks, SHARED_BYTES_MIN, Value, WireBuf};
 

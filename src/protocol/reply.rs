@@ -129,3 +129,36 @@ impl<'a> Reply<'a> {
         Reply { status: Status::Failed(cause), line: cause.line().as_bytes(), value: None }
     }
 }
+
+/// Values of a multi-key get as they came from a server, one behind the other: each its `VALUE` line and its data
+/// block, both with their line ends.
+#[derive(Clone, Copy, Debug)]
+pub struct Values<'a> {
+    pub bytes: &'a [u8],
+    /// Where each ends; together they are all of `bytes`.
+    pub found: &'a [Found],
+}
+
+/// One of [`Values`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// Of the key, among those that were asked for.
+    pub index: u32,
+    /// Where its line ends, line end included, and where its data block does.
+    pub line_end: usize,
+    pub end: usize,
+}
+
+impl<'a> Values<'a> {
+    /// Index and reply of each.
+    pub fn iter(&self) -> impl Iterator<Item = (usize, Reply<'a>)> + use<'a> {
+        let Self { bytes, found } = *self;
+        let mut start = 0;
+        found.iter().map(move |Found { index, line_end, end }| {
+            let line = &bytes[start..line_end - 2];
+            let value = &bytes[*line_end..end - 2];
+            start = *end;
+            (*index as usize, Reply { status: Status::Hit, line, value: Some(Value::Slice(value)) })
+        })
+    }
+}

@@ -154,6 +154,21 @@ impl WireBuf {
         self.len += bytes.len();
     }
 
+    /// Room for this many bytes of small parts, taken at once.
+    pub fn reserve(&mut self, count: usize) {
+        self.block.reserve(count);
+    }
+
+    /// Each word with a space before it.
+    pub fn put_words<'a>(&mut self, words: impl Iterator<Item = &'a [u8]>) {
+        let before = self.block.len();
+        for word in words {
+            self.block.push(b' ');
+            self.block.extend_from_slice(word);
+        }
+        self.len += self.block.len() - before;
+    }
+
     pub fn put_number(&mut self, number: u64) {
         self.put(itoa::Buffer::new().format(number).as_bytes());
     }

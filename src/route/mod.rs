@@ -10,7 +10,7 @@ mod root;
 pub use pool::PoolRoute;
 pub use root::Root;
 
-use crate::protocol::{Cause, MultiGet, Reply, Request};
+use crate::protocol::{Cause, MultiGet, Reply, Request, Values};
 use std::rc::Rc;
 
 /// What answers requests at the end of the tree.
@@ -33,6 +33,13 @@ pub trait Leaf {
 pub trait Sink {
     /// The `index`-th key of a multi-key get was found.
     fn hit(&self, token: u64, index: usize, reply: &Reply<'_>);
+
+    /// Several keys of a multi-key get were found: their `VALUE` blocks as the server wrote them.
+    fn hits(&self, token: u64, values: &Values<'_>) {
+        for (index, reply) in values.iter() {
+            self.hit(token, index, &reply);
+        }
+    }
 
     /// The request is answered. Called once for each token.
     fn fill(&self, token: u64, reply: &Reply<'_>);

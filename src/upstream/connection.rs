@@ -12,7 +12,7 @@ use super::inflight::{Asked, Check, Entry, Inflight, New};
 use crate::config::{Endpoint, Pool};
 use crate::discovery::Resolver;
 use crate::net::{Budget, ReadBlock};
-use crate::protocol::{Cause, MultiGet, Op, Reply, Request, Status, WireBuf, ascii, meta};
+use crate::protocol::{Cause, Found, MultiGet, Op, Reply, Request, Status, Values, WireBuf, ascii, meta};
 use crate::route::Slot;
 use crate::stats::Counters;
 use std::cell::{Cell, RefCell};
@@ -318,6 +318,23 @@ impl Connection {
         if let Some(slot) = slot {
             slot.fill(&Reply::failed(Cause::NoMemory));
         }
+    }
+
+    /// Hands on the values at the front of `bytes` that answer the multi-key get at the front. Returns the bytes that they
+    /// take; `found` is only room to work in.
+    pub(super) fn take_values(&self, bytes: &[u8], found: &mut Vec<Found>) -> usize {
+        found.clear();
+        let (used, waiting) = self.with_inflight(|inflight| {
+            let used = inflight.take_values(bytes, found);
+            if used == 0 {
+                return (0, None);
+            }
+            (used, inflight.front().and_then(|entry| entry.slot.as_ref()).and_then(Slot::waiting))
+        });
+        if let Some((sink, token)) = waiting {
+            sink.hits(token, &Values { bytes: &bytes[..used], found });
+        }
+        used
     }
 
     pub(super) fn fail(&self, entry: Entry, reply: &Reply<'_>) {

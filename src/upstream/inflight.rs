@@ -7,7 +7,7 @@
 
 use crate::protocol::ascii::{self, ReplyLine};
 use crate::protocol::meta::{self, MetaCode};
-use crate::protocol::{Op, Status};
+use crate::protocol::{Found, Op, SHARED_BYTES_MIN, Status};
 use crate::route::Slot;
 use std::collections::VecDeque;
 use std::time::Instant;
@@ -151,6 +151,49 @@ impl Inflight {
                 _ => Verdict::Desync,
             },
         }
+    }
+
+    /// Takes from the front of `bytes` what are whole small values of the multi-key get at the front, all in one go:
+    /// each is compared with the key that is due, noted in `found` and counted off. Returns the bytes that they take.
+    /// Stops at whatever else comes: that is for [`Self::judge`].
+    pub(super) fn take_values(&mut self, bytes: &[u8], found: &mut Vec<Found>) -> usize {
+        if !self.is_due() {
+            return 0;
+        }
+        let Some(Entry { asked: Asked::Multi(op), line_bytes, next_key, next_at, .. }) =
+            self.entries.front_mut()
+        else {
+            return 0;
+        };
+        let line = &self.lines.front()[..*line_bytes as usize];
+        let mut keys = line.get(*next_at as usize..).unwrap_or_default();
+        let mut index = *next_key;
+        let mut rest = bytes;
+        'values: while let Some(value) = rest.strip_prefix(ascii::VALUE) {
+            // A server leaves out what it does not have.
+            let tail = loop {
+                if keys.is_empty() {
+                    break 'values;
+                }
+                let due = ascii::first_word(keys);
+                keys = keys.get(due.len() + 1..).unwrap_or_default();
+                index += 1;
+                if let Some(tail) = value.strip_prefix(due)
+                    && tail.first() == Some(&b' ')
+                {
+                    break tail;
+                }
+            };
+            let Some((data, after)) = ascii::after_value_key(tail, has_cas(*op), SHARED_BYTES_MIN) else {
+                break;
+            };
+            let (line_end, end) = (bytes.len() - data.len(), bytes.len() - after.len());
+            found.push(Found { index: index - 1, line_end, end });
+            rest = after;
+            *next_key = index;
+            *next_at = u32::try_from(line.len() - keys.len()).unwrap_or(u32::MAX);
+        }
+        bytes.len() - rest.len()
     }
 
     /// The oldest request's kind and check.

@@ -5,7 +5,7 @@ use super::inflight::{Asked, Check, Verdict};
 use crate::net::{LargeReader, ReadBlock, Stream};
 use crate::protocol::ascii::{Framed, frame};
 use crate::protocol::limits::LINE_BYTES_MAX;
-use crate::protocol::{Cause, Chunks, Reply, SHARED_BYTES_MIN, Status, Value, meta};
+use crate::protocol::{Cause, Chunks, Found, Reply, SHARED_BYTES_MIN, Status, Value, meta};
 use crate::route::Slot;
 use bytes::{Buf, BytesMut};
 use std::cell::RefCell;
@@ -48,6 +48,8 @@ pub(super) struct Reader {
     held: Option<(Vec<u8>, Chunks)>,
     /// Lines are put together here when our opaque is taken out of them.
     line: Vec<u8>,
+    /// The values of one read are gathered here.
+    found: Vec<Found>,
 }
 
 /// What one look at the bytes brought.
@@ -176,6 +178,10 @@ impl Reader {
 
     /// Looks at the front of `bytes` for the next reply.
     fn step(&mut self, connection: &Connection, bytes: &[u8]) -> Step {
+        let used = connection.take_values(bytes, &mut self.found);
+        if used > 0 {
+            return Step::Used(used);
+        }
         let (line, consumed) = match frame(bytes, 0) {
             // A server's lines end in CRLF and are short, whatever they begin with: framing is shared with clients,
             // who may do otherwise.

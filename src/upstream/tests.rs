@@ -1,7 +1,7 @@
 //! Replies find their requests, or the connection ends: the pairing alone, without a socket.
 
 use super::inflight::{Asked, Check, Inflight, New, Verdict};
-use crate::protocol::{Op, Reply, Status};
+use crate::protocol::{Op, Reply, Status, Values};
 use crate::route::{Sink, Slot};
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -99,6 +99,80 @@ fn a_multi_get_counts_off_the_keys_that_miss() {
     assert_eq!(inflight.judge(b"VALUE a 0 1"), Verdict::Value { length: 1, index: 3 }, "the second a");
     inflight.count_off();
     assert_eq!(inflight.judge(b"VALUE c 0 1"), Verdict::Desync, "c was before it");
+}
+
+/// A get of several keys, sent.
+fn multi_get(op: Op, line: &'static str) -> Inflight {
+    let mut inflight = Inflight::default();
+    let new = New { asked: Asked::Multi(op), ..get(line) };
+    inflight.push(new, slot(&Rc::new(Waiting::default()), 1));
+    inflight.on_written(10);
+    inflight
+}
+
+/// What is taken from the front of `bytes` in one go: how many bytes, and the keys' indexes.
+fn taken(inflight: &mut Inflight, bytes: &[u8]) -> (usize, Vec<u32>) {
+    let mut found = Vec::new();
+    let used = inflight.take_values(bytes, &mut found);
+    assert_eq!(used, found.last().map_or(0, |last| last.end));
+    let values = Values { bytes: &bytes[..used], found: &found };
+    for ((index, reply), found) in values.iter().zip(&found) {
+        let told = String::from_utf8_lossy(reply.line).into_owned();
+        let length = told.split(' ').nth(3).and_then(|length| length.parse().ok());
+        assert_eq!((index, length), (found.index as usize, reply.value.map(|value| value.len())), "{told}");
+    }
+    (used, found.iter().map(|found| found.index).collect())
+}
+
+#[test]
+fn whole_values_are_taken_together() {
+    let get = || multi_get(Op::Get, "get a bb c a");
+    let all = b"VALUE a 0 1\r\nx\r\nVALUE c 7 2\r\nyz\r\nVALUE a 0 0\r\n\r\nEND\r\n";
+    assert_eq!(taken(&mut get(), all), (all.len() - 5, vec![0, 2, 3]));
+    for (bytes, why) in [
+        (&b"VALUE bb 0 1\r\nx\r\nVALUE a 0 1\r\nx\r\nVALUE c 0 1\r\nx\r\n"[..], "c was before a"),
+        (b"VALUE bb 0 1\r\nx\r\nVALUE b 0 1\r\nx\r\n", "half a key"),
+        (b"VALUE bb 0 1\r\nx\r\nVALUE cc 0 1\r\nx\r\n", "more than a key"),
+        (b"VALUE bb 0 1\r\nx\r\nVALUE c 0 1 5\r\nx\r\n", "a cas that was not asked for"),
+        (b"VALUE bb 0 1\r\nx\r\nVALUE c 0 01\r\nx\r\n", "no server writes numbers so"),
+        (b"VALUE bb 0 1\r\nx\r\nVALUE c 0 1\nx\r\n", "nor lines"),
+        (b"VALUE bb 0 1\r\nx\r\nVALUE c 0 1\r\nxx\r\n", "the data block is longer than was said"),
+        (b"VALUE bb 0 1\r\nx\r\nVALUE c 0 16384\r\nx\r\n", "a large one"),
+        (b"VALUE bb 0 1\r\nx\r\nVALUE c 0 18446744073709551615\r\nx\r\n", "a very large one"),
+        (b"VALUE bb 0 1\r\nx\r\nVALUE c 0\r\n", "no length"),
+        (b"VALUE bb 0 1\r\nx\r\nSERVER_ERROR x\r\n", "no value at all"),
+    ] {
+        let (used, indexes) = taken(&mut get(), bytes);
+        let fits = if why == "c was before a" { vec![1, 3] } else { vec![1] };
+        assert_eq!((used, indexes), (17 * fits.len() - (fits.len() - 1), fits), "{why}");
+    }
+    assert_eq!(taken(&mut multi_get(Op::Gets, "get a b"), b"VALUE b 0 1 5\r\nx\r\n"), (18, vec![1]));
+    assert_eq!(taken(&mut multi_get(Op::Gets, "get a b"), b"VALUE b 0 1\r\nx\r\n"), (0, vec![]));
+    let mut single = Inflight::default();
+    single.push(self::get("get a"), slot(&Rc::new(Waiting::default()), 1));
+    single.on_written(10);
+    assert_eq!(
+        taken(&mut single, b"VALUE a 0 1\r\nx\r\n"),
+        (0, vec![]),
+        "a get of one key ends with its END"
+    );
+}
+
+#[test]
+fn values_that_come_in_pieces_are_taken_when_they_are_whole() {
+    let all = b"VALUE bb 0 10\r\nVALUE c 0 \r\nVALUE a 0 0\r\n\r\n";
+    for cut in 0..all.len() {
+        let mut inflight = multi_get(Op::Get, "get a bb c a");
+        let (used, mut indexes) = taken(&mut inflight, &all[..cut]);
+        if let Some(end) = all[used..cut].iter().position(|byte| *byte == b'\n') {
+            // What the reader does: the line is there, its value is not.
+            let line = all[used..used + end].strip_suffix(b"\r").unwrap();
+            assert!(matches!(inflight.judge(line), Verdict::Value { .. }));
+        }
+        let (more, rest) = taken(&mut inflight, &all[used..]);
+        indexes.extend(rest);
+        assert_eq!((used + more, indexes), (all.len(), vec![1, 3]), "cut at {cut}");
+    }
 }
 
 #[test]

@@ -9,13 +9,15 @@
 mod parse_reply;
 mod parse_request;
 pub(super) mod parse_token;
+mod scan;
 mod write_request;
 
 #[cfg(test)]
 mod tests;
 
-pub use parse_reply::{ReplyLine, parse_reply};
+pub use parse_reply::{ReplyLine, VALUE, after_value_key, parse_reply};
 pub use parse_request::{Scratch, parse_request};
+pub use scan::first_word;
 pub use write_request::{write_multi_get, write_request};
 
 use super::limits::{GET_LINE_BYTES_MAX, LINE_BYTES_MAX};

@@ -6,6 +6,7 @@
 use crate::protocol::limits::{KEY_BYTES_MAX, VALUE_BYTES_MAX_MAX};
 
 use super::parse_token::canonical_u64;
+use super::scan::first_word;
 
 /// One line of a classic reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,6 +32,9 @@ pub enum ReplyLine<'a> {
     Error,
 }
 
+/// How the line before a data block begins.
+pub const VALUE: &[u8] = b"VALUE ";
+
 /// Reads one line, already without its line end. `None`: the server is out of step.
 #[must_use]
 pub fn parse_reply(line: &[u8]) -> Option<ReplyLine<'_>> {
@@ -53,8 +57,9 @@ pub fn parse_reply(line: &[u8]) -> Option<ReplyLine<'_>> {
 /// `VALUE <key> <flags> <bytes>[ <cas unique>]`. By hand: this line comes once for every key of every get, and
 /// combinators take three times the instructions.
 fn value(line: &[u8]) -> Option<ReplyLine<'_>> {
-    let rest = line.strip_prefix(b"VALUE ")?;
-    let (key, rest) = rest.split_at_checked(memchr::memchr(b' ', rest)?)?;
+    let rest = line.strip_prefix(VALUE)?;
+    let key = first_word(rest);
+    let rest = rest.get(key.len()..)?;
     let (flags, rest) = field(rest)?;
     let (length, rest) = field(rest)?;
     let (cas, rest) = match rest {
@@ -66,24 +71,38 @@ fn value(line: &[u8]) -> Option<ReplyLine<'_>> {
     fits.then_some(ReplyLine::Value { key, flags, len, cas })
 }
 
+/// What follows the key in a `VALUE` block: ` <flags> <bytes>[ <cas unique>]` and the data block with its line end.
+/// Gives back what follows the line, and what follows the block. `None` when it is not all there, when the data block has
+/// `value_bytes_max` or more, or when anything is odd: then [`parse_reply`] has to look at the line.
+#[inline]
+#[must_use]
+pub fn after_value_key(tail: &[u8], has_cas: bool, value_bytes_max: usize) -> Option<(&[u8], &[u8])> {
+    let (_, rest) = field(tail)?;
+    let (length, mut rest) = field(rest)?;
+    if has_cas {
+        (_, rest) = field(rest)?;
+    }
+    let length = usize::try_from(length).ok().filter(|length| *length < value_bytes_max)?;
+    let data = rest.strip_prefix(b"\r\n")?;
+    Some((data, data.get(length..)?.strip_prefix(b"\r\n")?))
+}
+
 /// A space and a number as memcached writes it: no sign, no leading zero.
+#[inline]
 fn field(input: &[u8]) -> Option<(u64, &[u8])> {
     /// So many digits always fit.
     const DIGITS_SHORT_MAX: usize = 19;
-    let input = input.strip_prefix(b" ")?;
-    let count = input.iter().take_while(|b| b.is_ascii_digit()).count();
-    if count > DIGITS_SHORT_MAX {
-        return canonical_u64(input).ok().map(|(rest, number)| (number, rest));
+    let digits = input.strip_prefix(b" ")?;
+    let (mut number, mut rest) = (0_u64, digits);
+    while let [digit @ b'0'..=b'9', more @ ..] = rest {
+        number = number.wrapping_mul(10).wrapping_add(u64::from(digit.wrapping_sub(b'0')));
+        rest = more;
     }
-    let (digits, rest) = input.split_at_checked(count)?;
-    match digits {
-        [] | [b'0', _, ..] => None,
-        _ => {
-            let add = |number: u64, digit: &u8| {
-                number.wrapping_mul(10).wrapping_add(u64::from(digit.wrapping_sub(b'0')))
-            };
-            Some((digits.iter().fold(0, add), rest))
-        }
+    match (digits.len().wrapping_sub(rest.len()), digits.first()) {
+        (1, _) => Some((number, rest)),
+        (0, _) | (_, Some(b'0')) => None,
+        (2..=DIGITS_SHORT_MAX, _) => Some((number, rest)),
+        _ => canonical_u64(digits).ok().map(|(rest, number)| (number, rest)),
     }
 }
 

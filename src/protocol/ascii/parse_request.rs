@@ -9,6 +9,7 @@ use crate::protocol::{Admin, Keys, Line, LineError, MultiGet, Op, Request, meta}
 use super::parse_token::{
     TOKENS_SEEN_MAX, Tokens, data_len, loose_exptime, loose_flags, strict_i32, strict_u32, strict_u64,
 };
+use super::scan::words;
 
 /// memcached refuses raw lines shorter than this, line end included, before it looks at them.
 const RAW_LINE_BYTES_MIN: usize = 4;
@@ -110,19 +111,22 @@ fn keys<'a>(
     mut tokens: Tokens<'a>,
     ranges: &'a mut Vec<(u32, u32)>,
 ) -> Result<Line<'a>, LineError> {
-    let first = short_key(tokens.next().ok_or(LineError::BAD_FORMAT)?)?;
-    let first_range = range_before(tokens.rest(), first, line);
-    let Some(mut key) = tokens.next() else {
-        return Ok(Line::Request(Request { exptime, ..Request::new(op, first) }));
-    };
+    let text = tokens.rest();
+    let first = tokens.next().ok_or(LineError::BAD_FORMAT)?;
+    if tokens.rest().iter().all(|b| *b == b' ') {
+        return Ok(Line::Request(Request { exptime, ..Request::new(op, short_key(first)?) }));
+    }
+    // Framing bounds a line far below 4 GiB; a longer one is refused.
+    u32::try_from(line.len()).map_err(|_| LineError::BAD_FORMAT)?;
+    let offset = line.len().checked_sub(text.len()).and_then(|offset| u32::try_from(offset).ok());
     ranges.clear();
-    ranges.push(first_range?);
-    loop {
-        ranges.push(range_before(tokens.rest(), short_key(key)?, line)?);
-        match tokens.next() {
-            Some(next) => key = next,
-            None => break,
-        }
+    let mut longest = 0;
+    words(text, offset.ok_or(LineError::BAD_FORMAT)?, |start, end| {
+        longest = longest.max(end.wrapping_sub(start));
+        ranges.push((start, end));
+    });
+    if usize::try_from(longest).is_ok_and(|longest| longest > KEY_BYTES_MAX) {
+        return Err(LineError::BAD_FORMAT);
     }
     Ok(Line::MultiGet(MultiGet { op, exptime, keys: Keys { text: line, ranges } }))
 }
@@ -242,17 +246,6 @@ fn tail(mut tokens: Tokens<'_>, taken: usize) -> Tail<'_> {
 
 fn short_key(key: &[u8]) -> Result<&[u8], LineError> {
     if key.len() > KEY_BYTES_MAX { Err(LineError::BAD_FORMAT) } else { Ok(key) }
-}
-
-/// Where `key` lies in `line` when `rest` of the line comes after it. Framing bounds a line far below 4 GiB;
-/// a longer one is refused.
-fn range_before(rest: &[u8], key: &[u8], line: &[u8]) -> Result<(u32, u32), LineError> {
-    let end = line.len().checked_sub(rest.len()).ok_or(LineError::BAD_FORMAT)?;
-    let start = end.checked_sub(key.len()).ok_or(LineError::BAD_FORMAT)?;
-    match (u32::try_from(start), u32::try_from(end)) {
-        (Ok(start), Ok(end)) => Ok((start, end)),
-        _ => Err(LineError::BAD_FORMAT),
-    }
 }
 
 fn trim_spaces(text: &[u8]) -> &[u8] {

@@ -41,10 +41,7 @@ pub fn write_multi_get(request: &MultiGet<'_>, out: &mut WireBuf) {
         out.put(b" ");
         put_signed(request.exptime, out);
     }
-    for key in request.keys.iter() {
-        out.put(b" ");
-        out.put(key);
-    }
+    out.put_words(request.keys.iter());
     out.put(b"\r\n");
 }
 
