@@ -33,6 +33,8 @@ pub(super) struct Split {
     /// Leaf, and places of its keys in the client's line.
     parts: Vec<(usize, Vec<(u32, u32)>)>,
     parts_count: usize,
+    /// By leaf, its part and one more; 0 is none. However many servers and keys there are, one look is enough.
+    part_by_leaf: Vec<u32>,
 }
 
 impl Split {
@@ -41,7 +43,8 @@ impl Split {
     }
 
     pub(super) fn clear(&mut self) {
-        for (_, ranges) in &mut self.parts[..self.parts_count] {
+        for (leaf, ranges) in &mut self.parts[..self.parts_count] {
+            self.part_by_leaf[*leaf] = 0;
             ranges.clear();
         }
         self.parts_count = 0;
@@ -49,13 +52,19 @@ impl Split {
     }
 
     pub(super) fn held_bytes(&self) -> usize {
-        self.leaves.capacity() * 4 + self.parts.iter().map(|(_, r)| r.capacity() * 8).sum::<usize>()
+        (self.leaves.capacity() + self.part_by_leaf.capacity()) * 4
+            + self.parts.iter().map(|(_, r)| r.capacity() * 8).sum::<usize>()
     }
 
     fn part_of(&mut self, leaf: usize) -> usize {
-        if let Some(index) = self.parts().iter().position(|(l, _)| *l == leaf) {
-            return index;
+        if self.part_by_leaf.len() <= leaf {
+            self.part_by_leaf.resize(leaf + 1, 0);
         }
+        let part = &mut self.part_by_leaf[leaf];
+        if *part > 0 {
+            return *part as usize - 1;
+        }
+        *part = u32::try_from(self.parts_count + 1).unwrap_or(u32::MAX);
         if self.parts_count == self.parts.len() {
             self.parts.push((leaf, Vec::new()));
         }

@@ -3,7 +3,7 @@
 //! The order of the checks is memcached's (`proto_parser.c`, `proto_text.c`), because it decides which error
 //! is said, whether the data block is passed over, and whether `noreply` still hides it.
 
-use crate::protocol::limits::KEY_BYTES_MAX;
+use crate::protocol::limits::{GET_KEYS_MAX, KEY_BYTES_MAX};
 use crate::protocol::{Admin, Keys, Line, LineError, MultiGet, Op, Request, meta};
 
 use super::parse_token::{
@@ -14,6 +14,7 @@ use super::parse_token::{
 const RAW_LINE_BYTES_MIN: usize = 4;
 
 const BAD_EXPTIME: LineError = LineError::said("CLIENT_ERROR invalid exptime argument");
+const TOO_MANY_KEYS: LineError = LineError::said("CLIENT_ERROR too many keys in one get");
 const BAD_DELTA: LineError = LineError::said("CLIENT_ERROR invalid numeric delta argument");
 
 /// Reused between lines: the decoded base64 key, the key ranges of multi-gets.
@@ -118,6 +119,9 @@ fn keys<'a>(
     ranges.clear();
     ranges.push(first_range?);
     loop {
+        if ranges.len() >= GET_KEYS_MAX {
+            return Err(TOO_MANY_KEYS);
+        }
         ranges.push(range_before(tokens.rest(), short_key(key)?, line)?);
         match tokens.next() {
             Some(next) => key = next,
