@@ -42,6 +42,9 @@ pub mod bench;
 // The command line.
 pub mod cli;
 
+// The only `unsafe`.
+pub mod raw;
+
 // The mutex that few share.
 pub mod sync;
 

@@ -11,12 +11,13 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("hash", &[]),
     ("time", &[]),
     ("sync", &[]),
+    ("raw", &[]),
     ("config", &["hash", "protocol"]), // protocol: its limits are defaults
     ("health", &["time", "sync"]),
     ("stats", &["time", "sync"]),
     ("route", &["protocol", "hash", "config", "stats", "time"]),
     ("discovery", &["config", "time"]),
-    ("net", &["config", "stats", "protocol"]), // protocol: the buffers that are written
+    ("net", &["config", "stats", "protocol", "raw"]), // protocol: the buffers that are written
     ("upstream", &["route", "protocol", "health", "discovery", "net", "config", "stats", "time"]),
     ("cache", &["route", "protocol", "stats", "time", "sync"]),
     ("bench", &[]), // the load tool shares nothing with what it checks
@@ -41,6 +42,7 @@ const DOORS: &[(&str, &[&str])] = &[
     ("quick_cache", &["cache/"]),
     ("tracing_subscriber", &["cli/", "main.rs"]),
     ("mimalloc", &["main.rs"]),
+    ("libmimalloc_sys", &["raw.rs"]),
     ("wide", &["hash/md5.rs", "protocol/ascii/scan.rs"]),
     ("socket2", &["net/"]),
     ("hash_ring", &[]), // the oracle of tests and benches

@@ -54,6 +54,7 @@ fn session(name: &'static str, request: &[u8], answer_bytes: usize, pipeline: us
     Case { batch: pipeline, ..Case::new(name, 0, call) }
 }
 
+#[expect(clippy::disallowed_methods, reason = "a client that is never cancelled")]
 fn ask(runtime: &LocalRuntime, stream: &mut UnixStream, request: &[u8], answer: &mut [u8]) {
     runtime.block_on(async {
         stream.write_all(request).await.expect("the session reads");

@@ -28,6 +28,12 @@ impl Admin {
         self.process.stats(what)
     }
 
+    /// Keys with control characters are refused.
+    #[must_use]
+    pub fn is_strict(&self) -> bool {
+        self.process.settings().strict
+    }
+
     #[must_use]
     pub fn allows_flush(&self) -> bool {
         self.process.settings().allow_flush

@@ -20,6 +20,8 @@ pub struct Context {
     pub(super) root: RefCell<Rc<Root>>,
     pub(super) counters: Arc<Counters>,
     pub(super) limits: Limits,
+    /// Only lines and keys that memcached's documentation allows.
+    pub(super) is_strict: bool,
     pub(super) block: Rc<RefCell<ReadBlock>>,
     pub(super) admin: Rc<Admin>,
     /// Clients of the whole process.
@@ -73,6 +75,7 @@ impl Context {
             budget,
             scratch: Cell::default(),
             limits,
+            is_strict: admin.is_strict(),
             block,
             admin,
             clients,

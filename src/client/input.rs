@@ -206,7 +206,14 @@ impl Input {
         consumed: usize,
         scratch: &mut Scratch,
     ) -> Step {
+        let is_strict = session.context.is_strict;
+        if is_strict && !bytes[..consumed].ends_with(b"\r\n") {
+            return Self::refuse(session, &LineError::BARE_NEWLINE, consumed);
+        }
         match parse_request(line, consumed, scratch) {
+            Ok(line) if is_strict && !line.has_plain_keys() => {
+                Self::refuse(session, &line.refused(), consumed)
+            }
             Ok(Line::Storage(request, length)) => {
                 if length > session.context.limits.value_bytes_max {
                     session.too_large(&request);

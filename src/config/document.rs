@@ -8,7 +8,7 @@ use super::section::{Hint, Section, nearest_help};
 use super::settings::{self, Limits, Settings};
 use super::value;
 use super::yaml::{self, Node};
-use super::{Config, Endpoint, Route};
+use super::{Config, Endpoint, Listen, Route};
 use std::sync::Arc;
 
 const KEYS: &[&str] = &["pools", "route"];
@@ -28,6 +28,8 @@ const HINTS: &[Hint] = &[
     ("client_reply_bytes_max", "it belongs under `limits`"),
     ("value_bytes_max", "it belongs under `limits`"),
     ("buffer_bytes_max", "it belongs under `limits`"),
+    ("client_idle_timeout", "it belongs under `limits`"),
+    ("client_stall_timeout", "it belongs under `limits`"),
     ("late_replies_max", "it belongs under `limits`"),
 ];
 const NAME_BYTES_MAX: usize = 64;
@@ -73,6 +75,7 @@ fn read_top(node: &Node, findings: &Findings) -> Option<Config> {
     };
     warn_unused(&config, root, findings);
     warn_small_shards(&config, root, findings);
+    warn_public(&config, root, findings);
     Some(config)
 }
 
@@ -134,6 +137,30 @@ fn warn_unused(config: &Config, root: &Path<'_>, findings: &Findings) {
     for (_, pool) in config.pools.iter().enumerate().filter(|(i, _)| *i != used) {
         let problem = Problem::new("no route leads to this pool");
         findings.warn(&root.key("pools").key(&pool.name), At::Key, problem);
+    }
+}
+
+/// Whoever reaches the port reads and writes the cache; tens of thousands of memcached servers were on the internet.
+fn warn_public(config: &Config, root: &Path<'_>, findings: &Findings) {
+    let is_public = |ip: std::net::IpAddr| match ip {
+        std::net::IpAddr::V4(ip) => {
+            let is_shared = ip.octets()[0] == 100 && ip.octets()[1] & 0xc0 == 64; // RFC 6598
+            !(ip.is_loopback() || ip.is_private() || ip.is_link_local() || ip.is_unspecified() || is_shared)
+        }
+        std::net::IpAddr::V6(ip) => {
+            !(ip.is_loopback() || ip.is_unique_local() || ip.is_unicast_link_local() || ip.is_unspecified())
+        }
+    };
+    for listen in &config.settings.listen {
+        if let Listen::Tcp(address) = listen
+            && is_public(address.ip())
+        {
+            let message =
+                format!("`{address}` is a public address: whoever reaches it reads and writes the cache");
+            let problem = Problem::new(message)
+                .help("memcached's protocol knows no passwords; a private address is safer");
+            findings.warn(&root.key("listen"), At::Value, problem);
+        }
     }
 }
 

@@ -9,7 +9,8 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 /// The keys at the top of a file that are read here.
-pub(super) const KEYS: &[&str] = &["listen", "workers", "limits", "collect", "allow_flush", "drain_timeout"];
+pub(super) const KEYS: &[&str] =
+    &["listen", "workers", "limits", "collect", "allow_flush", "strict", "drain_timeout"];
 /// 0 leaves at once; a process that drains for longer than an hour is killed by hand.
 const DRAIN_TIMEOUTS: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(3_600);
 /// Below 10 µs the sleep itself costs more than it saves; above a millisecond clients wait for nothing.
@@ -32,6 +33,8 @@ pub struct Settings {
     pub limits: Limits,
     /// `flush_all` goes to every server; otherwise it is refused.
     pub allow_flush: bool,
+    /// Keys with control characters, and lines that end in a bare newline, are refused.
+    pub strict: bool,
     /// How long replies under way may take after SIGTERM.
     pub drain_timeout: Duration,
 }
@@ -98,6 +101,7 @@ impl Default for Settings {
             collect: Collect::Auto,
             limits: Limits::default(),
             allow_flush: false,
+            strict: false,
             drain_timeout: Duration::from_secs(5),
         }
     }
@@ -114,6 +118,7 @@ impl Settings {
             collect: top.value("collect", read_collect).unwrap_or(default.collect),
             limits: top.node("limits").map_or(default.limits, |node| Limits::read(node, top)),
             allow_flush: top.value("allow_flush", value::boolean).unwrap_or(default.allow_flush),
+            strict: top.value("strict", value::boolean).unwrap_or(default.strict),
             drain_timeout: top
                 .value("drain_timeout", |node| value::duration(node, &DRAIN_TIMEOUTS))
                 .unwrap_or(default.drain_timeout),

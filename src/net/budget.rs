@@ -13,6 +13,8 @@ use std::time::{Duration, Instant};
 pub struct Budget {
     bytes_max: usize,
     held: Cell<usize>,
+    /// The most that was held since this was last forgotten.
+    highest: Cell<usize>,
     counters: Arc<Counters>,
     /// Closes clients until there is room, if that can be.
     relief: RefCell<Option<Relief>>,
@@ -32,6 +34,7 @@ impl Budget {
         Rc::new(Self {
             bytes_max: bytes_max.max(1),
             held: Cell::new(0),
+            highest: Cell::new(0),
             counters,
             relief: RefCell::new(None),
             hopeless_until: Cell::new(None),
@@ -51,7 +54,10 @@ impl Budget {
         debug_assert!(self.held.get() >= before, "more is given back than was held");
         self.held.set((self.held.get() + now).saturating_sub(before));
         match now.checked_sub(before) {
-            Some(more) => self.counters.buffer_bytes.add(more as u64),
+            Some(more) => {
+                self.highest.set(self.highest.get().max(self.held.get()));
+                self.counters.buffer_bytes.add(more as u64);
+            }
             None => self.counters.buffer_bytes.sub((before - now) as u64),
         }
     }
@@ -59,6 +65,17 @@ impl Budget {
     #[must_use]
     pub fn held_bytes(&self) -> usize {
         self.held.get()
+    }
+
+    /// The most that was held at a time.
+    #[must_use]
+    pub fn highest_bytes(&self) -> usize {
+        self.highest.get()
+    }
+
+    /// The highest is what is held now.
+    pub fn forget_highest(&self) {
+        self.highest.set(self.held.get());
     }
 
     #[must_use]

@@ -5,6 +5,7 @@
 
 use super::{Stream, inherited};
 use crate::config::Listen;
+use crate::raw;
 use socket2::{Domain, Protocol, Socket, Type};
 use std::io;
 use std::net::SocketAddr;
@@ -51,7 +52,7 @@ pub fn bind(listen: &Listen, workers: usize) -> Result<BoundAddress, BindError> 
         Listen::Tcp(address) => bind_tcp(*address, workers),
         Listen::Unix(path) => bind_unix(path, workers),
         Listen::Fd(number) => {
-            inherited::take(*number).and_then(|fd| share(fd, format!("fd:{number}"), workers))
+            raw::listening_descriptor(*number).and_then(|fd| share(fd, format!("fd:{number}"), workers))
         }
     };
     result.map_err(|source| {

@@ -8,6 +8,9 @@ pub const LINE_BYTES_MAX: usize = 2048;
 /// memcached has no bound on the keys of one `get`; ours keeps one client from filling the process.
 /// 8 MiB are at least 33,000 of the longest keys.
 pub const GET_LINE_BYTES_MAX: usize = 8 << 20;
+/// Keys of one `get`. Ours as well: what is remembered of a key while its get is under way is many times as long as the
+/// shortest key.
+pub const GET_KEYS_MAX: usize = 1 << 17;
 /// `MFLAG_MAX_OPT_LENGTH`: tokens of a meta line including command and key.
 pub const META_TOKENS_MAX: usize = 20;
 /// `MFLAG_MAX_OPAQUE_LENGTH`: an opaque flag including its letter `O`.

@@ -7,6 +7,8 @@
 //! Towards servers a request is always written anew from its parsed fields, never copied from the client's
 //! line: what two parsers could read differently never gets onto a shared connection.
 
+#![deny(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_possible_wrap)]
+
 pub mod ascii;
 pub mod limits;
 pub mod meta;
@@ -33,6 +35,35 @@ pub enum Line<'a> {
     /// A classic get with two keys or more.
     MultiGet(MultiGet<'a>),
     Admin(Admin<'a>),
+}
+
+impl Line<'_> {
+    /// Whether the keys, as they are on the line, are as memcached's documentation has them: no control characters. (The
+    /// server takes them, and so do we unless told otherwise; who puts foreign text into keys may want to know.)
+    #[must_use]
+    pub fn has_plain_keys(&self) -> bool {
+        let is_plain = |key: &[u8]| !key.iter().any(u8::is_ascii_control);
+        match self {
+            Self::Request(request) | Self::Storage(request, _) if request.op.is_meta() => {
+                is_plain(request.meta.token)
+            }
+            Self::Request(request) | Self::Storage(request, _) => is_plain(request.key),
+            Self::MultiGet(request) => request.keys.iter().all(is_plain),
+            Self::Admin(_) => true,
+        }
+    }
+
+    /// What is said instead of doing it; a data block is passed over.
+    #[must_use]
+    pub fn refused(&self) -> LineError {
+        match self {
+            Self::Request(request) => LineError::BAD_FORMAT.unless(request.quiet && !request.op.is_meta()),
+            Self::Storage(request, length) => LineError::BAD_FORMAT
+                .unless(request.quiet && !request.op.is_meta())
+                .swallowing(u32::try_from(*length).unwrap_or(u32::MAX)),
+            Self::MultiGet(_) | Self::Admin(_) => LineError::BAD_FORMAT,
+        }
+    }
 }
 
 /// Commands that ask or tell the program, not a key.
@@ -71,6 +102,10 @@ impl LineError {
     pub(crate) const UNKNOWN: Self = Self::said("ERROR");
     /// What memcached says of most that it cannot read.
     pub(crate) const BAD_FORMAT: Self = Self::said("CLIENT_ERROR bad command line format");
+
+    /// Where `strict`: a line ended in a bare newline. Whatever follows may be what somebody hid in a key.
+    pub(crate) const BARE_NEWLINE: Self =
+        Self { close: true, ..Self::said("CLIENT_ERROR line ends without carriage return") };
 
     /// An answer, and the next line follows at once.
     pub(crate) const fn said(answer: &'static str) -> Self {

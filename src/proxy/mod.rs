@@ -1,6 +1,7 @@
 //! The life of the process: bind, start workers, wait for a signal, drain, leave.
 
 mod collect;
+mod memory;
 mod signal;
 mod worker;
 

@@ -2,6 +2,7 @@
 
 use super::StartError;
 use super::collect::Collector;
+use super::memory;
 use crate::admin::{Admin, Process};
 use crate::cache::{Cache, CacheLeaf};
 use crate::client;
@@ -96,7 +97,8 @@ async fn serve(
     // The sockets move into the accepting tasks, so that they close when those end.
     let bound = std::mem::take(&mut plan.listeners);
     let share = plan.config.settings.limits.buffer_bytes_max / plan.workers.max(1);
-    let budget = Budget::new(share, Arc::clone(&plan.counters));
+    // An eighth is for what the allocator needs beside: the bound is about memory, not about sums.
+    let budget = Budget::new(share - share / 8, Arc::clone(&plan.counters));
     let (root, listeners) = match build(&plan, bound, &block, &budget) {
         Ok(built) => built,
         Err(error) => return drop(ready.send(Err(error))),
@@ -108,13 +110,14 @@ async fn serve(
         block,
         Rc::new(Admin::new(plan.process)),
         plan.clients,
-        budget,
+        Rc::clone(&budget),
     );
     let accepting: Vec<_> = listeners
         .into_iter()
         .map(|listener| tokio::task::spawn_local(client::accept(Rc::clone(&context), listener)))
         .collect();
     tokio::task::spawn_local(client::sweep(Rc::clone(&context)));
+    tokio::task::spawn_local(memory::give_back(Rc::clone(&context), budget));
     // The main thread waits for this; if it is gone, so are we.
     let _ = ready.send(Ok(()));
     // An error means that the main thread is gone: the same as being told.

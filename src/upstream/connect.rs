@@ -79,6 +79,7 @@ async fn tcp(addresses: &[SocketAddr]) -> Result<Stream, ConnectFailure> {
 async fn greet(stream: &mut Stream) -> Result<bool, ConnectFailure> {
     /// A version line is shorter.
     const GREETING_BYTES_MAX: usize = 512;
+    #[expect(clippy::disallowed_methods, reason = "whoever drops this drops the new connection with it")]
     stream.write_all(b"version\r\n").await.map_err(io_failure)?;
     let mut answer = Vec::with_capacity(64);
     loop {

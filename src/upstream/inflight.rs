@@ -5,6 +5,8 @@
 //! due in that place; a reply that does not fit is a [`Verdict::Desync`] and ends the connection, because a
 //! wrong value is worse than any error.
 
+#![cfg_attr(not(test), deny(clippy::indexing_slicing, clippy::panic))]
+
 use crate::protocol::ascii::{self, ReplyLine};
 use crate::protocol::meta::{self, MetaCode};
 use crate::protocol::{Found, Op, SHARED_BYTES_MIN, Status};
@@ -140,7 +142,7 @@ impl Inflight {
     /// Judges a reply line (without its line end) against the oldest request.
     pub(super) fn judge(&mut self, line: &[u8]) -> Verdict {
         let Some(entry) = self.entries.front_mut() else { return Verdict::Desync };
-        let expected = &self.lines.front()[..entry.line_bytes as usize];
+        let expected = self.lines.first(entry.line_bytes as usize);
         match entry.asked {
             Asked::One(op) if op.is_meta() => judge_meta(op, entry.check, expected, line),
             Asked::One(op) => judge_classic(op, entry.check, expected, line),
@@ -249,7 +251,7 @@ impl Inflight {
         let mut lost = Vec::new();
         while self.is_due() || self.entries.front().is_some_and(|entry| entry.slot.is_none()) {
             let line_bytes = self.entries.front().map_or(0, |e| e.line_bytes as usize);
-            let line = self.lines.front()[..line_bytes].to_vec();
+            let line = self.lines.first(line_bytes).to_vec();
             let Some(entry) = self.pop() else { break };
             lost.push((entry, line));
         }
@@ -341,7 +343,7 @@ fn judge_multi(op: Op, entry: &mut Entry, expected: &[u8], line: &[u8]) -> Verdi
         Some(ReplyLine::Value { key, len, cas, .. }) if cas.is_some() == has_cas(op) => {
             let (mut index, mut at) = (entry.next_key, entry.next_at);
             while let Some(rest) = expected.get(at as usize..).filter(|r| !r.is_empty()) {
-                let due = &rest[..memchr::memchr(b' ', rest).unwrap_or(rest.len())];
+                let due = memchr::memchr(b' ', rest).and_then(|end| rest.get(..end)).unwrap_or(rest);
                 at = at.saturating_add(u32::try_from(due.len()).unwrap_or(u32::MAX)).saturating_add(1);
                 if due == key {
                     entry.after = (index + 1, at);
@@ -415,8 +417,14 @@ impl LineStore {
         self.bytes.extend_from_slice(line);
     }
 
+    /// All of them, one behind the other.
     fn front(&self) -> &[u8] {
-        &self.bytes[self.start..]
+        self.bytes.get(self.start..).unwrap_or_default()
+    }
+
+    /// The oldest, which has so many bytes.
+    fn first(&self, count: usize) -> &[u8] {
+        self.front().get(..count).unwrap_or_default()
     }
 
     fn pop(&mut self, count: usize) {

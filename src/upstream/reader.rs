@@ -1,5 +1,7 @@
 //! Replies as they come from a server's socket: lines and data blocks, handed to whoever is next in line.
 
+#![cfg_attr(not(test), deny(clippy::indexing_slicing, clippy::panic))]
+
 use super::connection::Connection;
 use super::inflight::{Asked, Check, Verdict};
 use crate::net::{LargeReader, ReadBlock, Stream};
@@ -128,11 +130,11 @@ impl Reader {
             return self.on_rest(connection);
         }
         let mut start = 0;
-        while start < block.bytes().len() {
-            match self.step(connection, &block.bytes()[start..]) {
+        while let Some(bytes) = block.bytes().get(start..).filter(|bytes| !bytes.is_empty()) {
+            match self.step(connection, bytes) {
                 Step::Used(count) => start += count,
                 Step::Wait(bytes_min) => {
-                    self.rest.extend_from_slice(&block.bytes()[start..]);
+                    self.rest.extend_from_slice(bytes);
                     self.rest_bytes_min = bytes_min;
                     return Ok(());
                 }
@@ -252,7 +254,7 @@ impl Reader {
                 Step::Used(end)
             }
             _ => {
-                let rest = &bytes[end..];
+                let rest = bytes.get(end..).unwrap_or_default();
                 if rest.starts_with(END) {
                     let Some(entry) = connection.pop() else { return Step::Desync };
                     connection.answer(entry, &reply(line, Status::Hit));

@@ -183,3 +183,151 @@ fn words_of_the_administrator_go_to_no_server() {
     client.expect_closed();
     mock.expect_nothing();
 }
+
+/// What goes to the key's server, and how it is written there.
+const DATA: &[(&str, &str)] = &[
+    ("get a", "get a"),
+    ("gets a", "gets a"),
+    ("gat 0 a", "gat 0 a"),
+    ("gats 0 a", "gats 0 a"),
+    ("set a 0 0 1\r\n1", "set a 0 0 1"),
+    ("add a 0 0 1\r\n1", "add a 0 0 1"),
+    ("replace a 0 0 1\r\n1", "replace a 0 0 1"),
+    ("append a 0 0 1\r\n1", "append a 0 0 1"),
+    ("prepend a 0 0 1\r\n1", "prepend a 0 0 1"),
+    ("cas a 0 0 1 1\r\n1", "cas a 0 0 1 1"),
+    ("incr a 1", "incr a 1"),
+    ("decr a 1", "decr a 1"),
+    ("delete a", "delete a"),
+    ("touch a 0", "touch a 0"),
+    ("mg a O1", "mg a O1"),
+    ("ms a 1 O1\r\n1", "ms a 1 O1"),
+    ("md a O1", "md a O1"),
+    ("ma a O1", "ma a O1"),
+    ("me a", "me a"),
+];
+
+/// Harmless questions.
+const ANSWERED_HERE: &[&str] =
+    &["mn", "version", "verbosity 1", "stats", "stats settings", "stats items", "stats slabs", "stats reset"];
+
+/// What changes or lists a server.
+const REFUSED: &[&str] = &[
+    "shutdown",
+    "shutdown graceful",
+    "slabs reassign 1 2",
+    "slabs automove 1",
+    "lru tune 10 20 0.5 0.5",
+    "lru_crawler enable",
+    "lru_crawler crawl all",
+    "lru_crawler metadump all",
+    "lru_crawler mgdump all",
+    "watch",
+    "watch fetchers mutations",
+    "cache_memlimit 1",
+    "extstore free_memchunks 1",
+    "refresh_certs",
+    "debugtime 1",
+    "mcp dump",
+    "stats detail dump",
+    "stats cachedump 1 10",
+    "stats proxy",
+];
+
+/// Every command that memcached knows: what the data port says, and what reaches the server.
+/// `allow_flush` is the only door that can be opened, and opens for one command.
+#[test]
+fn the_data_port_answers_data_and_harmless_questions_only() {
+    for is_open in [false, true] {
+        let mock = Mock::forgetful();
+        let proxy = Proxy::with(&format!("allow_flush: {is_open}\n{}", pool_of(&[mock.address()], "")));
+        let mut client = proxy.client();
+        for (asked, sent) in DATA {
+            client.send(format!("{asked}\r\n"));
+            mock.expect(sent);
+            assert!(!client.line().contains("ERROR"), "{asked}");
+        }
+        for word in ANSWERED_HERE {
+            client.send(format!("{word}\r\nget mark\r\n"));
+            assert!(!client.line().contains("ERROR"), "{word}");
+            mock.expect("get mark");
+            while client.line() != "END" {} // of a `stats`, or of the mark
+            client.send("mn\r\n");
+            while client.line() != "MN" {}
+        }
+        for word in REFUSED {
+            client.ask(format!("{word}\r\n"), "ERROR\r\n");
+        }
+        client.send("flush_all\r\n");
+        if is_open {
+            mock.expect("flush_all 0");
+            client.expect("OK\r\n");
+        } else {
+            client.expect_line("CLIENT_ERROR flush_all not allowed");
+        }
+        mock.expect_nothing();
+    }
+}
+
+#[test]
+fn strict_refuses_control_characters_and_bare_newlines() {
+    let mock = Mock::forgetful();
+    let pool = pool_of(&[mock.address()], "");
+    let bad = "CLIENT_ERROR bad command line format\r\n";
+    let proxy = Proxy::with(&format!("strict: true\n{pool}"));
+    let mut client = proxy.client();
+    for line in ["get a\u{1}", "get a b\tc d", "delete \u{7f}", "mg a\0", "touch a\r 0", "gat 0 a\u{1b}[31m"]
+    {
+        client.ask(format!("{line}\r\n"), bad);
+    }
+    client.ask("set a\u{1} 0 0 8\r\nget evil\r\n", bad);
+    client.ask("ms a\u{1} 8\r\nget evil\r\n", bad);
+    client.ask("delete a\u{1} noreply\r\n", "");
+    mock.expect_nothing();
+    client.ask("get \u{e9}\u{4e00}\r\n", "END\r\n");
+    client.ask("mg YQFi b\r\n", "EN\r\n"); // binary keys have their own form
+    client.ask("get a\n", "CLIENT_ERROR line ends without carriage return\r\n");
+    client.expect_closed();
+    // as memcached does, unless told otherwise
+    let proxy = Proxy::with(&pool);
+    proxy.client().ask("get a\u{1}\nget a\tb\n", "END\r\nEND\r\n");
+}
+
+#[test]
+fn listens_where_it_is_told_to_and_nowhere_else() {
+    let proxy = Proxy::with(
+        "listen: [\"127.0.0.1:0\", \"127.0.0.1:0\"]\nworkers: 2\n\
+        pools:\n  main:\n    embedded: {shards: 1, memory: 64MiB}\nroute: main\n",
+    );
+    let mut expected: Vec<String> = proxy.addresses().iter().flat_map(|a| [a.clone(), a.clone()]).collect();
+    expected.sort();
+    let own = socket_inodes(proxy.pid());
+    let mut found = Vec::new();
+    for (table, is_tcp) in [("tcp", true), ("tcp6", true), ("udp", false), ("udp6", false), ("raw", false)] {
+        let text = std::fs::read_to_string(format!("/proc/{}/net/{table}", proxy.pid())).unwrap_or_default();
+        for line in text.lines().skip(1) {
+            let fields: Vec<&str> = line.split_whitespace().collect();
+            if own.contains(&fields[9].to_owned()) {
+                assert!(is_tcp, "a socket of {table}: {line}");
+                assert_eq!(fields[3], "0A", "a socket that does not listen: {line}");
+                let (ip, port) = fields[1].split_once(':').unwrap();
+                let ip = u32::from_str_radix(ip, 16).unwrap().swap_bytes();
+                let port = u16::from_str_radix(port, 16).unwrap();
+                found.push(format!("{}:{port}", std::net::Ipv4Addr::from(ip)));
+            }
+        }
+    }
+    found.sort();
+    assert_eq!(found, expected);
+}
+
+/// The inodes of the sockets that a process has open.
+fn socket_inodes(pid: i32) -> Vec<String> {
+    let files = std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap();
+    let targets = files.filter_map(|file| std::fs::read_link(file.unwrap().path()).ok());
+    let socket = |target: std::path::PathBuf| {
+        let text = target.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?;
+        Some(text.to_owned())
+    };
+    targets.filter_map(socket).collect()
+}

@@ -1,6 +1,6 @@
 //! Every bound: reached, told or waited for, and nobody else notices.
 
-use crate::support::{Client, Memcached, Mock, Proxy, has_memcached, pool_of, usual_answer};
+use crate::support::{Client, Memcached, Mock, PATIENCE, Proxy, has_memcached, pool_of, usual_answer};
 
 #[test]
 fn too_many_clients_are_told_and_closed() {
@@ -342,6 +342,11 @@ fn unread_values_stay_within_the_bound_with_the_blocks_that_they_lie_in() {
     good.ask("get a\r\n", hit);
     drop(silent);
     good.await_stat("buffer_bytes", 0);
+    let began = std::time::Instant::now();
+    while resident_bytes(&proxy) > before + before / 10 + 4 * MIB {
+        assert!(began.elapsed() < PATIENCE, "{} MiB are not given back", resident_bytes(&proxy) / MIB);
+        std::thread::yield_now();
+    }
 }
 
 #[test]

@@ -4,7 +4,6 @@
 //! parsing because it must be repeatable: a line cut into any number of segments is framed the same way.
 
 #![cfg_attr(not(test), deny(clippy::indexing_slicing, clippy::panic, clippy::arithmetic_side_effects))]
-#![deny(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_possible_wrap)]
 
 mod parse_reply;
 mod parse_request;

@@ -3,7 +3,7 @@
 //! The order of the checks is memcached's (`proto_parser.c`, `proto_text.c`), because it decides which error
 //! is said, whether the data block is passed over, and whether `noreply` still hides it.
 
-use crate::protocol::limits::KEY_BYTES_MAX;
+use crate::protocol::limits::{GET_KEYS_MAX, KEY_BYTES_MAX};
 use crate::protocol::{Admin, Keys, Line, LineError, MultiGet, Op, Request, meta};
 
 use super::parse_token::{
@@ -15,6 +15,7 @@ use super::scan::words;
 const RAW_LINE_BYTES_MIN: usize = 4;
 
 const BAD_EXPTIME: LineError = LineError::said("CLIENT_ERROR invalid exptime argument");
+const TOO_MANY_KEYS: LineError = LineError::said("CLIENT_ERROR too many keys in one get");
 const BAD_DELTA: LineError = LineError::said("CLIENT_ERROR invalid numeric delta argument");
 
 /// Reused between lines: the decoded base64 key, the key ranges of multi-gets.
@@ -120,6 +121,10 @@ fn keys<'a>(
     u32::try_from(line.len()).map_err(|_| LineError::BAD_FORMAT)?;
     let offset = line.len().checked_sub(text.len()).and_then(|offset| u32::try_from(offset).ok());
     ranges.clear();
+    // counted before they are kept, where a line is long enough to hold too many
+    if text.len() / 2 >= GET_KEYS_MAX && memchr::memchr_iter(b' ', text).count() >= GET_KEYS_MAX {
+        return Err(TOO_MANY_KEYS);
+    }
     let mut longest = 0;
     words(text, offset.ok_or(LineError::BAD_FORMAT)?, |start, end| {
         longest = longest.max(end.wrapping_sub(start));

@@ -1,7 +1,7 @@
 //! What 1.6.45 answers, row by row of `memcached-answers.md` and of questions put to it on a socket.
 
 use super::{Framed, ReplyLine, frame, parse_reply, write_request};
-use crate::protocol::limits::{GET_LINE_BYTES_MAX, LINE_BYTES_MAX};
+use crate::protocol::limits::{GET_KEYS_MAX, GET_LINE_BYTES_MAX, LINE_BYTES_MAX};
 use crate::protocol::tests::{BAD, check, outcome};
 use crate::protocol::{Admin, Op, Request, Value, WireBuf};
 
@@ -76,6 +76,13 @@ fn gets() {
         ("gat 5 KEY251", BAD),
         ("gat 5 a KEY251", BAD),
     ]);
+}
+
+#[test]
+fn keys_of_a_get_have_a_bound() {
+    let line = |count: usize| ["get", &" k".repeat(count), "\n"].concat();
+    assert!(outcome(line(GET_KEYS_MAX).as_bytes()).starts_with("get k k"));
+    assert_eq!(outcome(line(GET_KEYS_MAX + 1).as_bytes()), "CLIENT_ERROR too many keys in one get");
 }
 
 #[test]

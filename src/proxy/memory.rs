@@ -1,0 +1,32 @@
+//! Memory goes back to the system after a burst, also when nothing happens any more.
+
+use crate::client;
+use crate::net::Budget;
+use crate::raw;
+use std::rc::Rc;
+use std::time::Duration;
+
+/// Between two looks at whether there is something to give back. Often enough for a memory limit of a container, and
+/// seldom enough that the millisecond which it takes does not count.
+const PAUSE: Duration = Duration::from_secs(1);
+/// Less is soon used again.
+const FALL_BYTES_MIN: usize = 4 << 20;
+/// So many clients fewer are half a megabyte.
+const FALL_CLIENTS_MIN: usize = 256;
+
+/// Gives memory back until the task is ended.
+pub(super) async fn give_back(context: Rc<client::Context>, budget: Rc<Budget>) {
+    let mut clients_count = 0;
+    loop {
+        tokio::time::sleep(PAUSE).await;
+        let now = context.sessions_count();
+        let left = clients_count.max(now) - now;
+        let fall = budget.held_bytes() + FALL_BYTES_MIN <= budget.highest_bytes();
+        if fall || left >= FALL_CLIENTS_MIN {
+            raw::give_memory_back();
+            budget.forget_highest();
+            clients_count = now;
+        }
+        clients_count = clients_count.max(now);
+    }
+}
