@@ -139,6 +139,21 @@ fn pure_rooms_stay_pure() {
 }
 
 #[test]
+fn unsafe_stays_in_one_file() {
+    let files: Vec<String> =
+        sources().into_iter().filter(|s| s.code.contains("unsafe")).map(|s| s.path).collect();
+    assert_eq!(files, ["net/inherited.rs"], "a second file with `unsafe`");
+}
+
+#[test]
+fn dependencies_come_from_the_registry_and_are_locked() {
+    let lock = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.lock")).unwrap();
+    for source in lock.lines().filter(|l| l.starts_with("source = ")) {
+        assert_eq!(source, "source = \"registry+https://github.com/rust-lang/crates.io-index\"");
+    }
+}
+
+#[test]
 fn files_of_a_room_know_each_other_without_a_cycle() {
     let mut faults = Vec::new();
     let all = sources();

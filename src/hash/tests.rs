@@ -335,3 +335,9 @@ mod any_key {
         }
     }
 }
+
+#[test]
+fn a_ring_without_members_is_empty() {
+    assert!(ring("ketama", None, &[]).is_empty());
+    assert!(!ring("ketama", None, &equal(1, 1)).is_empty() && !ring("ketama", None, &equal(2, 1)).is_empty());
+}

@@ -4,8 +4,8 @@
 use proptest::prelude::*;
 
 use super::ascii::{Framed, Scratch, frame, parse_reply, parse_request, write_multi_get, write_request};
-use super::limits::LINE_BYTES_MAX;
-use super::{Line, LineError, Op, Request, Value, WireBuf, letter_bit, meta};
+use super::limits::{self, LINE_BYTES_MAX};
+use super::{Cause, Keys, Line, LineError, Op, Request, Status, Value, WireBuf, letter_bit, meta};
 
 pub(super) const BAD: &str = "CLIENT_ERROR bad command line format";
 
@@ -265,4 +265,57 @@ fn rewrite(request: &Request<'_>, out: &mut WireBuf) {
     } else {
         write_request(request, out);
     }
+}
+
+/// The numbers of memcached: 8 MiB, 1 MiB, 1 GiB, 30 days, INT_MAX - 2.
+#[test]
+fn limits_are_those_of_memcached() {
+    assert_eq!((LINE_BYTES_MAX, limits::GET_LINE_BYTES_MAX), (2048, 8_388_608));
+    assert_eq!((limits::KEY_BYTES_MAX, limits::OPAQUE_BYTES_MAX, limits::META_TOKENS_MAX), (250, 32, 20));
+    assert_eq!((limits::VALUE_BYTES_MAX_DEFAULT, limits::VALUE_BYTES_MAX_MAX), (1_048_576, 1_073_741_824));
+    assert_eq!((limits::DATA_BYTES_MAX, limits::RELATIVE_EXPTIME_MAX), (2_147_483_645, 2_592_000));
+}
+
+#[test]
+fn every_cause_has_a_line_and_a_name_of_its_own() {
+    let mut seen = Vec::new();
+    for cause in Cause::ALL {
+        assert!(cause.line().starts_with("SERVER_ERROR ") && cause.name().len() > 5, "{cause:?}");
+        assert!(!seen.contains(&cause.line()) && !seen.contains(&cause.name()), "{cause:?}");
+        seen.extend([cause.line(), cause.name()]);
+        assert!(Status::Failed(cause).is_error());
+    }
+    assert!(Status::ErrorLine.is_error() && !Status::NotFound.is_error() && !Status::Stored.is_error());
+}
+
+#[test]
+fn only_classic_gets_end_with_end() {
+    let gets: Vec<Op> = Op::ALL.iter().copied().filter(|op| op.is_classic_get()).collect();
+    assert_eq!(gets, [Op::Get, Op::Gets, Op::Gat, Op::Gats]);
+}
+
+#[test]
+fn keys_lie_where_their_ranges_say() {
+    let keys = Keys { text: b"get a bc", ranges: &[(4, 5), (6, 8)] };
+    assert_eq!((keys.len(), keys.is_empty(), keys.key(0), keys.key(1)), (2, false, &b"a"[..], &b"bc"[..]));
+    assert!(Keys { text: b"", ranges: &[] }.is_empty());
+}
+
+#[test]
+fn watch_is_refused_whatever_follows() {
+    for line in ["watch", "watch noreply", "watch fetchers noreply", "watch HTTP/1.1"] {
+        assert_eq!(outcome(format!("{line}\r\n").as_bytes()), "ERROR", "{line}");
+    }
+}
+
+#[test]
+fn scratch_counts_what_it_keeps() {
+    let mut scratch = Scratch::default();
+    assert_eq!(scratch.held_bytes(), 0);
+    let Framed::Line { line, consumed } = frame(b"get a b c\r\n", 0) else { panic!() };
+    parse_request(line, consumed, &mut scratch).unwrap();
+    let ranges = scratch.held_bytes();
+    assert!((3 * 8..300).contains(&ranges), "{ranges}");
+    scratch.key.reserve(1000);
+    assert!(scratch.held_bytes() >= ranges + 1000);
 }

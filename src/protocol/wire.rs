@@ -313,3 +313,182 @@ impl Buf for WireBuf {
         count
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const LARGE: usize = SHARED_BYTES_MIN;
+
+    /// All that is left, taken `step` bytes at a time.
+    fn drained(wire: &mut WireBuf, step: usize) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        while wire.has_remaining() {
+            let taken = wire.chunk().len().min(step);
+            assert!(taken > 0, "no piece is empty");
+            bytes.extend_from_slice(&wire.chunk()[..taken]);
+            wire.advance(taken);
+            assert_eq!(wire.is_empty(), wire.remaining() == 0);
+        }
+        bytes
+    }
+
+    fn chunks(parts: &[&[u8]]) -> Chunks {
+        let mut chunks = Chunks::default();
+        parts.iter().for_each(|part| chunks.push(Bytes::copy_from_slice(part)));
+        chunks
+    }
+
+    #[test]
+    fn from_16_kib_a_value_is_shared() {
+        assert_eq!((SHARED_BYTES_MIN, BLOCK_BYTES_KEPT_MAX), (16_384, 65_536));
+        for (len, is_shared) in [(LARGE - 1, false), (LARGE, true), (LARGE + 1, true)] {
+            let (mut wire, value) = (WireBuf::new(), chunks(&[&vec![b'v'; len]]));
+            wire.put_value(Value::Shared(&value));
+            assert_eq!((wire.len(), wire.single().is_none()), (len, is_shared));
+            assert_eq!(wire.chunk().as_ptr() == value.parts()[0].as_ptr(), is_shared);
+        }
+    }
+
+    #[test]
+    fn values_tell_their_bytes_in_whatever_pieces() {
+        let value = chunks(&[b"ab", b"", b"c"]);
+        assert_eq!((value.len(), value.is_empty(), value.parts().len()), (3, false, 2));
+        assert_eq!(Value::Shared(&value).to_vec(), b"abc");
+        assert_eq!(Value::Slice(b"ab").to_vec(), b"ab");
+        assert!(!Value::Slice(b"a").is_empty() && !Value::Shared(&value).is_empty());
+        assert!(Value::Slice(b"").is_empty() && Value::Shared(&Chunks::default()).is_empty());
+        assert!(Chunks::default().is_empty());
+    }
+
+    #[test]
+    fn chunks_count_the_blocks_that_they_keep() {
+        let mut value = chunks(&[b"ab"]);
+        assert_eq!(value.held_bytes(), 2);
+        value.push_of_block(Bytes::from_static(b"cde"), 100);
+        value.push_of_block(Bytes::from_static(b"cde"), 1); // the block is not told in full
+        assert_eq!((value.len(), value.held_bytes()), (8, 2 + 100 + 3));
+    }
+
+    #[test]
+    fn a_line_end_is_stripped_across_pieces() {
+        for (parts, is_whole, rest) in [
+            (&[&b"ab\r\n"[..]][..], true, &b"ab"[..]),
+            (&[b"ab\r", b"\n"], true, b"ab"),
+            (&[b"ab", b"\r", b"\n"], true, b"ab"),
+            (&[b"\r\n"], true, b""),
+            (&[b"ab\n"], false, b"ab"),
+            (&[b"ab\rx"], false, b"ab\rx"),
+            (&[b"\n"], false, b""),
+        ] {
+            let mut value = chunks(parts);
+            assert_eq!(value.strip_suffix(b"\r\n"), is_whole, "{parts:?}");
+            assert_eq!(
+                (Value::Shared(&value).to_vec(), value.len()),
+                (rest.to_vec(), rest.len()),
+                "{parts:?}"
+            );
+            assert!(value.parts().iter().all(|p| !p.is_empty()));
+        }
+    }
+
+    #[test]
+    fn a_block_that_grew_large_is_given_back_when_it_runs_empty() {
+        let mut wire = WireBuf::new();
+        assert!(!wire.has_room() && wire.is_empty());
+        for (len, is_kept) in [(10, true), (BLOCK_BYTES_KEPT_MAX, true), (BLOCK_BYTES_KEPT_MAX + 1, false)] {
+            let mut wire = WireBuf { block: Vec::with_capacity(len), ..WireBuf::new() };
+            wire.put(&vec![b'a'; len]);
+            assert!(wire.has_room() && !wire.is_empty() && wire.held_bytes() >= len);
+            wire.advance(len);
+            assert_eq!((wire.has_room(), wire.room_bytes() >= len), (is_kept, is_kept), "{len}");
+            assert_eq!((wire.held_bytes(), wire.single()), (0, Some(&b""[..])));
+        }
+        wire.put(b"a");
+        wire.put_value(Value::Shared(&chunks(&[&[b'v'; LARGE]])));
+        wire.clear();
+        assert!(wire.is_empty() && wire.single().is_some() && wire.held_bytes() == 0);
+    }
+
+    #[test]
+    fn held_bytes_count_blocks_and_not_slices() {
+        let mut value = Chunks::default();
+        value.push_of_block(Bytes::from(vec![b'v'; LARGE]), 50_000);
+        value.push(Bytes::from(vec![b'w'; LARGE]));
+        let mut wire = WireBuf { block: Vec::with_capacity(40), ..WireBuf::new() };
+        wire.put(b"line");
+        wire.put_value(Value::Shared(&value));
+        // the sealed block of 40, and both parts with what they pin
+        let pieces = size_of::<Piece>();
+        assert_eq!(wire.held_bytes(), 40 + 50_000 + LARGE + 3 * pieces);
+        let mut all = WireBuf { block: Vec::with_capacity(7), ..WireBuf::new() };
+        all.append(&mut wire);
+        assert_eq!((wire.len(), wire.held_bytes()), (0, 0));
+        assert_eq!(all.held_bytes(), 7 + 40 + 50_000 + LARGE + 3 * pieces);
+        all.put(b"x");
+        all.advance(4 + LARGE);
+        assert_eq!(all.held_bytes(), all.room_bytes() + LARGE + pieces);
+        all.advance(LARGE);
+        assert_eq!((all.held_bytes(), all.single()), (all.room_bytes(), Some(&b"x"[..])));
+    }
+
+    #[test]
+    fn a_vectored_write_sees_every_piece_once() {
+        let mut wire = WireBuf::new();
+        wire.put(b"a");
+        wire.put_value(Value::Shared(&chunks(&[&[b'v'; LARGE]])));
+        let mut slices = [IoSlice::new(&[]); 4];
+        assert_eq!(wire.chunks_vectored(&mut slices), 2);
+        wire.put(b"b");
+        let mut slices = [IoSlice::new(&[]); 4];
+        assert_eq!(wire.chunks_vectored(&mut slices), 3);
+        assert_eq!([&*slices[0], &*slices[2]], [b"a", b"b"]);
+        assert_eq!(slices[1].len(), LARGE);
+        let mut slices = [IoSlice::new(&[]); 2];
+        assert_eq!(wire.chunks_vectored(&mut slices), 2);
+        assert_eq!(WireBuf::new().chunks_vectored(&mut slices), 0);
+    }
+
+    proptest! {
+        /// Whatever is put in and however it is taken out, the bytes leave in order.
+        #[test]
+        fn bytes_leave_in_order(
+            steps in prop::collection::vec((0u8..4, 0usize..3 * LARGE), 1..12), step in 1usize..40_000,
+        ) {
+            let (mut wire, mut expected) = (WireBuf::new(), Vec::new());
+            for (number, (kind, len)) in steps.into_iter().enumerate() {
+                let bytes = vec![number as u8; len];
+                match kind {
+                    0 => wire.put(&bytes),
+                    1 => wire.put_value(Value::Shared(&chunks(&[&bytes]))),
+                    2 => {
+                        let mut other = WireBuf::new();
+                        other.put(b"dropped");
+                        other.put_value(Value::Shared(&chunks(&[&bytes])));
+                        other.put(b"behind");
+                        other.advance(7);
+                        wire.append(&mut other);
+                        prop_assert!(other.is_empty());
+                    }
+                    _ => {
+                        let taken = len.min(wire.len());
+                        wire.advance(taken);
+                        expected.drain(..taken);
+                    }
+                }
+                if kind < 3 {
+                    expected.extend_from_slice(&bytes);
+                }
+                if kind == 2 {
+                    expected.extend_from_slice(b"behind");
+                }
+                prop_assert_eq!(wire.len(), expected.len());
+                prop_assert_eq!(wire.remaining(), expected.len());
+                prop_assert_eq!(wire.is_empty(), expected.is_empty());
+            }
+            prop_assert_eq!(drained(&mut wire, step), expected);
+            prop_assert!(wire.is_empty() && wire.single() == Some(&b""[..]));
+        }
+    }
+}

@@ -1,6 +1,7 @@
 """A conversation of pylibmc (libmemcached) with the server at HOST:PORT. usage: converse_pylibmc.py HOST:PORT"""
 
 import sys
+import time
 
 import pylibmc
 
@@ -31,5 +32,18 @@ for behaviors in ({}, {"tcp_nodelay": True, "ketama": True}, {"no_block": True, 
     except pylibmc.Error:
         pass
     assert c.get("k2") == 2
+    assert c.set("soon", "x", time=-1) and c.get("soon") is None
+    assert c.set("soon", "x", time=100) and c.get("soon") == "x"
+    try:
+        assert c.get("cut-the-line") is None
+    except pylibmc.Error:
+        pass
+    for _ in range(400):  # libmemcached leaves a server alone for a second or two
+        try:
+            assert c.set("k2", "again") and c.get("k2") == "again"
+            break
+        except pylibmc.Error:
+            time.sleep(0.05)
+    assert c.get("k2") == "again"
     assert c.delete("n") and not c.delete("n")
     assert c.get_stats()

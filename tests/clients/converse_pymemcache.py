@@ -3,7 +3,7 @@
 import sys
 
 from pymemcache.client.base import Client, PooledClient
-from pymemcache.exceptions import MemcacheClientError, MemcacheServerError
+from pymemcache.exceptions import MemcacheClientError, MemcacheServerError, MemcacheUnexpectedCloseError
 
 host, port = sys.argv[1].rsplit(":", 1)
 for make in (Client, PooledClient):
@@ -40,6 +40,13 @@ for make in (Client, PooledClient):
             raise AssertionError("text was incremented")
         except MemcacheClientError:
             pass
+        c.set("soon", "x", expire=-1, noreply=False)
+        assert c.get("soon") is None and c.set("soon", "x", expire=100) and c.get("soon") == b"x"
+        try:
+            assert c.get("cut-the-line") is None
+        except MemcacheUnexpectedCloseError:
+            pass
+        assert c.set("k2", "again") and c.get("k2") == b"again"
         assert c.delete("n", noreply=False) is True and c.delete("n", noreply=False) is False
         assert c.version()
         c.stats()

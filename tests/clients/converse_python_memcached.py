@@ -4,7 +4,7 @@ import sys
 
 import memcache
 
-c = memcache.Client([sys.argv[1]], cache_cas=True, socket_timeout=20)
+c = memcache.Client([sys.argv[1]], cache_cas=True, socket_timeout=20, dead_retry=0)
 c.delete_multi([f"k{n}" for n in range(300)] + ["n", "big", "none"])
 assert c.get("none") is None
 assert c.set("k1", "one") and c.get("k1") == "one"
@@ -18,6 +18,12 @@ assert c.incr("none") is None
 assert c.touch("n", 100) and not c.touch("none", 100)
 big = "v" * 900_000
 assert c.set("big", big) and c.get("big") == big
+binary = bytes(range(256)) * 3000
+assert c.set("big", binary) and c.get("big") == binary
+assert c.set("soon", "x", time=-1) and c.get("soon") is None
+assert c.set("soon", "x", time=100) and c.get("soon") == "x"
+assert c.get("cut-the-line") is None
+assert c.set("k3", "again") and c.get("k3") == "again"
 assert c.delete("n")
 assert c.get_stats() and c.get("k2") == 2
 c.disconnect_all()

@@ -2,6 +2,7 @@
 //! `tests/prove`.
 
 pub(crate) mod client;
+pub(crate) mod cutter;
 pub(crate) mod directory;
 pub(crate) mod memcached;
 pub(crate) mod mock;
@@ -14,6 +15,7 @@ pub(crate) mod relay;
 pub(crate) mod transcript;
 
 pub(crate) use client::Client;
+pub(crate) use cutter::Cutter;
 pub(crate) use directory::Directory;
 pub(crate) use memcached::{Memcached, has_latest, has_memcached};
 pub(crate) use mock::{Mock, usual_answer};
