@@ -28,6 +28,7 @@ const HANG: Duration = Duration::from_secs(8);
 const LATENESS_US_MAX: u64 = 40_000;
 
 pub(crate) fn run(plan: &Plan) -> Outcome {
+    let mut outcome = Outcome { lost: lonely(), ..Outcome::default() };
     let mut random = plan.random();
     let servers: Vec<Timed> = (0..SERVERS).map(|_| serve(random.fork())).collect();
     let addresses: Vec<&str> = servers.iter().map(|s| &*s.address).collect();
@@ -40,10 +41,10 @@ pub(crate) fn run(plan: &Plan) -> Outcome {
     while plan.goes_on(load.timed_out) && proxy.process().is_running() && load.wrong.len() < 20 {
         load.turn();
     }
-    let mut outcome = Outcome { checked: load.checked, faults: load.timed_out, ..Outcome::default() };
+    (outcome.checked, outcome.faults) = (load.checked, load.timed_out);
     load.wrong.iter().for_each(|text| println!("  {text}"));
     outcome.wrong = load.wrong.len() as u64;
-    outcome.lost = load.lost;
+    outcome.lost += load.lost;
     if watch::is_gone(&mut proxy) {
         outcome.panics += 1;
         return outcome;
@@ -64,6 +65,25 @@ pub(crate) fn run(plan: &Plan) -> Outcome {
         outcome.wrong += 1;
     }
     outcome
+}
+
+/// Nothing else happens while these requests wait, so nothing but the timer can wake the program: how many were not told
+/// that their time is over.
+fn lonely() -> u64 {
+    const REQUESTS: usize = 10;
+    let silent =
+        Timed::start(Duration::ZERO, || Box::new(|_, now| (now + Duration::from_secs(3_600), Vec::new())));
+    let proxy = Proxy::before(&[&silent.address], "timeout: 20ms");
+    let mut client = proxy.client();
+    client.set_patience(HANG);
+    for asked in 0..REQUESTS {
+        client.send("get lonely\r\n");
+        if !client.try_read_more().unwrap_or(false) {
+            println!("  request {asked} was not answered in {HANG:?}, alone with a silent server");
+            return 1;
+        }
+    }
+    0
 }
 
 /// A server that answers every request when about the timeout has passed: in order, 20 % around it. For some moments all

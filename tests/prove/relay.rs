@@ -23,6 +23,8 @@ pub(crate) enum Flow {
     Late(Duration),
     /// So many bytes in ten milliseconds.
     Narrow(usize),
+    /// At once, but never more than so many bytes in one piece.
+    Crumbs(usize),
     /// After so many more bytes the connection is cut off.
     Cut(u64),
 }
@@ -172,6 +174,11 @@ async fn pass(
                 }
                 Flow::Narrow(bytes) => {
                     tokio::time::sleep(TICK).await;
+                    bytes.min(rest.len())
+                }
+                Flow::Crumbs(bytes) => {
+                    // whoever reads gets a chance to read no more than that
+                    tokio::task::yield_now().await;
                     bytes.min(rest.len())
                 }
                 Flow::Cut(after) => {

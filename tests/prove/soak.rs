@@ -6,7 +6,6 @@ use crate::support::client::shown;
 use crate::support::{Memcached, Proxy, Random, pool_of};
 use crate::watch;
 use crate::wire::{Wires, line_of};
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::collections::VecDeque;
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
@@ -32,7 +31,7 @@ const KEPT_PART_MAX: f64 = 0.1;
 pub(crate) fn run(plan: &Plan) -> Outcome {
     let servers = Memcached::start_several(2);
     let addresses: Vec<&str> = servers.iter().map(Memcached::address).collect();
-    let idle = raise_files();
+    let idle = idle_clients();
     let mut proxy = Proxy::with(&format!("workers: 2\n{}", pool_of(&addresses, "timeout: 10s")));
     let mut outcome = Outcome::default();
     let mut load = Load::new(&proxy, plan.random());
@@ -94,13 +93,12 @@ pub(crate) fn run(plan: &Plan) -> Outcome {
     outcome
 }
 
-/// Lets this process, and those that it starts, open as many files as may be; for how many idle clients that is enough.
-fn raise_files() -> u64 {
-    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
-    setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }).unwrap();
-    let idle = maximum.map_or(IDLE_CLIENTS, |most| IDLE_CLIENTS.min(most.saturating_sub(FILES_BESIDE)));
+/// How many idle clients there can be.
+fn idle_clients() -> u64 {
+    let files = watch::raise_descriptors();
+    let idle = IDLE_CLIENTS.min(files.saturating_sub(FILES_BESIDE));
     if idle < IDLE_CLIENTS {
-        println!("  only {idle} idle clients: this process may open {maximum:?} files");
+        println!("  only {idle} idle clients: a process may open {files} files");
     }
     idle
 }

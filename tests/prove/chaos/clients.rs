@@ -169,7 +169,7 @@ impl Client {
                 0 => self.ask_set(ground, &mut wire.out, false),
                 1 => self.ask_set(ground, &mut wire.out, true),
                 2 => self.ask_meta_get(ground, &mut wire.out),
-                3 => self.ask_get(ground, &mut wire.out, 1),
+                3 => (0..=self.random.below(10)).for_each(|_| self.ask_get(ground, &mut wire.out, 1)),
                 _ => self.ask_get(ground, &mut wire.out, KEYS_PER_GET),
             }
         }

@@ -29,6 +29,8 @@ enum Fault {
     },
     Late(Duration),
     Narrow(usize),
+    /// Bytes come in pieces of so many, cut at all places.
+    Crumbs(usize),
     /// The connection ends after so many bytes, several times.
     Cut {
         up: bool,
@@ -79,6 +81,7 @@ impl Rig {
             Fault::BlackHole { up, down } => (trouble.up, trouble.down) = (held(up), held(down)),
             Fault::Late(delay) => (trouble.up, trouble.down) = (Flow::Free, Flow::Late(delay)),
             Fault::Narrow(bytes) => (trouble.up, trouble.down) = (Flow::Narrow(bytes), Flow::Narrow(bytes)),
+            Fault::Crumbs(bytes) => (trouble.up, trouble.down) = (Flow::Crumbs(bytes), Flow::Crumbs(bytes)),
             Fault::Refuse { resets } => trouble = Trouble { refuses: true, resets, ..trouble },
             Fault::Cut { up, resets, after_bytes_max } => {
                 // each connection after as many bytes; the next ones after others
@@ -103,7 +106,7 @@ impl Rig {
 
 impl Fault {
     fn any(random: &mut Random, has_relay: bool) -> Self {
-        match random.below(if has_relay { 10 } else { 2 }) {
+        match random.below(if has_relay { 11 } else { 2 }) {
             0 => Self::Kill,
             1 => Self::Stop,
             2 => Self::BlackHole { up: true, down: true },
@@ -113,7 +116,8 @@ impl Fault {
             }
             4 => Self::Late(Duration::from_millis(10 + random.below(190) as u64)),
             5 => Self::Narrow(500 + random.below(5_000)),
-            6 => Self::Refuse { resets: random.one_in(2) },
+            6 => Self::Crumbs(1 + random.below(30)),
+            7 => Self::Refuse { resets: random.one_in(2) },
             _ => Self::Cut {
                 up: random.one_in(3),
                 resets: random.one_in(2),
