@@ -11,6 +11,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 mod chaos;
+mod hostile_clients;
 mod hostile_servers;
 mod late;
 mod overload;
@@ -43,6 +44,13 @@ const PARTS: &[Part] = &[
         commit: Amount::seconds(40),
         release: Amount::minutes(45),
         run: chaos::run,
+    },
+    Part {
+        name: "hostile-clients",
+        about: "forty ways in which clients do harm, beside good ones",
+        commit: Amount::seconds(20),
+        release: Amount::seconds(800),
+        run: hostile_clients::run,
     },
     Part {
         name: "hostile-servers",
