@@ -10,6 +10,7 @@ use plan::{Amount, Outcome, Plan};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
+mod bounds;
 mod chaos;
 mod hostile_clients;
 mod hostile_servers;
@@ -38,6 +39,13 @@ struct Part {
 }
 
 const PARTS: &[Part] = &[
+    Part {
+        name: "bounds",
+        about: "memory stays below its bound and comes back, whatever is asked for and not taken",
+        commit: Amount::Count(5_000),
+        release: Amount::Count(1_000_000),
+        run: bounds::run,
+    },
     Part {
         name: "chaos",
         about: "checking clients before real servers that are killed, stopped, cut off and slowed down",
