@@ -15,6 +15,7 @@ mod chaos;
 mod hostile_clients;
 mod hostile_servers;
 mod late;
+mod logs;
 mod overload;
 mod plan;
 mod relay;
@@ -73,6 +74,13 @@ const PARTS: &[Part] = &[
         commit: Amount::Count(100_000),
         release: Amount::Count(1_000_000),
         run: late::run,
+    },
+    Part {
+        name: "logs",
+        about: "hostile bytes from both sides, and a log that stays clean and short",
+        commit: Amount::Count(10_000),
+        release: Amount::Count(1_000_000),
+        run: logs::run,
     },
     Part {
         name: "overload",
