@@ -258,6 +258,15 @@ impl WireBuf {
         self.block.capacity()
     }
 
+    /// A peer that always leaves some bytes while more come must not make the block grow for ever. What stays is moved
+    /// only when it is less than what goes.
+    fn drop_written(&mut self) {
+        if self.written > BLOCK_BYTES_KEPT_MAX && self.written > self.block.len() / 2 {
+            self.block.drain(..self.written);
+            self.written = 0;
+        }
+    }
+
     fn seal_block(&mut self) {
         if self.written == self.block.len() {
             self.block.clear();
@@ -286,6 +295,7 @@ impl Buf for WireBuf {
         while count > 0 {
             let Some(piece) = self.shared.front_mut() else {
                 self.written += count;
+                self.drop_written();
                 break;
             };
             if count < piece.bytes.len() {
@@ -490,5 +500,18 @@ mod tests {
             prop_assert_eq!(drained(&mut wire, step), expected);
             prop_assert!(wire.is_empty() && wire.single() == Some(&b""[..]));
         }
+    }
+
+    #[test]
+    fn a_peer_that_never_takes_all_does_not_make_it_grow() {
+        let mut buf = WireBuf::new();
+        buf.put(&[0; 1000]);
+        for round in 1..10_000_u32 {
+            buf.put(&[u8::try_from(round % 256).unwrap_or(0); 1000]);
+            buf.advance(1000);
+            assert_eq!(buf.chunk()[0], u8::try_from(round % 256).unwrap_or(0), "the order stays");
+        }
+        assert_eq!(buf.len(), 1000);
+        assert!(buf.held_bytes() <= 4 * BLOCK_BYTES_KEPT_MAX, "{} bytes are held", buf.held_bytes());
     }
 }

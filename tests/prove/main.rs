@@ -10,9 +10,12 @@ use plan::{Amount, Outcome, Plan};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
+mod bounds;
 mod chaos;
+mod hostile_clients;
 mod hostile_servers;
 mod late;
+mod logs;
 mod overload;
 mod plan;
 mod relay;
@@ -39,11 +42,25 @@ struct Part {
 
 const PARTS: &[Part] = &[
     Part {
+        name: "bounds",
+        about: "memory stays below its bound and comes back, whatever is asked for and not taken",
+        commit: Amount::Count(5_000),
+        release: Amount::Count(1_000_000),
+        run: bounds::run,
+    },
+    Part {
         name: "chaos",
         about: "checking clients before real servers that are killed, stopped, cut off and slowed down",
         commit: Amount::seconds(40),
         release: Amount::minutes(45),
         run: chaos::run,
+    },
+    Part {
+        name: "hostile-clients",
+        about: "forty ways in which clients do harm, beside good ones",
+        commit: Amount::seconds(20),
+        release: Amount::seconds(800),
+        run: hostile_clients::run,
     },
     Part {
         name: "hostile-servers",
@@ -58,6 +75,13 @@ const PARTS: &[Part] = &[
         commit: Amount::Count(100_000),
         release: Amount::Count(1_000_000),
         run: late::run,
+    },
+    Part {
+        name: "logs",
+        about: "hostile bytes from both sides, and a log that stays clean and short",
+        commit: Amount::Count(10_000),
+        release: Amount::Count(1_000_000),
+        run: logs::run,
     },
     Part {
         name: "overload",

@@ -61,12 +61,11 @@ pub(crate) fn rss_bytes_max(pid: i32) -> u64 {
     status(pid, "VmHWM:") * 1024
 }
 
-/// As many descriptors as the system lets us have, for us and for what we start; the number.
-pub(crate) fn raise_descriptors() -> u64 {
+/// As many descriptors as the system lets us have, for us and for what we start.
+pub(crate) fn raise_descriptors() {
     let limit = getrlimit(Resource::Nofile);
     let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
-    let _ = setrlimit(Resource::Nofile, raised); // what there is has to do then
-    getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
+    setrlimit(Resource::Nofile, raised).unwrap();
 }
 
 /// Threads of a process.

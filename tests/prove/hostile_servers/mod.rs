@@ -89,7 +89,7 @@ fn attack(group: &Group, plan: &Plan) -> Outcome {
     }
     if outcome.panics == 0 {
         // Each reply out of step is noticed once, and counted.
-        let (noticed, due) = (counter(&proxy, "desync_detected"), tally.gone.load(Relaxed));
+        let (noticed, due) = (watch::stat(&proxy, "desync_detected"), tally.gone.load(Relaxed));
         if noticed != due && outcome.wrong == 0 {
             outcome.wrong += 1;
             eprintln!("{}: desync_detected is {noticed} after {due} replies out of step", group.name);
@@ -178,13 +178,4 @@ fn lanes(proxy: &Proxy, servers: Vec<Server>) -> Vec<Lane> {
         lanes.push(Lane::new(proxy.address(), [hostile, healthy], [first, second]));
     }
     lanes
-}
-
-/// One number of `stats`.
-fn counter(proxy: &Proxy, name: &str) -> u64 {
-    let mut client = proxy.client();
-    client.send("stats\r\n");
-    let wanted = format!("STAT {name} ");
-    let line = client.lines_to_end().into_iter().find_map(|l| l.strip_prefix(&wanted).map(str::to_owned));
-    line.unwrap().parse().unwrap()
 }

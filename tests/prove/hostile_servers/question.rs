@@ -155,11 +155,11 @@ impl Question {
             Op::MetaGet if is_missing(self.key()) => format!("EN{opaque}\r\n"),
             Op::MetaGet => return Hit::of(self, self.key()).written(),
             Op::Set => "STORED\r\n".into(),
-            Op::Add => (if hash % 2 == 0 { "STORED\r\n" } else { "NOT_STORED\r\n" }).into(),
+            Op::Add => (if hash.is_multiple_of(2) { "STORED\r\n" } else { "NOT_STORED\r\n" }).into(),
             Op::Cas => ["STORED\r\n", "EXISTS\r\n", "NOT_FOUND\r\n"][hash as usize % 3].into(),
             Op::Incr => format!("{}\r\n", 100 + hash % 1_000_000_000),
-            Op::Delete => (if hash % 2 == 0 { "DELETED\r\n" } else { "NOT_FOUND\r\n" }).into(),
-            Op::Touch => (if hash % 2 == 0 { "TOUCHED\r\n" } else { "NOT_FOUND\r\n" }).into(),
+            Op::Delete => (if hash.is_multiple_of(2) { "DELETED\r\n" } else { "NOT_FOUND\r\n" }).into(),
+            Op::Touch => (if hash.is_multiple_of(2) { "TOUCHED\r\n" } else { "NOT_FOUND\r\n" }).into(),
             Op::MetaSet => format!("HD{opaque}\r\n"),
         };
         line.into_bytes()

@@ -68,7 +68,7 @@ impl Server {
         self.say(first);
         for byte in last.chunks(1) {
             if pause_ms > 0 {
-                std::thread::sleep(Duration::from_millis(pause_ms)); // this is what is slow about it
+                crate::watch::pass(Duration::from_millis(pause_ms));
             }
             self.say(byte);
         }

@@ -1,0 +1,155 @@
+//! Hostile clients beside good ones: whatever the former do, the latter get right answers, and ringway stays within
+//! its bounds and gives everything back.
+//!
+//! `checked` counts the good clients' answers, `faults` hostile connections. `PROVE_ONLY=NAME` tries one behaviour alone.
+
+pub(crate) mod arena;
+pub(crate) mod behaviours;
+pub(crate) mod good;
+pub(crate) mod swarm;
+
+use crate::plan::{Amount, Outcome, Plan};
+use crate::support::has_memcached;
+use crate::watch;
+use arena::{Arena, BUFFER_BYTES_MAX, CLIENT_BYTES, RSS_SLACK_BYTES};
+use behaviours::{BEHAVIOURS, Behaviour};
+use good::Good;
+use std::time::Duration;
+use swarm::Stage;
+
+/// Good requests a second before a release; a tenth of it on every commit, where others use the machine too.
+const GOOD_PER_SECOND: f64 = 20_000.0;
+/// Each behaviour's time before a release, and at least.
+const SECONDS_MAX: u64 = 20;
+const SECONDS_MIN: u64 = 2;
+
+/// How much of each behaviour, and of how many.
+struct Size {
+    behaviours: usize,
+    time: Duration,
+    /// 1 before a release.
+    scale: f64,
+}
+
+impl Size {
+    /// A count is one of behaviours, a time is shared by as many as it is enough for.
+    fn of(amount: Amount) -> Self {
+        let all = BEHAVIOURS.len() as u64;
+        let (behaviours, seconds) = match amount {
+            Amount::Count(count) => (count, SECONDS_MIN),
+            Amount::Time(time) => {
+                let seconds = (time.as_secs() / all).clamp(SECONDS_MIN, SECONDS_MAX);
+                (time.as_secs() / seconds, seconds)
+            }
+        };
+        Self {
+            behaviours: usize::try_from(behaviours.clamp(1, all)).unwrap(),
+            time: Duration::from_secs(seconds),
+            scale: seconds as f64 / SECONDS_MAX as f64,
+        }
+    }
+}
+
+pub(crate) fn run(plan: &Plan) -> Outcome {
+    if !has_memcached() {
+        return Outcome::default();
+    }
+    watch::raise_descriptors();
+    let size = Size::of(plan.amount);
+    // On every commit others use the machine too: there times are only told.
+    let times_count = size.scale >= 1.0 && is_quiet_machine();
+    let mut random = plan.random();
+    let mut arena = Arena::start();
+    arena.fill();
+    let per_second = (GOOD_PER_SECOND * size.scale) as u64;
+    let good = Good::start(arena.proxy.address(), per_second, &mut random);
+    watch::pass(size.time); // this long nobody does harm
+    arena.note_quiet();
+    let quiet = good.phase();
+    arena.take_rss_bytes_max();
+    let mut outcome = Outcome::default();
+    let mut slow = Vec::new();
+    let only = std::env::var("PROVE_ONLY").ok();
+    for behaviour in &BEHAVIOURS[..size.behaviours] {
+        if only.as_ref().is_some_and(|name| name != behaviour.name) {
+            continue;
+        }
+        arena.cool_down();
+        arena.fill();
+        let stage = Stage::new(arena.proxy.address(), size.time, size.scale, random.fork());
+        let endured = suffer(behaviour, stage, &arena, &good, quiet.p99_micros, &mut outcome);
+        if endured.p99_micros > 2 * quiet.p99_micros {
+            slow.push(behaviour.name);
+        }
+        if !arena.proxy.process().is_running() {
+            outcome.panics += 1;
+            eprintln!("{}: the process has ended", behaviour.name);
+            break;
+        }
+    }
+    if times_count {
+        outcome.wrong += slow.len() as u64;
+    }
+    outcome.checked = good.answers();
+    outcome.wrong += good.wrong();
+    outcome.more.push(format!("behaviours={} p99_quiet_us={}", size.behaviours, quiet.p99_micros));
+    outcome.more.push(format!("p99_over_twice={}", slow.join(",")));
+    outcome
+}
+
+/// What a behaviour cost.
+pub(crate) struct Endured {
+    pub(crate) rss_bytes_max: u64,
+    /// Clients that were there at the same time.
+    pub(crate) clients: u64,
+    /// What the good clients saw meanwhile.
+    pub(crate) p99_micros: u32,
+}
+
+/// One behaviour, and what it leaves behind.
+pub(crate) fn suffer(
+    behaviour: &Behaviour,
+    mut stage: Stage,
+    arena: &Arena,
+    good: &Good,
+    quiet_p99_micros: u32,
+    outcome: &mut Outcome,
+) -> Endured {
+    let wrong_before = good.wrong();
+    let _ = (good.phase(), arena.take_rss_bytes_max());
+    (behaviour.act)(&mut stage);
+    let (opened, clients) = (stage.opened, stage.len() as u64);
+    let p99_micros = good.phase().p99_micros;
+    drop(stage);
+    let mut faults = Vec::new();
+    if let Err(left) = arena.settle() {
+        faults.push(left);
+    }
+    let rss_bytes_max = arena.take_rss_bytes_max();
+    let bound = arena.quiet_rss_bytes + BUFFER_BYTES_MAX + RSS_SLACK_BYTES + clients * CLIENT_BYTES;
+    if rss_bytes_max > bound {
+        faults.push(format!("{} KiB resident, the bound is {}", rss_bytes_max / 1024, bound / 1024));
+    }
+    if !arena.servers_are_well() {
+        faults.push("a server is not well".into());
+    }
+    outcome.wrong += faults.len() as u64;
+    outcome.faults += opened;
+    outcome.rss_bytes_max = outcome.rss_bytes_max.max(rss_bytes_max);
+    eprintln!(
+        "{:20} clients={opened:<7} rss={}K (quiet {}K) p99_us={p99_micros} (quiet {quiet_p99_micros}) good_wrong={} {}",
+        behaviour.name,
+        rss_bytes_max / 1024,
+        arena.quiet_rss_bytes / 1024,
+        good.wrong() - wrong_before,
+        faults.join("; ")
+    );
+    Endured { rss_bytes_max, clients, p99_micros }
+}
+
+/// Whether nobody else needs the processors: only then times mean something.
+fn is_quiet_machine() -> bool {
+    let text = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    let load: f64 = text.split(' ').next().and_then(|word| word.parse().ok()).unwrap_or(f64::MAX);
+    load < 0.5
+}
