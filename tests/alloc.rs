@@ -156,7 +156,7 @@ fn small_requests_allocate_nothing() {
         path.display(),
         servers.join(", ")
     );
-    let config = ringway::config::from_text("test", &text).expect("a good config").0;
+    let config = ringway::config::from_text("test", &text, ringway::route::check).expect("a good config").0;
     thread::spawn(move || ringway::proxy::run(config, |_| ()));
     let mut stream = loop {
         if let Ok(stream) = UnixStream::connect(&path) {

@@ -4,8 +4,9 @@
 
 #![allow(clippy::unwrap_used, reason = "in a test a panic is the answer")]
 
-use ringway::config::{self, Config, Endpoint, Fault, Faults, Listen, OnError, Route, Warning, Workers};
+use ringway::config::{self, Config, Endpoint, Fault, Faults, Listen, OnError, Routes, Warning, Workers};
 use ringway::hash::{KeyHash, Placement};
+use ringway::route;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -15,7 +16,7 @@ fn bad_files_are_told_all_their_faults() {
     let files = yaml_files("tests/configs/bad");
     assert!(files.len() >= 25);
     for file in files {
-        let faults = config::load(&file).expect_err(&file.display().to_string());
+        let faults = config::load(&file, route::check).expect_err(&file.display().to_string());
         assert_eq!(faults.more_count, 0, "{}", file.display());
         compare(&file, "# fault: ", &faults.list.iter().map(told).collect::<Vec<_>>());
         let shown = faults.render(false);
@@ -65,7 +66,7 @@ fn every_key_and_name_is_in_the_readme() {
     let readme = fs::read_to_string("config/README.md").unwrap();
     // An unknown key that is near to none is answered with all that there are.
     for text in ["zzzzzzzz: 1\n", "limits: {zzzzzzzz: 1}\n", "pools: {p: {zzzzzzzz: 1}}\n"] {
-        let faults = config::from_text("t", text).unwrap_err();
+        let faults = config::from_text("t", text, route::check).unwrap_err();
         let help =
             faults.list.iter().find_map(|f| f.help.as_ref().filter(|h| h.starts_with("one of"))).unwrap();
         for key in help.split('`').skip(1).step_by(2) {
@@ -84,7 +85,7 @@ fn the_example_of_the_issue_says_what_it_says() {
     assert_eq!(config.settings.listen.len(), 2);
     assert_eq!(config.settings.listen[1], Listen::Unix("/run/ringway/ringway.sock".into()));
     assert_eq!(config.settings.workers, Workers::Auto);
-    assert_eq!(config.route, Route::Pool(0));
+    assert_eq!(config.routes, Routes::to_pool(&config.pools[0].name));
     let pool = &config.pools[0];
     assert_eq!(pool.name, "main");
     assert_eq!(pool.timeout, Duration::from_millis(500));
@@ -103,7 +104,7 @@ fn merged_keys_yield_to_written_ones() {
     let b = &config.pools[1];
     assert_eq!(b.servers[0].label(), "z:11211");
     assert_eq!((b.timeout, b.hash.key_hash), (Duration::from_millis(250), Some(KeyHash::Md5)));
-    assert_eq!(config.route, Route::Pool(1));
+    assert_eq!(config.routes, Routes::to_pool(&config.pools[1].name));
 }
 
 #[test]
@@ -133,18 +134,21 @@ fn the_embedded_default_has_three_shards_within_64_mib() {
 fn what_cannot_be_read() {
     let told = |faults: Faults| faults.to_string();
     assert!(
-        told(config::load(Path::new("/no/such/file")).unwrap_err()).contains("cannot read it: No such file")
+        told(config::load(Path::new("/no/such/file"), route::check).unwrap_err())
+            .contains("cannot read it: No such file")
     );
-    assert!(told(config::load(Path::new("/")).unwrap_err()).contains("cannot read it"));
-    assert!(told(config::load(Path::new("/dev/zero")).unwrap_err()).contains("longer than 10MiB"));
+    assert!(told(config::load(Path::new("/"), route::check).unwrap_err()).contains("cannot read it"));
+    assert!(
+        told(config::load(Path::new("/dev/zero"), route::check).unwrap_err()).contains("longer than 10MiB")
+    );
     let many = "k: 1\n".repeat(10_000);
-    let faults = config::from_text("many", &many).unwrap_err();
+    let faults = config::from_text("many", &many, route::check).unwrap_err();
     assert_eq!(faults.list.len() + faults.more_count, 10_001, "9,999 doubles, an unknown key, no pools");
     assert!(faults.more_count > 9_000);
     for brackets in ["[", "{a: ", "- "] {
         let text = brackets.repeat(200_000);
         assert!(
-            told(config::from_text("deep", &text).unwrap_err()).contains("nested too deep"),
+            told(config::from_text("deep", &text, route::check).unwrap_err()).contains("nested too deep"),
             "{brackets}"
         );
     }
@@ -158,7 +162,7 @@ fn yaml_files(folder: &str) -> Vec<PathBuf> {
 }
 
 fn loaded(file: &Path) -> (Config, Vec<Warning>) {
-    config::load(file).unwrap_or_else(|faults| panic!("{}", faults.render(false)))
+    config::load(file, route::check).unwrap_or_else(|faults| panic!("{}", faults.render(false)))
 }
 
 /// `LINE:COLUMN path: message (help)`.

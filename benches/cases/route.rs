@@ -4,18 +4,24 @@ use super::{Case, keys};
 use ringway::config::OnError;
 use ringway::hash::{Member, Placement, Ring, Spec};
 use ringway::protocol::{Keys, MultiGet, Op, Reply, Request, Status};
-use ringway::route::{Leaf, PoolRoute, Slot};
+use ringway::route::{Call, Explained, Leaf, PoolRoute, Route, Slot};
 use std::hint::black_box;
 use std::rc::Rc;
 
 /// Answers at once.
 struct Null;
 
-impl Leaf for Null {
-    fn send(&self, _: &Request<'_>, slot: Slot) {
+impl Route for Null {
+    fn send(&self, _: &Request<'_>, _: &Call, slot: Slot) {
         slot.fill(&Reply::line(Status::Miss, b""));
     }
 
+    fn explain(&self, _: &Request<'_>) -> Explained {
+        Explained::new("null")
+    }
+}
+
+impl Leaf for Null {
     fn send_multi(&self, _: &MultiGet<'_>, slot: Slot) {
         slot.fill(&Reply::line(Status::Ok, b""));
     }
@@ -79,7 +85,7 @@ fn send(name: &'static str, servers: usize) -> Case {
         at = (at + 1) % keys.len();
         let request = Request::new(Op::Get, black_box(&keys[at]));
         if let Some(leaf) = pool.pick(request.key).and_then(|index| pool.leaf(index)) {
-            leaf.send(&request, Slot::nowhere());
+            leaf.send(&request, &Call::default(), Slot::nowhere());
         }
     })
 }

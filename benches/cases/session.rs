@@ -69,7 +69,7 @@ async fn connected() -> UnixStream {
     let leaf: Rc<dyn Leaf> = Rc::new(CacheLeaf::new(cache, "embedded-0".into(), Clock::System));
     let member = Member { host: "embedded-0".into(), port: None, name: None, weight: 1 };
     let ring = Ring::build(&Spec::default(), &[member]).expect("a plain spec builds");
-    let root = Root::new(vec![PoolRoute::new("main".into(), ring, vec![leaf], 1, OnError::Error)], 0);
+    let root = Root::of_pool(PoolRoute::new("main".into(), ring, vec![leaf], 1, OnError::Error));
     let stats = Stats::new(1);
     let counters = stats.of(0);
     let process = Process::new(settings.clone(), stats, Vec::new(), 0);

@@ -2,7 +2,7 @@
 
 use super::Cache;
 use crate::protocol::{MultiGet, Reply, Request, Status};
-use crate::route::{Leaf, Slot};
+use crate::route::{Call, Explained, Leaf, Route, Slot};
 use crate::time::Clock;
 use std::sync::Arc;
 
@@ -20,8 +20,8 @@ impl CacheLeaf {
     }
 }
 
-impl Leaf for CacheLeaf {
-    fn send(&self, request: &Request<'_>, slot: Slot) {
+impl Route for CacheLeaf {
+    fn send(&self, request: &Request<'_>, _call: &Call, slot: Slot) {
         let mut slot = Some(slot);
         self.cache.execute(request, self.clock.now(), &mut |reply| {
             if let Some(slot) = slot.take() {
@@ -30,6 +30,12 @@ impl Leaf for CacheLeaf {
         });
     }
 
+    fn explain(&self, _request: &Request<'_>) -> Explained {
+        Explained::server(format!("server {}", self.name), &self.name)
+    }
+}
+
+impl Leaf for CacheLeaf {
     fn send_multi(&self, request: &MultiGet<'_>, slot: Slot) {
         self.cache.get_multi(request, self.clock.now(), &mut |index, reply| slot.hit(index, reply));
         slot.fill(&Reply::line(Status::Ok, b""));

@@ -2,7 +2,7 @@
 
 use super::greeting::plural;
 use super::{EXIT_WRONG, output};
-use crate::config::{self, Config, Pool, Route, Server, Workers, show_bytes, show_duration};
+use crate::config::{self, Config, Node, Pool, Server, Workers, show_bytes, show_duration};
 use crate::hash::{Placement, Ring, Spec};
 use std::fmt::Write as _;
 use std::path::PathBuf;
@@ -24,7 +24,7 @@ pub(super) struct Args {
 
 /// Checks the file.
 pub(super) fn run(args: &Args) -> ExitCode {
-    match config::load(&args.file) {
+    match config::load(&args.file, crate::route::check) {
         Ok((config, warnings)) => {
             for warning in &warnings {
                 output::error(&format!("{}\n", warning.render(output::has_colour())));
@@ -51,8 +51,11 @@ fn summary(config: &Config) -> String {
         Workers::Auto => "auto".to_owned(),
         Workers::Count(count) => count.to_string(),
     };
-    let Route::Pool(used) = config.route;
-    let route = config.pools.get(used).map_or("", |pool| pool.name.as_str());
+    let route = match &config.routes.document {
+        Node::Map(map) => map.iter().find(|(key, _)| key == "route").map(|(_, route)| route),
+        _ => None,
+    };
+    let route = if let Some(Node::Text(name)) = route { name } else { "a tree (see `ringway explain`)" };
     let mut text = format!("listen   {}\nworkers  {workers}\nroute    {route}\n", listen.join(", "));
     for pool in &config.pools {
         let _ = write_pool(&mut text, pool);

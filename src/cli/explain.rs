@@ -2,9 +2,9 @@
 
 use super::source::Source;
 use super::{EXIT_WRONG, output};
-use crate::config::{Config, Route};
-use crate::hash::Ring;
-use crate::protocol::{Op, limits::KEY_BYTES_MAX};
+use crate::config::Config;
+use crate::protocol::{Op, Request, limits::KEY_BYTES_MAX};
+use crate::route::{self, Explained, When};
 use std::process::ExitCode;
 
 /// Show which server a key goes to, and why
@@ -39,36 +39,10 @@ pub(super) fn run(args: &Args) -> ExitCode {
 }
 
 fn tree(config: &Config, op: Op, key: &str) -> Result<String, String> {
-    let Route::Pool(index) = config.route;
-    let pool = config.pools.get(index).ok_or("the route leads nowhere")?;
-    let members = pool.members();
-    let ring = Ring::build(&pool.hash, &members).map_err(|error| error.to_string())?;
-    let why = ring.explain(key.as_bytes());
-    let hashed = String::from_utf8_lossy(why.hashed);
-    let mut part = if why.hashed == key.as_bytes() { String::new() } else { " (part of the key)".to_owned() };
-    if !pool.hash.salt.is_empty() {
-        part.push_str(&format!(" and the salt `{}`", pool.hash.salt));
-    }
-    let placement = pool.hash.placement.name();
-    let hash = match why.hash {
-        Some(hash) => {
-            let mut text = format!("{} of `{hashed}`{part} = {hash}", why.function);
-            if why.points != members.len() {
-                text.push_str(&format!(", among {} points", why.points));
-            }
-            text
-        }
-        None if members.len() < 2 => "nothing to choose".to_owned(),
-        None => "another server each time".to_owned(),
-    };
-    let server = match why.index.and_then(|i| pool.servers.get(i).map(|server| (i, server))) {
-        Some((i, server)) => {
-            let name = server.member.name.as_ref().map_or_else(String::new, |name| format!("{name}, "));
-            format!("server {i}: {name}{}", server.address())
-        }
-        None => format!("any of {} servers", members.len()),
-    };
-    Ok(format!("{} {key}\n└─ pool {}\n   └─ {placement}: {hash}\n      └─ {server}\n", op.name(), pool.name))
+    let request = Request::new(op, key.as_bytes());
+    let walked = route::explain(config, &request)?;
+    let here = Explained::new(format!("{} {key}", op.name()));
+    Ok(here.with(When::Now, walked).to_string())
 }
 
 /// As memcached would take it.
@@ -101,23 +75,23 @@ mod tests {
         assert_eq!(
             tree(&config, Op::Get, "user:2").unwrap(),
             "get user:2\n└─ pool main\n   └─ ketama: md5 of `user:2` = 3264788475, among 480 points\n      \
-             └─ server 1: mc-1:11211\n"
+             └─ server mc-1:11211\n"
         );
     }
 
     #[test]
     fn tags_one_server_and_random() {
         let of = |pool: &str, key: &str| {
-            let (config, _) = config::from_text("t", &format!("pools: {{p: {pool}}}")).unwrap();
+            let (config, _) = config::from_text("t", &format!("pools: {{p: {pool}}}"), route::check).unwrap();
             tree(&config, Op::Set, key).unwrap()
         };
         assert!(of("{servers: [a, b], hash_tag: '{}'}", "x{7}y").contains("of `7` (part of the key)"));
         assert!(
-            of("{servers: [a name=n]}", "k").contains("nothing to choose\n      └─ server 0: n, a:11211")
+            of("{servers: [a name=n]}", "k").contains("nothing to choose\n      └─ server n, a:11211")
         );
         assert!(of("{servers: [a, b], hash: ch3, salt: x}", "k").contains("of `k` and the salt `x` = "));
         let shard = of("{servers: [a, b], hash: const_shard}", "user:1:x");
-        assert!(shard.contains("const_shard: shard of `user:1:x` = 1\n      └─ server 1: b"), "{shard}");
+        assert!(shard.contains("const_shard: shard of `user:1:x` = 1\n      └─ server b"), "{shard}");
         let tags = of("{servers: [a, b], hash: rendezvous, tags: [x, y]}", "k");
         assert!(tags.contains("rendezvous: murmur64a of `k` = "), "{tags}");
         assert!(of("{servers: [a, b], hash: random}", "k").contains("any of 2 servers"));

@@ -1,6 +1,6 @@
 //! The first lines that `run` prints: what it does, and what to type next.
 
-use crate::config::{Config, Endpoint, Listen, Route, Server, show_bytes};
+use crate::config::{Config, Endpoint, Listen, Server, show_bytes};
 use std::path::Path;
 
 /// What there is to say, kept until it is known where we really listen.
@@ -12,16 +12,18 @@ pub(super) struct Greeting {
 impl Greeting {
     /// `file` is the configuration's, if there is one.
     pub(super) fn of(config: &Config, file: Option<&Path>) -> Self {
-        let Route::Pool(used) = config.route;
-        let servers = config.pools.get(used).map_or(&[][..], |pool| &pool.servers);
-        let memory_bytes: usize = servers.iter().map(memory_bytes).sum();
+        let servers: Vec<&Server> = config.pools.iter().flat_map(|pool| &pool.servers).collect();
+        let memory_bytes: usize = servers.iter().map(|server| memory_bytes(server)).sum();
         let serves = if memory_bytes > 0 {
             // Shards are equal parts: the sum may miss a few bytes of what was asked for.
             let memory = show_bytes(memory_bytes.next_multiple_of(1 << 20));
             format!("from memory: {}, {memory}", plural(servers.len(), "shard"))
         } else {
-            let hash = config.pools.get(used).map_or("", |pool| pool.hash.placement.name());
-            format!("in front of {}, placed by {hash}", plural(servers.len(), "server"))
+            let how = match config.pools.as_slice() {
+                [pool] => format!("placed by {}", pool.hash.placement.name()),
+                pools => format!("in {}", plural(pools.len(), "pool")),
+            };
+            format!("in front of {}, {how}", plural(servers.len(), "server"))
         };
         let next = match file {
             Some(file) => format!("where a key goes:  ringway explain KEY -c {}", file.display()),
@@ -84,7 +86,8 @@ mod tests {
         let text = Greeting::of(&Config::embedded_default(), None).text(&["127.0.0.1:5000".into()]);
         assert!(text.contains("on 127.0.0.1:5000, from memory: 3 shards, 64MiB"), "{text}");
         assert!(text.contains("telnet 127.0.0.1 5000"), "{text}");
-        let (config, _) = config::from_text("t", "pools: {main: {servers: [a]}}").unwrap();
+        let (config, _) =
+            config::from_text("t", "pools: {main: {servers: [a]}}", crate::route::check).unwrap();
         let text = Greeting::of(&config, Some(Path::new("x.yaml"))).text(&["0.0.0.0:7".into()]);
         assert!(text.contains("in front of 1 server, placed by ketama"), "{text}");
         assert!(text.contains("telnet 127.0.0.1 7") && text.contains("-c x.yaml"), "{text}");

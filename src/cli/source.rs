@@ -21,7 +21,7 @@ impl Source {
     /// Loads the configuration, or prints all that is wrong.
     pub(super) fn load(&self) -> Result<(Config, Vec<Warning>), ExitCode> {
         let loaded = match &self.config {
-            Some(file) => config::load(file),
+            Some(file) => config::load(file, crate::route::check),
             None if self.server.is_empty() => Ok((Config::embedded_default(), Vec::new())),
             None => config::from_servers(&self.server).map(|config| (config, Vec::new())),
         };

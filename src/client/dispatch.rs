@@ -1,10 +1,11 @@
 //! From a parsed line to whoever answers it: a leaf, several of them, or the program itself.
 
+use super::multi::Split;
 use super::reply_queue::{How, PARTS_MAX, part_token};
 use super::session::Session;
 use super::turn;
 use crate::protocol::{Admin, Cause, Class, Keys, Line, Meta, MultiGet, Op, Reply, Request};
-use crate::route::Slot;
+use crate::route::{Call, Leaf, Root, Route, Slot};
 use std::rc::Rc;
 
 /// What the session does next.
@@ -33,29 +34,25 @@ impl Session {
     fn request(self: &Rc<Self>, request: &Request<'_>) {
         count(&self.context.counters, request.op, 1);
         let root = self.context.root();
-        let pool = root.pool();
         let mut how = How::plain(request.op, request.quiet);
-        how.miss_on_error = pool.is_miss_on_error() && request.op.class() == Class::GetLike;
-        if how.miss_on_error && request.op.is_meta() {
+        if request.op == Op::MetaGet && root.tells_misses() {
             how.miss_line = miss_line(&request.meta);
         }
         let token = self.queue.borrow_mut().push(how);
-        let slot = self.slot(token);
-        match pool.pick(request.key).and_then(|index| pool.leaf(index)) {
-            Some(leaf) => leaf.send(request, slot),
-            None => slot.fill(&Reply::failed(Cause::NoServer)),
-        }
+        root.send(request, &Call::default(), self.slot(token));
     }
 
-    /// Each server gets its own keys in one request, all of them at once.
+    /// Each server gets its own keys in one request, all of them at once. Keys for which more is to be done than to
+    /// choose a server travel alone.
     fn multi_get(self: &Rc<Self>, request: &MultiGet<'_>) {
         count(&self.context.counters, request.op, request.keys.len() as u64);
         let root = self.context.root();
-        let pool = root.pool();
-        let mut how = How::plain(request.op, false);
-        how.miss_on_error = pool.is_miss_on_error();
+        let how = How::plain(request.op, false);
         let mut split = self.context.spare_split();
-        pool.pick_many(&request.keys, &mut split.leaves);
+        match root.only_pool() {
+            Some(pool) => pool.pick_many(&request.keys, &mut split.leaves),
+            None => return self.multi_get_apart(request, &root, how, split),
+        }
         if split.leaves.len() != request.keys.len() {
             self.context.give_back_split(split);
             let token = self.queue.borrow_mut().push(how);
@@ -69,11 +66,49 @@ impl Session {
         for (index, (leaf, ranges)) in split.parts().iter().enumerate() {
             let slot = self.slot(part_token(token, index));
             let keys = Keys { text: request.keys.text, ranges };
-            match pool.leaf(*leaf) {
+            match root.only_pool().and_then(|pool| pool.leaf(*leaf)) {
                 Some(leaf) => {
                     leaf.send_multi(&MultiGet { op: request.op, exptime: request.exptime, keys }, slot)
                 }
                 None => slot.fill(&Reply::failed(Cause::NoServer)),
+            }
+        }
+        self.context.give_back_split(split);
+    }
+
+    /// As [`Self::multi_get`] where routes are on the way: keys that only have to be placed travel together, all others
+    /// alone, each through the tree.
+    fn multi_get_apart(self: &Rc<Self>, request: &MultiGet<'_>, root: &Root, how: How, mut split: Split) {
+        let mut targets: Vec<Option<&Rc<dyn Leaf>>> = Vec::new();
+        // those of `targets` that are leaves: few, whatever the number of keys
+        let mut leaves: Vec<(&Rc<dyn Leaf>, u32)> = Vec::new();
+        for key in request.keys.iter() {
+            let leaf = root.pool(request.op, key).and_then(|pool| pool.leaf(pool.pick(key)?));
+            let known = leaf.and_then(|leaf| leaves.iter().find(|(known, _)| Rc::ptr_eq(known, leaf)));
+            let target = known.map_or_else(|| u32::try_from(targets.len()).unwrap_or(u32::MAX), |(_, t)| *t);
+            if known.is_none() {
+                targets.push(leaf);
+                leaves.extend(leaf.map(|leaf| (leaf, target)));
+            }
+            split.leaves.push(target);
+        }
+        if targets.len() > PARTS_MAX {
+            self.context.give_back_split(split);
+            self.queue.borrow_mut().push_line(&self.context, "CLIENT_ERROR too many keys in one get");
+            return;
+        }
+        let mut multi = self.context.spare_multi();
+        multi.split(&request.keys, &mut split);
+        let token = self.queue.borrow_mut().push_multi(how, multi);
+        for (index, (target, ranges)) in split.parts().iter().enumerate() {
+            let slot = self.slot(part_token(token, index));
+            let keys = Keys { text: request.keys.text, ranges };
+            match targets.get(*target).copied().flatten() {
+                Some(leaf) => leaf.send_multi(&MultiGet { keys, ..*request }, slot),
+                None => {
+                    let alone = Request { exptime: request.exptime, ..Request::new(request.op, keys.key(0)) };
+                    root.send(&alone, &Call::default(), slot);
+                }
             }
         }
         self.context.give_back_split(split);
@@ -109,14 +144,8 @@ impl Session {
         }
         let mut how = How::plain(delete.op, quiet);
         how.instead = Some(text);
-        let root = context.root();
-        let pool = root.pool();
         let token = self.queue.borrow_mut().push(how);
-        let slot = self.slot(token);
-        match pool.pick(request.key).and_then(|index| pool.leaf(index)) {
-            Some(leaf) => leaf.send(&delete, slot),
-            None => slot.fill(&Reply::failed(Cause::NoServer)),
-        }
+        context.root().send(&delete, &Call::default(), self.slot(token));
     }
 
     fn admin(self: &Rc<Self>, admin: &Admin<'_>) -> Next {

@@ -17,8 +17,6 @@ pub(super) struct How {
     pub(super) op: Op,
     /// `noreply`, or meta `q`.
     pub(super) quiet: bool,
-    /// A failed get is told as a miss.
-    pub(super) miss_on_error: bool,
     /// Told instead of whatever the server says: the request was refused here, the server only tidies up.
     pub(super) instead: Option<&'static str>,
     /// The line of a meta miss with the echoes that were asked for, where a failure is told as a miss.
@@ -27,7 +25,7 @@ pub(super) struct How {
 
 impl How {
     pub(super) const fn plain(op: Op, quiet: bool) -> Self {
-        Self { op, quiet, miss_on_error: false, instead: None, miss_line: None }
+        Self { op, quiet, instead: None, miss_line: None }
     }
 }
 
@@ -100,6 +98,10 @@ pub(super) const PARTS_MAX: usize = 1 << PART_BITS;
 
 pub(super) const fn part_token(token: u64, part: usize) -> u64 {
     token | part as u64
+}
+
+fn part_of(token: u64) -> usize {
+    usize::try_from(token & (PARTS_MAX as u64 - 1)).unwrap_or(0)
 }
 
 impl ReplyQueue {
@@ -188,10 +190,9 @@ impl ReplyQueue {
 
     /// A value of a multi-key get.
     pub(super) fn hit(&mut self, context: &Context, token: u64, index: usize, reply: &Reply<'_>) {
-        let part = usize::try_from(token & (PARTS_MAX as u64 - 1)).unwrap_or(0);
         if let Some(Item { place: Place::Multi(_, multi), .. }) = self.item(token) {
             let before = multi.held();
-            let bytes = multi.hit(part, index, reply);
+            let bytes = multi.hit(part_of(token), index, reply);
             let more = multi.held() - before;
             self.reply_bytes += bytes;
             self.items_held += more;
@@ -220,6 +221,10 @@ impl ReplyQueue {
     }
 
     fn fill_place(&mut self, context: &Context, token: u64, reply: &Reply<'_>) -> Progress {
+        if reply.status == Status::Hit {
+            // A key of a multi-key get that travelled alone is answered as a get of one key is.
+            self.hit(context, token, 0, reply);
+        }
         let is_front = token >> PART_BITS == self.first;
         let Some(item) = self.item(token) else { return Progress::None };
         match &mut item.place {
@@ -413,7 +418,7 @@ fn write_reply(how: &How, reply: &Reply<'_>, out: &mut WireBuf) {
 /// wrong is told in any case.
 fn is_told_as_error(how: &How, reply: &Reply<'_>) -> bool {
     let of_server = matches!(reply.status, Status::Failed(_)) || reply.line.starts_with(b"SERVER_ERROR");
-    reply.status.is_error() && !(how.miss_on_error && of_server && how.op.class() == Class::GetLike)
+    reply.status.is_error() && !(reply.miss_on_error && of_server && how.op.class() == Class::GetLike)
 }
 
 /// What a quiet request does not want to hear (memcached's `proto_text.c`): after `noreply` nothing at all;

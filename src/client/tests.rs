@@ -20,7 +20,7 @@ fn context() -> Rc<Context> {
     let pool = PoolRoute::new("none".to_owned(), ring, Vec::new(), 1, crate::config::OnError::Error);
     let process = Process::new(Settings::default(), stats.clone(), Vec::new(), 0);
     Context::new(
-        Rc::new(Root::new(vec![pool], 0)),
+        Rc::new(Root::of_pool(pool)),
         stats.of(0),
         Limits::default(),
         Rc::default(),
@@ -40,8 +40,7 @@ fn take(queue: &mut ReplyQueue) -> String {
     String::from_utf8(bytes).expect("text")
 }
 
-const HIT: Reply<'static> =
-    Reply { status: Status::Hit, line: b"VALUE a 0 1", value: Some(Value::Slice(b"x")) };
+const HIT: Reply<'static> = Reply::with_value(Status::Hit, b"VALUE a 0 1", Value::Slice(b"x"));
 const HIT_TEXT: &str = "VALUE a 0 1\r\nx\r\nEND\r\n";
 
 #[test]
@@ -115,9 +114,9 @@ fn a_failed_get_is_a_miss_where_the_pool_says_so() {
     let told = |op, miss_line: Option<&[u8]>, reply: &Reply<'_>| {
         let context = context();
         let mut queue = ReplyQueue::default();
-        let how = How { miss_on_error: true, miss_line: miss_line.map(Into::into), ..How::plain(op, false) };
+        let how = How { miss_line: miss_line.map(Into::into), ..How::plain(op, false) };
         let token = queue.push(how);
-        queue.fill(&context, token, reply);
+        queue.fill(&context, token, &Reply { miss_on_error: true, ..*reply });
         take(&mut queue)
     };
     let failed = Reply::failed(Cause::Timeout);
@@ -143,7 +142,7 @@ fn multi() -> Box<Multi> {
 }
 
 fn value(line: &'static str) -> Reply<'static> {
-    Reply { status: Status::Hit, line: line.as_bytes(), value: Some(Value::Slice(b"x")) }
+    Reply::with_value(Status::Hit, line.as_bytes(), Value::Slice(b"x"))
 }
 
 #[test]
@@ -170,11 +169,10 @@ fn a_failed_part_makes_one_error_line_or_misses() {
     {
         let context = context();
         let mut queue = ReplyQueue::default();
-        let how = How { miss_on_error, ..How::plain(Op::Get, false) };
-        let token = queue.push_multi(how, multi());
+        let token = queue.push_multi(How::plain(Op::Get, false), multi());
         queue.hit(&context, part_token(token, 0), 0, &value("VALUE a 0 1"));
         queue.fill(&context, part_token(token, 0), &Reply::line(Status::Ok, b""));
-        queue.fill(&context, part_token(token, 1), &Reply::failed(Cause::Timeout));
+        queue.fill(&context, part_token(token, 1), &Reply { miss_on_error, ..Reply::failed(Cause::Timeout) });
         assert_eq!(take(&mut queue), expected);
     }
 }

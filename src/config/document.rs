@@ -1,17 +1,22 @@
 //! The whole document: its top keys, the pools, the route; and what only shows when all is read.
 
 use super::fault::{At, Fault, Faults, Findings, Problem, Source, Warning, quoted};
+use super::node::Node;
 use super::path::{Path, Shown};
 use super::pool::Pool;
 use super::position::Positions;
-use super::section::{Hint, Section, nearest_help};
+use super::section::{Hint, Section};
 use super::settings::{self, Limits, Settings};
 use super::value;
-use super::yaml::{self, Node};
-use super::{Config, Endpoint, Listen, Route};
+use super::yaml;
+use super::{CheckRoutes, Config, Dialect, Endpoint, Listen, Routes};
 use std::sync::Arc;
 
-const KEYS: &[&str] = &["pools", "route"];
+const KEYS: &[&str] =
+    &["pools", "route", "routes", "named_handles", "default_route", "send_invalid_route_to_default"];
+/// What [`Routes`] keeps.
+const ROUTE_KEYS: &[&str] =
+    &["route", "routes", "named_handles", "default_route", "send_invalid_route_to_default"];
 /// Keys that stand a level too high: the most common slip, worth more than "unknown".
 const IN_A_POOL: &str = "it belongs in a pool: `pools: {main: {…}}`";
 const HINTS: &[Hint] = &[
@@ -35,12 +40,15 @@ const HINTS: &[Hint] = &[
 const NAME_BYTES_MAX: usize = 64;
 
 /// Reads a document that is known to be UTF-8 and not too long.
-pub(super) fn read(source: &Arc<Source>) -> Result<(Config, Vec<Warning>), Faults> {
+pub(super) fn read(source: &Arc<Source>, check: CheckRoutes) -> Result<(Config, Vec<Warning>), Faults> {
     let findings = Findings::default();
     let (config, syntax) = match yaml::read(source, &findings) {
         Ok(node) => (read_top(&node, &findings), None),
         Err(fault) => (None, Some(*fault)),
     };
+    if let Some(config) = &config {
+        check(config, &findings);
+    }
     let is_sound = findings.faults_count() == 0 && syntax.is_none();
     let (faults, warnings) = placed(source, findings, syntax);
     match config {
@@ -67,13 +75,12 @@ fn read_top(node: &Node, findings: &Findings) -> Option<Config> {
     });
     let settings = Settings::read(&top);
     let pools = read_pools(&top)?;
-    let route = read_route(&top, &pools);
+    let routes = read_routes(&top, &pools);
     let config = Config {
         settings,
         pools: pools.into_iter().map(|(_, pool)| pool).collect::<Option<_>>()?,
-        route: Route::Pool(route?),
+        routes: routes?,
     };
-    warn_unused(&config, root, findings);
     warn_small_shards(&config, root, findings);
     warn_public(&config, root, findings);
     Some(config)
@@ -109,35 +116,24 @@ fn read_pools<'a>(top: &Section<'a>) -> Option<Vec<(&'a str, Option<Pool>)>> {
     Some(entries.iter().map(read).collect())
 }
 
-fn read_route(top: &Section<'_>, pools: &[(&str, Option<Pool>)]) -> Option<usize> {
-    let names: Vec<&str> = pools.iter().map(|(name, _)| *name).collect();
-    if top.node("route").is_none() {
-        if names.len() > 1 {
-            let help = format!("write `route: {}`", names[0]);
-            let problem = Problem::new("`route` is missing, and there are several pools").help(help);
-            top.findings.fault(top.path, At::Value, problem);
-        }
-        return (names.len() == 1).then_some(0);
+/// Keeps what says where requests go; with one pool nothing has to say it.
+fn read_routes(top: &Section<'_>, pools: &[(&str, Option<Pool>)]) -> Option<Routes> {
+    let mut kept: Vec<(String, Node)> = Vec::new();
+    for key in ROUTE_KEYS {
+        kept.extend(top.node(key).map(|node| ((*key).to_owned(), node.clone())));
     }
-    top.value("route", |node| {
-        let name = match node {
-            Node::Map(_) | Node::List(_) => {
-                return Err(value::expected("the name of a pool", node).help("other routes come later"));
+    if !kept.iter().any(|(key, _)| key == "route" || key == "routes") {
+        let [(name, _)] = pools else {
+            if let Some((first, _)) = pools.first() {
+                let help = format!("write `route: {first}`");
+                let problem = Problem::new("`route` is missing, and there are several pools").help(help);
+                top.findings.fault(top.path, At::Value, problem);
             }
-            _ => value::text(node, "the name of a pool")?,
+            return None;
         };
-        names.iter().position(|known| *known == name).ok_or_else(|| {
-            Problem::new(format!("there is no pool {}", quoted(&name))).help(nearest_help(&name, &names))
-        })
-    })
-}
-
-fn warn_unused(config: &Config, root: &Path<'_>, findings: &Findings) {
-    let Route::Pool(used) = config.route;
-    for (_, pool) in config.pools.iter().enumerate().filter(|(i, _)| *i != used) {
-        let problem = Problem::new("no route leads to this pool");
-        findings.warn(&root.key("pools").key(&pool.name), At::Key, problem);
+        kept.push(("route".to_owned(), Node::Text((*name).to_owned())));
     }
+    Some(Routes { dialect: Dialect::Ringway, document: Node::Map(kept) })
 }
 
 /// Whoever reaches the port reads and writes the cache; tens of thousands of memcached servers were on the internet.

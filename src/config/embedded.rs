@@ -1,11 +1,11 @@
 //! `embedded`: in-process caches in the place of servers.
 
 use super::fault::{At, Findings, Problem};
+use super::node::Node;
 use super::path::Path;
 use super::pool::{Embedded, Endpoint, Server};
 use super::section::Section;
 use super::value;
-use super::yaml::Node;
 use crate::hash::Member;
 use std::ops::RangeInclusive;
 

@@ -1,6 +1,6 @@
 //! What is wrong with a configuration: every fault with its place, all of them at once.
 
-use super::path::{Path, Step};
+use super::path::{Path, Shown, Step};
 use super::render;
 use std::cell::{Cell, RefCell};
 use std::fmt;
@@ -120,16 +120,16 @@ pub struct Problem {
 }
 
 impl Problem {
-    pub(super) fn new(message: impl Into<String>) -> Self {
+    pub(crate) fn new(message: impl Into<String>) -> Self {
         Self { message: message.into(), help: None, word: None }
     }
 
-    pub(super) fn help(mut self, help: impl Into<String>) -> Self {
+    pub(crate) fn help(mut self, help: impl Into<String>) -> Self {
         self.help = Some(help.into());
         self
     }
 
-    pub(super) fn at(mut self, word: &str) -> Self {
+    pub(crate) fn at(mut self, word: &str) -> Self {
         self.word = Some(word.to_owned());
         self
     }
@@ -146,7 +146,7 @@ impl std::error::Error for Problem {}
 
 /// Which part of an entry a finding points at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum At {
+pub(crate) enum At {
     Key,
     Value,
 }
@@ -161,19 +161,19 @@ pub(super) struct Finding {
 
 /// Where the readers put what they find, so that the first fault does not hide the next.
 #[derive(Default)]
-pub(super) struct Findings {
+pub struct Findings {
     list: RefCell<Vec<Finding>>,
     faults_count: Cell<usize>,
     more_count: Cell<usize>,
 }
 
 impl Findings {
-    pub(super) fn fault(&self, path: &Path<'_>, at: At, problem: Problem) {
+    pub(crate) fn fault(&self, path: &Path<'_>, at: At, problem: Problem) {
         self.faults_count.set(self.faults_count.get() + 1);
         self.push(path, at, problem, false);
     }
 
-    pub(super) fn warn(&self, path: &Path<'_>, at: At, problem: Problem) {
+    pub(crate) fn warn(&self, path: &Path<'_>, at: At, problem: Problem) {
         self.push(path, at, problem, true);
     }
 
@@ -196,8 +196,14 @@ impl Findings {
         self.more_count.set(self.more_count.get() + 1);
     }
 
-    pub(super) fn faults_count(&self) -> usize {
+    pub(crate) fn faults_count(&self) -> usize {
         self.faults_count.get()
+    }
+
+    /// The first fault in one line.
+    pub(crate) fn first(&self) -> Option<String> {
+        let list = self.list.borrow();
+        list.iter().find(|f| !f.is_warning).map(|f| format!("{}: {}", Shown(&f.steps), f.problem))
     }
 
     /// What was found, and how many faults were found beyond the bound.
@@ -207,7 +213,7 @@ impl Findings {
 }
 
 /// A piece of user text for a message: short, in backticks, without control characters.
-pub(super) fn quoted(text: &str) -> String {
+pub(crate) fn quoted(text: &str) -> String {
     let mut shown: String = text.chars().take(60).flat_map(|c| c.escape_debug()).collect();
     // escape_debug escapes quotes as well; in backticks that only confuses.
     shown = shown.replace("\\\"", "\"").replace("\\'", "'");

@@ -1,10 +1,10 @@
 //! Where clients connect: `ip:port`, `[ip6]:port`, `unix:/path`, `fd:N` (an inherited, listening socket).
 
 use super::fault::{At, Findings, Problem, quoted};
+use super::node::Node;
 use super::path::Path;
 use super::server::check_unix_path;
 use super::value;
-use super::yaml::Node;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;

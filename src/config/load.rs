@@ -6,7 +6,7 @@ use super::fault::{Fault, Faults, Source, Warning};
 use super::pool::{Pool, Server, doubles};
 use super::position::place_at;
 use super::server;
-use super::{Config, Place, Route, Settings};
+use super::{CheckRoutes, Config, Place, Routes, Settings};
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
@@ -18,17 +18,17 @@ const FILE_BYTES_MAX: usize = 10 << 20;
 /// What [`Config::embedded_default`] holds.
 const DEFAULT_SHARDS_COUNT: usize = 3;
 
-/// Reads and checks a file; `-` is standard input.
-pub fn load(path: &Path) -> Result<(Config, Vec<Warning>), Faults> {
+/// Reads and checks a file; `-` is standard input. `check` looks at the routes (`route::check`).
+pub fn load(path: &Path, check: CheckRoutes) -> Result<(Config, Vec<Warning>), Faults> {
     let name = path.display().to_string();
     let bytes = read_bounded(path)
         .map_err(|error| Faults::of_file(&name, format!("cannot read it: {error}"), None))?;
-    from_bytes(&name, bytes)
+    from_bytes(&name, bytes, check)
 }
 
 /// Checks a text; `name` is what faults call it.
-pub fn from_text(name: &str, text: &str) -> Result<(Config, Vec<Warning>), Faults> {
-    from_bytes(name, text.as_bytes().to_vec())
+pub fn from_text(name: &str, text: &str, check: CheckRoutes) -> Result<(Config, Vec<Warning>), Faults> {
+    from_bytes(name, text.as_bytes().to_vec(), check)
 }
 
 /// Checks the servers of `--server` flags: one pool named `main` with every default.
@@ -58,7 +58,7 @@ pub fn from_servers(entries: &[String]) -> Result<Config, Faults> {
         return Err(Faults { list: faults, more_count: 0 });
     }
     let pool = Pool::with_defaults("main", servers.into_iter().flatten().collect());
-    Ok(Config { settings: Settings::default(), pools: vec![pool], route: Route::Pool(0) })
+    Ok(Config { settings: Settings::default(), pools: vec![pool], routes: Routes::to_pool("main") })
 }
 
 impl Config {
@@ -68,7 +68,7 @@ impl Config {
     pub fn embedded_default() -> Self {
         let servers = embedded::servers(DEFAULT_SHARDS_COUNT, embedded::MEMORY_DEFAULT);
         let pool = Pool::with_defaults("embedded", servers);
-        Self { settings: Settings::default(), pools: vec![pool], route: Route::Pool(0) }
+        Self { settings: Settings::default(), pools: vec![pool], routes: Routes::to_pool("embedded") }
     }
 }
 
@@ -84,7 +84,7 @@ fn read_bounded(path: &Path) -> std::io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-fn from_bytes(name: &str, bytes: Vec<u8>) -> Result<(Config, Vec<Warning>), Faults> {
+fn from_bytes(name: &str, bytes: Vec<u8>, check: CheckRoutes) -> Result<(Config, Vec<Warning>), Faults> {
     if bytes.len() > FILE_BYTES_MAX {
         let help = "is it the right file?";
         return Err(Faults::of_file(name, "longer than 10MiB".into(), Some(help.into())));
@@ -98,5 +98,5 @@ fn from_bytes(name: &str, bytes: Vec<u8>) -> Result<(Config, Vec<Warning>), Faul
         let fault = Fault { source, path: String::new(), message, help: None, place: Some(place) };
         Faults { list: vec![fault], more_count: 0 }
     })?;
-    document::read(&Arc::new(Source { name: name.to_owned(), text }))
+    document::read(&Arc::new(Source { name: name.to_owned(), text }), check)
 }

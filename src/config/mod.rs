@@ -14,6 +14,7 @@ mod embedded;
 mod fault;
 mod listen;
 mod load;
+mod node;
 mod path;
 mod placement;
 mod pool;
@@ -22,15 +23,19 @@ mod render;
 mod section;
 mod server;
 mod settings;
-mod value;
 mod yaml;
 
-pub use fault::{Fault, Faults, Place, Problem, Source, Warning};
+pub(crate) use fault::{At, quoted};
+pub use fault::{Fault, Faults, Findings, Place, Problem, Source, Warning};
 pub use listen::Listen;
 pub use load::{from_servers, from_text, load};
+pub use node::Node;
+pub(crate) use path::Path;
 pub use pool::{Embedded, Endpoint, OnError, Pool, Server};
+pub(crate) use section::{Section, nearest_help};
 pub use settings::{Collect, Limits, Settings, Workers};
 pub(crate) use value::{show_bytes, show_duration};
+pub(crate) mod value;
 
 /// All that the program is told to do.
 #[derive(Clone, Debug, PartialEq)]
@@ -38,12 +43,42 @@ pub struct Config {
     pub settings: Settings,
     /// In the order of the file. Names are unique.
     pub pools: Vec<Pool>,
-    pub route: Route,
+    pub routes: Routes,
 }
 
-/// The route tree as configured. Only pools for now: a pool's name is short for PoolRoute on it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Route {
-    /// Index into [`Config::pools`].
-    Pool(usize),
+/// The route tree as written. The room `route` reads it, because only it knows what each route's keys mean.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Routes {
+    pub dialect: Dialect,
+    /// A map with `route` or `routes`, and perhaps `named_handles`.
+    pub document: Node,
+}
+
+/// Whose words, units and defaults a document uses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dialect {
+    /// Ours: YAML, durations and sizes with units.
+    Ringway,
+    /// mcrouter's JSON: bare numbers in the unit that mcrouter documents for each key.
+    Mcrouter,
+}
+
+/// What looks at the routes of a document that is otherwise sound, and says what is wrong with them.
+pub type CheckRoutes = fn(&Config, &Findings);
+
+impl Routes {
+    /// All requests go to the pool of this name.
+    #[must_use]
+    pub fn to_pool(name: &str) -> Self {
+        let route = ("route".to_owned(), Node::Text(name.to_owned()));
+        Self { dialect: Dialect::Ringway, document: Node::Map(vec![route]) }
+    }
+}
+
+impl Config {
+    /// The pool of this name.
+    #[must_use]
+    pub fn pool(&self, name: &str) -> Option<&Pool> {
+        self.pools.iter().find(|pool| pool.name == name)
+    }
 }

@@ -6,7 +6,7 @@ use std::fmt;
 
 /// A place on the way down; each step borrows the one above it.
 #[derive(Clone, Copy)]
-pub(super) struct Path<'a> {
+pub(crate) struct Path<'a> {
     parent: Option<&'a Self>,
     step: Option<Link<'a>>,
 }
@@ -19,7 +19,7 @@ enum Link<'a> {
 
 /// One step of an owned path.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Step {
+pub(crate) enum Step {
     /// A key of a map, and which of those spelled so: 0 unless the file says it twice.
     Key(String, usize),
     /// An entry of a list.
@@ -27,23 +27,23 @@ pub(super) enum Step {
 }
 
 impl<'a> Path<'a> {
-    pub(super) const ROOT: Self = Self { parent: None, step: None };
+    pub(crate) const ROOT: Self = Self { parent: None, step: None };
 
-    pub(super) fn key(&'a self, key: &'a str) -> Self {
+    pub(crate) fn key(&'a self, key: &'a str) -> Self {
         self.nth_key(key, 0)
     }
 
     /// The key's n-th occurrence in its map, counted from 0.
-    pub(super) fn nth_key(&'a self, key: &'a str, nth: usize) -> Self {
+    pub(crate) fn nth_key(&'a self, key: &'a str, nth: usize) -> Self {
         Self { parent: Some(self), step: Some(Link::Key(key, nth)) }
     }
 
-    pub(super) fn index(&'a self, index: usize) -> Self {
+    pub(crate) fn index(&'a self, index: usize) -> Self {
         Self { parent: Some(self), step: Some(Link::Index(index)) }
     }
 
     /// The steps from the root down.
-    pub(super) fn steps(&self) -> Vec<Step> {
+    pub(crate) fn steps(&self) -> Vec<Step> {
         let mut steps = Vec::new();
         let mut here = Some(self);
         while let Some(path) = here {
@@ -60,7 +60,7 @@ impl<'a> Path<'a> {
 }
 
 /// An owned path as people write it.
-pub(super) struct Shown<'a>(pub(super) &'a [Step]);
+pub(crate) struct Shown<'a>(pub(crate) &'a [Step]);
 
 impl fmt::Display for Shown<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -1,10 +1,10 @@
 //! How a pool places keys: `hash`, `key_hash`, `hash_tag`, `hash_stop`, `signed_char`, `salt`, `weights`, `tags`.
 
 use super::fault::{At, Problem, quoted};
+use super::node::Node;
 use super::pool::Server;
 use super::section::{Hint, Section};
 use super::value;
-use super::yaml::Node;
 use crate::hash::{KeyHash, Member, Placement, Ring, SALT_BYTES_MAX, Spec};
 use std::collections::HashMap;
 use std::ops::RangeInclusive;

@@ -2,12 +2,12 @@
 
 use super::embedded;
 use super::fault::{At, Findings, Problem, quoted};
+use super::node::Node;
 use super::path::Path;
 use super::placement;
 use super::section::{Hint, Section};
 use super::server;
 use super::value::{self, TIMEOUTS};
-use super::yaml::Node;
 use crate::hash::{Member, Spec};
 use std::collections::HashMap;
 use std::net::SocketAddr;

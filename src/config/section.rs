@@ -1,25 +1,25 @@
 //! Reading one map of the document: take the keys that are known, refuse the others and name the nearest.
 
 use super::fault::{At, Findings, Problem, quoted};
+use super::node::Node;
 use super::path::Path;
-use super::yaml::Node;
 
 /// Farther names are no typing errors; also keeps the distance cheap on absurd keys.
 const NAME_BYTES_MAX: usize = 64;
 
 /// A map that is being read.
-pub(super) struct Section<'a> {
+pub(crate) struct Section<'a> {
     map: &'a [(String, Node)],
-    pub(super) path: &'a Path<'a>,
-    pub(super) findings: &'a Findings,
+    pub(crate) path: &'a Path<'a>,
+    pub(crate) findings: &'a Findings,
 }
 
 /// A key that belongs elsewhere, or comes from another program: what to write instead.
-pub(super) type Hint = (&'static str, &'static str);
+pub(crate) type Hint = (&'static str, &'static str);
 
 impl<'a> Section<'a> {
     /// `what` completes "expected …" when the node is not a map.
-    pub(super) fn open(
+    pub(crate) fn open(
         node: &'a Node,
         path: &'a Path<'a>,
         findings: &'a Findings,
@@ -32,12 +32,12 @@ impl<'a> Section<'a> {
         None
     }
 
-    pub(super) fn node(&self, key: &str) -> Option<&'a Node> {
+    pub(crate) fn node(&self, key: &str) -> Option<&'a Node> {
         self.map.iter().find(|(k, _)| k == key).map(|(_, node)| node)
     }
 
     /// The key's value; `None` when it is absent, or when it is wrong, which is then on record.
-    pub(super) fn value<T>(&self, key: &str, parse: impl FnOnce(&Node) -> Result<T, Problem>) -> Option<T> {
+    pub(crate) fn value<T>(&self, key: &str, parse: impl FnOnce(&Node) -> Result<T, Problem>) -> Option<T> {
         match parse(self.node(key)?) {
             Ok(value) => Some(value),
             Err(problem) => {
@@ -47,19 +47,19 @@ impl<'a> Section<'a> {
         }
     }
 
-    pub(super) fn fault(&self, key: &str, problem: Problem) {
+    pub(crate) fn fault(&self, key: &str, problem: Problem) {
         self.findings.fault(&self.path.key(key), At::Value, problem);
     }
 
     /// Every key that is not in `known` is a fault.
-    pub(super) fn refuse_unknown(&self, known: &[&str], hints: &[Hint]) {
+    pub(crate) fn refuse_unknown(&self, known: &[&str], hints: &[Hint]) {
         self.refuse_unknown_with(known, |key, _| {
             hints.iter().find(|(name, _)| *name == key).map(|(_, hint)| (*hint).to_owned())
         });
     }
 
     /// The same, with hints that depend on the value.
-    pub(super) fn refuse_unknown_with(&self, known: &[&str], hint: impl Fn(&str, &Node) -> Option<String>) {
+    pub(crate) fn refuse_unknown_with(&self, known: &[&str], hint: impl Fn(&str, &Node) -> Option<String>) {
         for (key, node) in self.map {
             if known.contains(&key.as_str()) {
                 continue;
@@ -77,7 +77,7 @@ impl<'a> Section<'a> {
 }
 
 /// "did you mean …", or all that there are.
-pub(super) fn nearest_help(name: &str, known: &[&str]) -> String {
+pub(crate) fn nearest_help(name: &str, known: &[&str]) -> String {
     match nearest(name, known) {
         Some(near) => format!("did you mean `{near}`?"),
         None => format!("one of {}", listed(known)),

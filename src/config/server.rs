@@ -7,11 +7,11 @@
 //! ```
 
 use super::fault::{At, Findings, Problem, quoted};
+use super::node::Node;
 use super::path::Path;
 use super::pool::{Endpoint, Server};
 use super::section::{Hint, Section, nearest_help};
 use super::value;
-use super::yaml::Node;
 use crate::hash::Member;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::ops::RangeInclusive;

@@ -2,9 +2,9 @@
 
 use super::fault::Problem;
 use super::listen::{self, Listen};
+use super::node::Node;
 use super::section::{Hint, Section};
 use super::value;
-use super::yaml::Node;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 

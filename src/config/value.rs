@@ -1,8 +1,8 @@
 //! Single values: counts, sizes, durations, names. Each says what it expected and what it found.
 
 use super::fault::{Problem, quoted};
+use super::node::Node;
 use super::section::nearest_help;
-use super::yaml::Node;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
@@ -27,7 +27,7 @@ const TIME_UNITS: &[(&str, u128)] = &[
     ("h", 3_600_000_000_000),
 ];
 
-pub(super) fn text(node: &Node, what: &str) -> Result<String, Problem> {
+pub(crate) fn text(node: &Node, what: &str) -> Result<String, Problem> {
     match node {
         Node::Text(text) => Ok(text.clone()),
         Node::Integer(_) | Node::Float(_) | Node::Bool(_) => {
@@ -37,14 +37,14 @@ pub(super) fn text(node: &Node, what: &str) -> Result<String, Problem> {
     }
 }
 
-pub(super) fn boolean(node: &Node) -> Result<bool, Problem> {
+pub(crate) fn boolean(node: &Node) -> Result<bool, Problem> {
     match node {
         Node::Bool(value) => Ok(*value),
         _ => Err(expected("`true` or `false`", node)),
     }
 }
 
-pub(super) fn count(node: &Node, range: &RangeInclusive<usize>) -> Result<usize, Problem> {
+pub(crate) fn count(node: &Node, range: &RangeInclusive<usize>) -> Result<usize, Problem> {
     let what = format!("a number from {} to {}", range.start(), range.end());
     match node {
         Node::Integer(value) => {
@@ -55,7 +55,7 @@ pub(super) fn count(node: &Node, range: &RangeInclusive<usize>) -> Result<usize,
 }
 
 /// A name out of a table.
-pub(super) fn choice<T: Copy>(node: &Node, what: &str, all: &[(&str, T)]) -> Result<T, Problem> {
+pub(crate) fn choice<T: Copy>(node: &Node, what: &str, all: &[(&str, T)]) -> Result<T, Problem> {
     let name = if let Node::Text(name) = node { name.as_str() } else { "" };
     let found = all.iter().find(|(known, _)| *known == name).map(|(_, value)| *value);
     found.ok_or_else(|| {
@@ -65,7 +65,7 @@ pub(super) fn choice<T: Copy>(node: &Node, what: &str, all: &[(&str, T)]) -> Res
 }
 
 /// A size: bytes, or a number with its unit.
-pub(super) fn bytes(node: &Node, range: &RangeInclusive<usize>) -> Result<usize, Problem> {
+pub(crate) fn bytes(node: &Node, range: &RangeInclusive<usize>) -> Result<usize, Problem> {
     let what = format!("a size from {} to {}", show_bytes(*range.start()), show_bytes(*range.end()));
     let amount = match node {
         Node::Integer(value) => u128::try_from(*value).ok(),
@@ -90,7 +90,7 @@ pub(super) fn bytes(node: &Node, range: &RangeInclusive<usize>) -> Result<usize,
 }
 
 /// A duration: a number with its unit; without one nobody can tell seconds from milliseconds.
-pub(super) fn duration(node: &Node, range: &RangeInclusive<Duration>) -> Result<Duration, Problem> {
+pub(crate) fn duration(node: &Node, range: &RangeInclusive<Duration>) -> Result<Duration, Problem> {
     let what =
         format!("a duration from {} to {}", show_duration(*range.start()), show_duration(*range.end()));
     let unit_help = "write a unit, as in `500ms`, `2s`, `1m`";
@@ -164,12 +164,12 @@ pub(crate) fn show_duration(duration: Duration) -> String {
     format!("{ms}ms")
 }
 
-pub(super) fn expected(what: &str, node: &Node) -> Problem {
+pub(crate) fn expected(what: &str, node: &Node) -> Problem {
     Problem::new(format!("expected {what}, found {}", node.kind()))
 }
 
 /// Time limits of requests: shorter than the timers' resolution is not kept, longer than an hour is not meant.
-pub(super) const TIMEOUTS: RangeInclusive<Duration> = MS..=Duration::from_secs(3_600);
+pub(crate) const TIMEOUTS: RangeInclusive<Duration> = MS..=Duration::from_secs(3_600);
 
 #[cfg(test)]
 mod tests {

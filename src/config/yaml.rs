@@ -5,6 +5,7 @@
 //! counted, so that a few aliases cannot grow into gigabytes.
 
 use super::fault::{At, Fault, Findings, Place, Problem, Source, quoted};
+use super::node::Node;
 use super::path::Path;
 use super::position;
 use serde::de::{
@@ -22,33 +23,6 @@ const NODES_COUNT_MAX: usize = 2_000_000;
 /// brackets alone would take hours. So brackets are counted first, blindly; in quotes and comments nobody leaves this many open.
 const OPEN_BRACKETS_COUNT_MAX: usize = 256;
 const TOO_MANY: &str = "more than 2,000,000 values when its aliases are followed";
-
-/// What a document says. Keys are unique and text; merges are done; tags are gone.
-#[derive(Clone, Debug, PartialEq)]
-pub(super) enum Node {
-    Null,
-    Bool(bool),
-    Integer(i128),
-    Float(f64),
-    Text(String),
-    List(Vec<Self>),
-    Map(Vec<(String, Self)>),
-}
-
-impl Node {
-    /// For messages: "expected …, found " this.
-    pub(super) fn kind(&self) -> String {
-        match self {
-            Self::Null => "nothing".into(),
-            Self::Bool(value) => format!("`{value}`"),
-            Self::Integer(value) => format!("the number {value}"),
-            Self::Float(value) => format!("the number {value}"),
-            Self::Text(text) => format!("the text {}", quoted(text)),
-            Self::List(_) => "a list".into(),
-            Self::Map(_) => "a map".into(),
-        }
-    }
-}
 
 /// Reads one document. What is wrong in its shape (a key twice, a tag) goes to `findings`; `Err` is text that is no YAML.
 pub(super) fn read(source: &Arc<Source>, findings: &Findings) -> Result<Node, Box<Fault>> {

@@ -12,8 +12,8 @@ const TRIES_MAX: u32 = 32;
 const SHIFT: u32 = 23;
 pub(super) const SERVERS_MAX: usize = 1 << SHIFT;
 
-/// The key's hash; [`index`] makes all further bits from it.
-pub(super) fn hash(key: &[u8]) -> u64 {
+/// MurmurHash64A with mcrouter's seed: the key's hash; [`index`] makes all further bits from it.
+pub fn hash(key: &[u8]) -> u64 {
     murmur64a::hash(key, SEED)
 }
 

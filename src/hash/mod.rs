@@ -27,6 +27,7 @@ mod tests;
 mod weighted_ch3;
 mod xxh;
 
+pub use ch3::hash as murmur64a;
 pub use names::{KeyHash, Placement};
 pub use rendezvous::Rendezvous;
 pub use spec::{Member, SALT_BYTES_MAX, Spec, SpecError};
@@ -43,6 +44,7 @@ use scope::Scope;
 #[derive(Debug)]
 pub struct Ring {
     len: usize,
+    placement: Placement,
     scope: Scope,
     /// Hashed behind what the scope leaves of the key; mostly empty.
     salt: Box<str>,
@@ -56,7 +58,8 @@ impl Ring {
         spec::check(spec, members)?;
         let rule = if members.len() > 1 { Some(Rule::build(spec, members)?) } else { None };
         let scope = Scope { hash_tag: spec.hash_tag, hash_stop: spec.hash_stop };
-        Ok(Self { len: members.len(), scope, salt: spec.salt.as_str().into(), rule })
+        let salt = spec.salt.as_str().into();
+        Ok(Self { len: members.len(), placement: spec.placement, scope, salt, rule })
     }
 
     /// The index of the key's member; `None` if there are no members.
@@ -109,6 +112,16 @@ impl Ring {
     #[inline]
     fn index(&self, rule: &Rule, key: &[u8]) -> u32 {
         with_tail(self.scope.of(key), self.salt.as_bytes(), |key| rule.index(key))
+    }
+
+    /// What is hashed behind each key; mostly empty.
+    pub fn salt(&self) -> &str {
+        &self.salt
+    }
+
+    /// The placement's name, as in a configuration.
+    pub fn placement(&self) -> &'static str {
+        self.placement.name()
     }
 
     pub fn len(&self) -> usize {

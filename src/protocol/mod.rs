@@ -9,10 +9,12 @@
 
 #![deny(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_possible_wrap)]
 
+pub mod answer;
 pub mod ascii;
 pub mod limits;
 pub mod meta;
 mod op;
+mod owned;
 mod reply;
 mod request;
 mod wire;
@@ -21,6 +23,7 @@ mod wire;
 mod tests;
 
 pub use op::{Class, Op};
+pub use owned::{OwnedReply, OwnedRequest, OwnedValue};
 pub use reply::{Cause, Found, Reply, Status, Values};
 pub use request::{Keys, Meta, MultiGet, Request, letter_bit};
 pub use wire::{Chunks, SHARED_BYTES_MIN, Value, WireBuf};

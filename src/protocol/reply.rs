@@ -54,6 +54,8 @@ pub enum Cause {
     NoMemory,
     /// No server is in the pool.
     NoServer,
+    /// A route refused it.
+    Local,
 }
 
 impl Cause {
@@ -67,6 +69,7 @@ impl Cause {
         Self::Aborted,
         Self::NoMemory,
         Self::NoServer,
+        Self::Local,
     ];
 
     /// The error line, without its line end, where the place of failure has nothing more exact to say.
@@ -84,6 +87,7 @@ impl Cause {
             // memcached's own words when it has no buffer for a value.
             Self::NoMemory => "SERVER_ERROR out of memory writing get response",
             Self::NoServer => "SERVER_ERROR no server in this pool",
+            Self::Local => "SERVER_ERROR local error",
         }
     }
 
@@ -100,6 +104,7 @@ impl Cause {
             Self::Aborted => "aborted",
             Self::NoMemory => "no_memory",
             Self::NoServer => "no_server",
+            Self::Local => "local_error",
         }
     }
 }
@@ -114,19 +119,32 @@ pub struct Reply<'a> {
     pub line: &'a [u8],
     /// The data block without its line end: `VALUE` and `VA`.
     pub value: Option<Value<'a>>,
+    /// The pool wants a failed get to be told to the client as a miss (`on_error: miss`). Routes see the failure.
+    pub miss_on_error: bool,
 }
 
 impl<'a> Reply<'a> {
     /// A reply of one line.
     #[must_use]
     pub const fn line(status: Status, line: &'a [u8]) -> Self {
-        Self { status, line, value: None }
+        Self { status, line, value: None, miss_on_error: false }
+    }
+
+    /// A reply with a data block.
+    #[must_use]
+    pub const fn with_value(status: Status, line: &'a [u8], value: Value<'a>) -> Self {
+        Self { status, line, value: Some(value), miss_on_error: false }
     }
 
     /// A failure in its standard words.
     #[must_use]
     pub const fn failed(cause: Cause) -> Reply<'static> {
-        Reply { status: Status::Failed(cause), line: cause.line().as_bytes(), value: None }
+        Reply {
+            status: Status::Failed(cause),
+            line: cause.line().as_bytes(),
+            value: None,
+            miss_on_error: false,
+        }
     }
 }
 
@@ -158,7 +176,7 @@ impl<'a> Values<'a> {
             let line = &bytes[start..line_end - 2];
             let value = &bytes[*line_end..end - 2];
             start = *end;
-            (*index as usize, Reply { status: Status::Hit, line, value: Some(Value::Slice(value)) })
+            (*index as usize, Reply::with_value(Status::Hit, line, Value::Slice(value)))
         })
     }
 }

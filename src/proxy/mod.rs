@@ -25,8 +25,8 @@ pub enum StartError {
     Bind(#[from] net::BindError),
     #[error("no address to listen on")]
     NoListener,
-    #[error("pool '{pool}': {source}")]
-    Hash { pool: String, source: crate::hash::SpecError },
+    #[error("the routes cannot be built: {0}")]
+    Routes(String),
     #[error("cannot start a worker: {0}")]
     Worker(std::io::Error),
 }

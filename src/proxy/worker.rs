@@ -6,11 +6,10 @@ use super::memory;
 use crate::admin::{Admin, Process};
 use crate::cache::{Cache, CacheLeaf};
 use crate::client;
-use crate::config::{Config, Endpoint, Pool, Route};
+use crate::config::{Config, Endpoint, Pool};
 use crate::discovery::Resolver;
-use crate::hash::Ring;
 use crate::net::{Bound, Budget, Listener, ReadBlock};
-use crate::route::{Leaf, PoolRoute, Root};
+use crate::route::{self, Leaf, Leaves, Root};
 use crate::stats::Counters;
 use crate::time::Clock;
 use crate::upstream::{Destination, Shared};
@@ -145,29 +144,33 @@ fn build(
         late_count_max: plan.config.settings.limits.late_count_max,
         budget: Rc::clone(budget),
     };
-    let mut pools = Vec::with_capacity(plan.config.pools.len());
-    for (pool, caches) in plan.config.pools.iter().zip(&plan.caches) {
-        pools.push(build_pool(pool, caches, &shared)?);
-    }
-    let Route::Pool(default) = plan.config.route;
+    let leaves = Destinations { plan, shared };
+    let root = route::build(&plan.config, &leaves).map_err(StartError::Routes)?;
     let listeners: io::Result<Vec<_>> = bound.into_iter().map(Listener::new).collect();
-    Ok((Root::new(pools, default), listeners.map_err(StartError::Worker)?))
+    Ok((root, listeners.map_err(StartError::Worker)?))
 }
 
-fn build_pool(pool: &Pool, caches: &[Option<Arc<Cache>>], shared: &Shared) -> Result<PoolRoute, StartError> {
-    let members = pool.members();
-    let ring = Ring::build(&pool.hash, &members)
-        .map_err(|source| StartError::Hash { pool: pool.name.clone(), source })?;
-    let embedded = pool.servers.iter().any(|s| matches!(s.endpoint, Endpoint::Embedded(_)));
-    let lanes = if embedded { 1 } else { pool.connections_count.max(1) };
-    let mut leaves: Vec<Rc<dyn Leaf>> = Vec::with_capacity(members.len() * lanes);
-    for (server, cache) in pool.servers.iter().zip(caches) {
-        match cache {
-            Some(cache) => {
-                leaves.push(Rc::new(CacheLeaf::new(Arc::clone(cache), server.label(), Clock::System)))
+/// The ends of this worker's tree: connections to servers, and the shards of embedded caches.
+struct Destinations<'a> {
+    plan: &'a Plan,
+    shared: Shared,
+}
+
+impl Leaves for Destinations<'_> {
+    fn of_pool(&self, pool: &Pool) -> (Vec<Rc<dyn Leaf>>, usize) {
+        let embedded = pool.servers.iter().any(|s| matches!(s.endpoint, Endpoint::Embedded(_)));
+        let lanes = if embedded { 1 } else { pool.connections_count.max(1) };
+        let of_pool = self.plan.config.pools.iter().position(|known| known.name == pool.name);
+        let caches = of_pool.and_then(|index| self.plan.caches.get(index));
+        let mut leaves: Vec<Rc<dyn Leaf>> = Vec::with_capacity(pool.servers.len() * lanes);
+        for (i, server) in pool.servers.iter().enumerate() {
+            match caches.and_then(|caches| caches.get(i)?.as_ref()) {
+                Some(cache) => {
+                    leaves.push(Rc::new(CacheLeaf::new(Arc::clone(cache), server.label(), Clock::System)))
+                }
+                None => leaves.extend(Destination::of_server(pool, server, &self.shared)),
             }
-            None => leaves.extend(Destination::of_server(pool, server, shared)),
         }
+        (leaves, lanes)
     }
-    Ok(PoolRoute::new(pool.name.clone(), ring, leaves, lanes, pool.on_error))
 }

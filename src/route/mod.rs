@@ -1,23 +1,77 @@
-//! The tree that a request walks: `Select`s choose one child, `Leaf`s send.
+//! The tree that a request walks.
 //!
-//! `route` names no socket and no server. A leaf is anything that takes a request and, sooner or later,
-//! fills the slot that came with it: a destination in `upstream/`, the embedded cache in `cache/`, a
-//! scripted one in tests.
+//! Every node is a [`Route`]: it is handed a request and a slot, and sees to it that the slot is filled exactly once.
+//! There are three kinds, by what they do with it:
+//!
+//! - **select**: hands both to one child, perhaps with the request changed. Nothing is kept, nothing is allocated.
+//! - **collect**: keeps the slot, asks one or more children, and makes one reply of theirs (`gather`, `attempt`).
+//! - **leaf**: answers. A destination in `upstream/`, the embedded cache in `cache/`, a scripted one in tests.
+//!
+//! `route` names no socket and no server. The file of a route has: what it does for each class of operations, the keys
+//! that it reads, how it is built, what it does, its tests. The registry in `build` lists them all.
 
+mod attempt;
+mod build;
+mod call;
+mod explain;
+mod failure;
+mod gather;
 mod pool;
+mod registry;
+mod rekey;
 mod root;
+mod slot;
 
+// select
+mod hash;
+mod host_id;
+mod modify_exptime;
+mod modify_key;
+mod operation_selector;
+mod prefix_selector;
+mod random;
+mod routing_group;
+// collect
+mod all;
+mod failover;
+mod failover_with_exptime;
+mod miss_failover;
+// leaf
+mod error;
+mod null;
+
+#[cfg(test)]
+mod scripted;
+#[cfg(test)]
+mod tests;
+
+pub use build::{Builder, Leaves, build, check, explain};
+pub use call::{Call, Kind};
+pub use explain::{Explained, When};
 pub use pool::PoolRoute;
 pub use root::Root;
+pub use slot::{Sink, Slot};
 
-use crate::protocol::{Cause, MultiGet, Reply, Request, Values};
-use std::rc::Rc;
+use crate::protocol::{MultiGet, Op, Request};
+
+/// A node of the tree.
+pub trait Route {
+    /// Takes one request; the slot is filled exactly once, now or later.
+    fn send(&self, request: &Request<'_>, call: &Call, slot: Slot);
+
+    /// The pool that this key's requests go to, if all that happens on the way is choosing: then keys of a multi-key
+    /// get can travel together.
+    fn pool(&self, op: Op, key: &[u8]) -> Option<&PoolRoute> {
+        let _ = (op, key);
+        None
+    }
+
+    /// Where this request would go, without sending it.
+    fn explain(&self, request: &Request<'_>) -> Explained;
+}
 
 /// What answers requests at the end of the tree.
-pub trait Leaf {
-    /// Sends one request; the slot is filled exactly once, now or later.
-    fn send(&self, request: &Request<'_>, slot: Slot);
-
+pub trait Leaf: Route {
     /// Sends a classic get with several keys, all of them for this leaf: [`Sink::hit`] for each one found,
     /// in the order of the keys, then the slot is filled with [`crate::protocol::Status::Ok`] or an error.
     fn send_multi(&self, request: &MultiGet<'_>, slot: Slot);
@@ -27,78 +81,4 @@ pub trait Leaf {
 
     /// The server's name as in the configuration.
     fn name(&self) -> &str;
-}
-
-/// Where replies go: the queue of a client, or a route that waits for several children.
-pub trait Sink {
-    /// The `index`-th key of a multi-key get was found.
-    fn hit(&self, token: u64, index: usize, reply: &Reply<'_>);
-
-    /// Several keys of a multi-key get were found: their `VALUE` blocks as the server wrote them.
-    fn hits(&self, token: u64, values: &Values<'_>) {
-        for (index, reply) in values.iter() {
-            self.hit(token, index, &reply);
-        }
-    }
-
-    /// The request is answered. Called once for each token.
-    fn fill(&self, token: u64, reply: &Reply<'_>);
-
-    /// Whether anybody still wants what is sent here.
-    fn is_waiting(&self) -> bool {
-        true
-    }
-}
-
-/// The place where one reply is awaited. Filling it consumes it; one that is dropped unfilled answers
-/// `SERVER_ERROR aborted`, so that no request is ever left without an answer.
-pub struct Slot {
-    sink: Option<Rc<dyn Sink>>,
-    token: u64,
-}
-
-impl Slot {
-    #[must_use]
-    pub fn new(sink: Rc<dyn Sink>, token: u64) -> Self {
-        Self { sink: Some(sink), token }
-    }
-
-    /// A slot that nobody looks at.
-    #[must_use]
-    pub const fn nowhere() -> Self {
-        Self { sink: None, token: 0 }
-    }
-
-    pub fn hit(&self, index: usize, reply: &Reply<'_>) {
-        if let Some(sink) = &self.sink {
-            sink.hit(self.token, index, reply);
-        }
-    }
-
-    /// Who waits, and its token: for telling it of a part while the slot stays where it is.
-    #[must_use]
-    pub fn waiting(&self) -> Option<(Rc<dyn Sink>, u64)> {
-        Some((Rc::clone(self.sink.as_ref()?), self.token))
-    }
-
-    /// Whether anybody still wants the reply. It is filled in any case.
-    #[must_use]
-    pub fn is_awaited(&self) -> bool {
-        self.sink.as_ref().is_some_and(|sink| sink.is_waiting())
-    }
-
-    #[inline]
-    pub fn fill(mut self, reply: &Reply<'_>) {
-        if let Some(sink) = self.sink.take() {
-            sink.fill(self.token, reply);
-        }
-    }
-}
-
-impl Drop for Slot {
-    fn drop(&mut self) {
-        if let Some(sink) = self.sink.take() {
-            sink.fill(self.token, &Reply::failed(Cause::Aborted));
-        }
-    }
 }

@@ -1,10 +1,27 @@
 //! PoolRoute: the server of a pool that a key belongs to.
+//!
+//! All operations: to the one server that the pool's ring gives for the key. There is no second server: when it is
+//! down, its keys fail.
 
-use super::Leaf;
+use super::registry::{Key, Kind, Params};
+use super::{Call, Explained, Leaf, Route, Slot, When};
 use crate::config::OnError;
-use crate::hash::Ring;
-use crate::protocol::Keys;
+use crate::hash::{Explained as Why, Ring};
+use crate::protocol::{Cause, Keys, Op, Reply, Request};
 use std::rc::Rc;
+
+pub(super) const KIND: Kind = Kind {
+    name: "PoolRoute",
+    short: "pool",
+    bare: "pool",
+    keys: &[Key { name: "pool", what: "the pool's name" }],
+    build,
+};
+
+fn build(params: &Params<'_>) -> Option<Rc<dyn Route>> {
+    let name = params.text("pool", "the name of a pool")?;
+    params.pool("pool", &name)
+}
 
 /// A pool as a worker uses it: the ring, and a leaf for each place on it.
 pub struct PoolRoute {
@@ -61,14 +78,54 @@ impl PoolRoute {
         self.leaves.get(index)
     }
 
+    /// Whether its leaves want failed gets to be told to clients as misses.
+    pub(super) fn is_miss_on_error(&self) -> bool {
+        self.on_error == OnError::Miss
+    }
+
+    /// Why the key is where it is, in words.
+    fn reason(&self, why: &Why<'_>, key: &[u8]) -> String {
+        let Some(hash) = why.hash else {
+            return if self.ring.len() < 2 { "nothing to choose" } else { "another server each time" }.into();
+        };
+        let mut part = if why.hashed == key { String::new() } else { " (part of the key)".to_owned() };
+        if !self.ring.salt().is_empty() {
+            part.push_str(&format!(" and the salt `{}`", self.ring.salt()));
+        }
+        let hashed = String::from_utf8_lossy(why.hashed);
+        let points = if why.points == self.ring.len() {
+            String::new()
+        } else {
+            format!(", among {} points", why.points)
+        };
+        format!("{} of `{hashed}`{part} = {hash}{points}", why.function)
+    }
+
     /// One leaf for each server.
     pub fn servers(&self) -> impl Iterator<Item = &Rc<dyn Leaf>> {
         self.leaves.iter().step_by(self.lanes)
     }
+}
 
-    /// Whether a failed get is told to the client as a miss.
-    #[must_use]
-    pub fn is_miss_on_error(&self) -> bool {
-        self.on_error == OnError::Miss
+impl Route for PoolRoute {
+    fn send(&self, request: &Request<'_>, call: &Call, slot: Slot) {
+        match self.pick(request.key).and_then(|index| self.leaf(index)) {
+            Some(leaf) => leaf.send(request, call, slot),
+            None => slot.fill(&Reply::failed(Cause::NoServer)),
+        }
+    }
+
+    fn pool(&self, _op: Op, _key: &[u8]) -> Option<&PoolRoute> {
+        Some(self)
+    }
+
+    fn explain(&self, request: &Request<'_>) -> Explained {
+        let why = self.ring.explain(request.key);
+        let placed = Explained::new(format!("{}: {}", self.ring.placement(), self.reason(&why, request.key)));
+        let placed = match why.index.and_then(|index| self.leaves.get(index * self.lanes)) {
+            Some(leaf) => placed.with(When::Now, leaf.explain(request)),
+            None => placed.with(When::Now, Explained::new(format!("any of {} servers", self.ring.len()))),
+        };
+        Explained::new(format!("pool {}", self.name)).with(When::Now, placed)
     }
 }

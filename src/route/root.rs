@@ -1,33 +1,182 @@
-//! The root of the tree: where every request starts.
+//! The root of the tree: where every request starts, and where routing prefixes are understood.
+//!
+//! A key `/region/cluster/rest` goes to the route of that prefix, without it; the client sees the key that it asked for.
+//! `*` stands for any name: `/*/*/key` goes to all routes, the default one first, whose reply is the answer. Prefixes are
+//! looked for only where the configuration has `routes`; else a key that begins with a slash is a key like any other.
+//! Source: mcrouter's `RootRoute`, `RouteSelectorMap`.
 
-use super::{Leaf, PoolRoute};
+use super::prefix_selector::NO_ROUTE;
+use super::rekey::send_as;
+use super::{Call, Explained, Leaf, PoolRoute, Route, Slot, When};
+use crate::protocol::{Cause, Op, Reply, Request, Status};
+use std::collections::HashMap;
 use std::rc::Rc;
 
 /// A worker's tree.
 pub struct Root {
-    pools: Vec<PoolRoute>,
-    /// The pool that requests go to.
-    default: usize,
+    /// Where requests without a routing prefix go.
+    default: Rc<dyn Route>,
+    /// `None`: keys have no routing prefixes.
+    prefixes: Option<Prefixes>,
+    /// All pools that routes lead to.
+    pools: Vec<Rc<PoolRoute>>,
+    tells_misses: bool,
+    /// Where the whole tree is one pool.
+    only: Option<Rc<PoolRoute>>,
+}
+
+/// A routing prefix and its route.
+type Entry = (Rc<[u8]>, Rc<dyn Route>);
+
+/// The routes of `routes`.
+pub(super) struct Prefixes {
+    /// In the order of the configuration, the default route first.
+    entries: Vec<Entry>,
+    by_prefix: HashMap<Rc<[u8]>, usize>,
+    /// Requests with a prefix that nobody has go to the default route.
+    invalid_to_default: bool,
+}
+
+impl Prefixes {
+    /// `entries`: prefixes such as `/region/cluster/` and their routes, the default one first.
+    pub(super) fn new(entries: Vec<Entry>, invalid_to_default: bool) -> Self {
+        let by_prefix = entries.iter().enumerate().map(|(i, (prefix, _))| (Rc::clone(prefix), i)).collect();
+        Self { entries, by_prefix, invalid_to_default }
+    }
+
+    /// The routes that a prefix names, the one that is waited for first.
+    fn of(&self, prefix: &[u8]) -> Vec<&Entry> {
+        if let Some(index) = self.by_prefix.get(prefix) {
+            return vec![&self.entries[*index]];
+        }
+        if prefix.contains(&b'*') {
+            return self.entries.iter().filter(|(known, _)| matches(prefix, known)).collect();
+        }
+        let region = prefix.iter().skip(1).position(|b| *b == b'/').map_or(0, |at| at + 2);
+        let fallback = [&prefix[..region], b"fallback/"].concat();
+        if let Some(index) = self.by_prefix.get(fallback.as_slice()) {
+            return vec![&self.entries[*index]];
+        }
+        if self.invalid_to_default { self.entries.first().into_iter().collect() } else { Vec::new() }
+    }
+}
+
+/// Whether `pattern`, in which `*` stands for any number of characters but slashes, is `text`.
+fn matches(pattern: &[u8], text: &[u8]) -> bool {
+    let Some((first, rest)) = pattern.split_first() else { return text.is_empty() };
+    if *first == b'*' {
+        let reach = text.iter().position(|b| *b == b'/').unwrap_or(text.len());
+        return (0..=reach).any(|skipped| matches(rest, &text[skipped..]));
+    }
+    text.split_first().is_some_and(|(head, tail)| head == first && matches(rest, tail))
+}
+
+/// A key's routing prefix, with the slash at its end, and the rest.
+pub(super) fn split_prefix(key: &[u8]) -> Option<(&[u8], &[u8])> {
+    if key.first() != Some(&b'/') {
+        return None;
+    }
+    let mut slashes = memchr::memchr_iter(b'/', key).skip(2);
+    Some(key.split_at(slashes.next()? + 1))
 }
 
 impl Root {
-    /// # Panics
-    /// When `default` is not the index of a pool: a checked configuration names one that exists.
     #[must_use]
-    pub fn new(pools: Vec<PoolRoute>, default: usize) -> Self {
-        assert!(default < pools.len(), "the route names a pool that exists");
-        Self { pools, default }
+    pub(super) fn new(default: Rc<dyn Route>, prefixes: Option<Prefixes>, pools: Vec<Rc<PoolRoute>>) -> Self {
+        let tells_misses = pools.iter().any(|pool| pool.is_miss_on_error());
+        let whole = |pool: &&Rc<PoolRoute>| std::ptr::addr_eq(Rc::as_ptr(pool), Rc::as_ptr(&default));
+        let only = if prefixes.is_none() { pools.iter().find(whole).cloned() } else { None };
+        Self { default, prefixes, pools, tells_misses, only }
     }
 
-    /// The pool of a key.
-    #[inline]
+    /// A tree that is one pool.
     #[must_use]
-    pub fn pool(&self) -> &PoolRoute {
-        &self.pools[self.default]
+    pub fn of_pool(pool: PoolRoute) -> Self {
+        let pool = Rc::new(pool);
+        Self::new(Rc::clone(&pool) as Rc<dyn Route>, None, vec![pool])
+    }
+
+    /// The pool that is the whole tree.
+    pub fn only_pool(&self) -> Option<&PoolRoute> {
+        self.only.as_deref()
+    }
+
+    /// Whether some failures are told to clients as misses.
+    #[must_use]
+    pub fn tells_misses(&self) -> bool {
+        self.tells_misses
     }
 
     /// Every server of every pool.
     pub fn servers(&self) -> impl Iterator<Item = &Rc<dyn Leaf>> {
-        self.pools.iter().flat_map(PoolRoute::servers)
+        self.pools.iter().flat_map(|pool| pool.servers())
+    }
+
+    /// The prefix of this key and the routes that it names; `None` where there is no prefix to look at.
+    fn named<'k>(&self, key: &'k [u8]) -> Option<(&'k [u8], Vec<&Entry>)> {
+        let prefixes = self.prefixes.as_ref()?;
+        let (prefix, rest) = split_prefix(key)?;
+        Some((rest, prefixes.of(prefix)))
+    }
+}
+
+impl Route for Root {
+    #[inline]
+    fn send(&self, request: &Request<'_>, call: &Call, slot: Slot) {
+        let Some((rest, routes)) = self.named(request.key) else {
+            return self.default.send(request, call, slot);
+        };
+        let Some((first, others)) = routes.split_first() else {
+            return slot.fill(&Reply::line(Status::Failed(Cause::Local), NO_ROUTE));
+        };
+        const REFUSAL: &[u8] = b"SERVER_ERROR The key provided is invalid";
+        let to = |(prefix, route): &Entry, slot| {
+            let call = Call { prefix: Some(Rc::clone(prefix)), ..call.clone() };
+            send_as(&**route, rest, REFUSAL, request, &call, slot);
+        };
+        to(first, slot);
+        for other in others {
+            to(other, Slot::nowhere());
+        }
+    }
+
+    fn pool(&self, op: Op, key: &[u8]) -> Option<&PoolRoute> {
+        if self.prefixes.is_some() && split_prefix(key).is_some() {
+            return None; // the key changes on the way
+        }
+        self.default.pool(op, key)
+    }
+
+    fn explain(&self, request: &Request<'_>) -> Explained {
+        let Some((rest, routes)) = self.named(request.key) else { return self.default.explain(request) };
+        let request = Request { key: rest, ..*request };
+        let mut here = Explained::new(if routes.is_empty() { "no route has this prefix" } else { "root" });
+        for (i, (prefix, route)) in routes.into_iter().enumerate() {
+            let entry = Explained::new(String::from_utf8_lossy(prefix).into_owned());
+            let entry = entry.with(When::Now, route.explain(&request));
+            here = here.with(if i == 0 { When::Now } else { When::Beside }, entry);
+        }
+        here
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn prefixes_end_at_the_third_slash() {
+        assert_eq!(split_prefix(b"/a/b/c/d"), Some((&b"/a/b/"[..], &b"c/d"[..])));
+        assert_eq!(split_prefix(b"/a/b/"), Some((&b"/a/b/"[..], &b""[..])));
+        assert_eq!(split_prefix(b"/a/b"), None);
+        assert_eq!(split_prefix(b"a/b/c/"), None);
+    }
+
+    #[test]
+    fn stars_stand_for_names() {
+        assert!(matches(b"/*/*/", b"/a/b/"));
+        assert!(matches(b"/a*/b/", b"/abc/b/"));
+        assert!(!matches(b"/a*/b/", b"/xabc/b/"));
+        assert!(!matches(b"/*/", b"/a/b/"));
     }
 }

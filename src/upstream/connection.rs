@@ -9,7 +9,7 @@
 //! to connect is under way) or fail at once (the last attempt failed a moment ago).
 
 use super::inflight::{Asked, Check, Entry, Inflight, New};
-use crate::config::{Endpoint, Pool};
+use crate::config::{Endpoint, OnError, Pool};
 use crate::discovery::Resolver;
 use crate::net::{Budget, ReadBlock};
 use crate::protocol::{Cause, Found, MultiGet, Op, Reply, Request, Status, Values, WireBuf, ascii, meta};
@@ -40,6 +40,8 @@ pub(super) struct Terms {
     pub(super) timeout: Duration,
     pub(super) connect_timeout: Duration,
     pub(super) outstanding_count_max: usize,
+    /// Failed gets are told to clients as misses.
+    pub(super) miss_on_error: bool,
 }
 
 impl Terms {
@@ -50,6 +52,7 @@ impl Terms {
             timeout: pool.timeout,
             connect_timeout: pool.connect_timeout,
             outstanding_count_max: pool.outstanding_count_max,
+            miss_on_error: pool.on_error == OnError::Miss,
         }
     }
 }
@@ -215,16 +218,14 @@ impl Connection {
                 "SERVER_ERROR Max pending requests ({}) reached for destination \"{}\".",
                 self.terms.outstanding_count_max, self.terms.label
             );
-            slot.fill(&Reply::line(Status::Failed(Cause::QueueFull), text.as_bytes()));
+            self.tell(slot, &Reply::line(Status::Failed(Cause::QueueFull), text.as_bytes()));
             return None;
         }
         drop(state);
         if !self.shared.budget.make_room() {
             self.shared.counters.server_queue_full.add(1);
-            slot.fill(&Reply::line(
-                Status::Failed(Cause::QueueFull),
-                b"SERVER_ERROR Max pending bytes reached: memory is short.",
-            ));
+            let text = b"SERVER_ERROR Max pending bytes reached: memory is short.";
+            self.tell(slot, &Reply::line(Status::Failed(Cause::QueueFull), text));
             return None;
         }
         let state = self.state.borrow();
@@ -233,7 +234,7 @@ impl Connection {
         {
             let (cause, text) = (*cause, text.clone());
             drop(state);
-            slot.fill(&Reply::line(Status::Failed(cause), text.as_bytes()));
+            self.tell(slot, &Reply::line(Status::Failed(cause), text.as_bytes()));
             return None;
         }
         Some(slot)
@@ -285,7 +286,7 @@ impl Connection {
         let counters = &self.shared.counters;
         counters.server_outstanding.sub(1);
         match entry.slot {
-            Some(slot) => slot.fill(reply),
+            Some(slot) => self.tell(slot, reply),
             None => counters.server_late.add(1),
         }
     }
@@ -340,8 +341,14 @@ impl Connection {
     pub(super) fn fail(&self, entry: Entry, reply: &Reply<'_>) {
         self.shared.counters.server_outstanding.sub(1);
         if let Some(slot) = entry.slot {
-            slot.fill(reply);
+            self.tell(slot, reply);
         }
+    }
+
+    /// Answers, with what the pool wants clients to be told of failures.
+    #[inline]
+    pub(super) fn tell(&self, slot: Slot, reply: &Reply<'_>) {
+        slot.fill(&Reply { miss_on_error: self.terms.miss_on_error, ..*reply });
     }
 }
 

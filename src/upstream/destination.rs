@@ -4,7 +4,7 @@ use super::connection::{Connection, Shared, Terms};
 use super::life;
 use crate::config::{Pool, Server};
 use crate::protocol::{MultiGet, Request};
-use crate::route::{Leaf, Slot};
+use crate::route::{Call, Explained, Leaf, Route, Slot};
 use std::rc::Rc;
 
 /// One connection to a server, shared by all clients of the worker.
@@ -28,11 +28,18 @@ impl Destination {
     }
 }
 
-impl Leaf for Destination {
-    fn send(&self, request: &Request<'_>, slot: Slot) {
+impl Route for Destination {
+    #[inline]
+    fn send(&self, request: &Request<'_>, _call: &Call, slot: Slot) {
         self.connection.send(request, slot);
     }
 
+    fn explain(&self, _request: &Request<'_>) -> Explained {
+        Explained::server(format!("server {}", self.terms.label), &self.terms.label)
+    }
+}
+
+impl Leaf for Destination {
     fn send_multi(&self, request: &MultiGet<'_>, slot: Slot) {
         self.connection.send_multi(request, slot);
     }

@@ -272,7 +272,7 @@ impl Connection {
         let reply = Reply::failed(Cause::Timeout);
         for slot in expired {
             self.shared.counters.server_timeouts.add(1);
-            slot.fill(&reply);
+            self.tell(slot, &reply);
         }
     }
 

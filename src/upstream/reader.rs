@@ -240,7 +240,7 @@ impl Reader {
     ) -> Step {
         /// What closes a classic get.
         const END: &[u8] = b"END\r\n";
-        let reply = |line, status| Reply { status, line, value: Some(Value::Slice(data)) };
+        let reply = |line, status| Reply::with_value(status, line, Value::Slice(data));
         match asked {
             Asked::Multi(_) => {
                 connection.hit(index, &reply(line, Status::Hit));
@@ -303,13 +303,13 @@ impl Reader {
         let asked = connection.with_inflight(|i| i.front().map(|e| e.asked)).ok_or(Ended::Desync)?;
         match asked {
             Asked::Multi(_) => {
-                let reply = Reply { status: Status::Hit, line: &line, value: Some(Value::Shared(&chunks)) };
+                let reply = Reply::with_value(Status::Hit, &line, Value::Shared(&chunks));
                 connection.hit(index, &reply);
             }
             Asked::One(op) if op.is_meta() => {
                 let entry = connection.pop().ok_or(Ended::Desync)?;
                 let status = value_status(asked);
-                connection.answer(entry, &Reply { status, line: &line, value: Some(Value::Shared(&chunks)) });
+                connection.answer(entry, &Reply::with_value(status, &line, Value::Shared(&chunks)));
             }
             _ => self.held = Some((line, chunks)),
         }
@@ -329,7 +329,7 @@ impl Reader {
             return Step::Desync;
         }
         let Some(entry) = connection.pop() else { return Step::Desync };
-        let reply = Reply { status: Status::Hit, line: head, value: Some(Value::Shared(chunks)) };
+        let reply = Reply::with_value(Status::Hit, head, Value::Shared(chunks));
         connection.answer(entry, &reply);
         Step::Used(consumed)
     }

@@ -6,7 +6,7 @@ mod conversations;
 use super::{Cache, CacheLeaf};
 use crate::protocol::ascii::{Framed, Scratch, frame, parse_request};
 use crate::protocol::{Admin, Line, Op, Reply, Request, Status, Value};
-use crate::route::{Leaf, Sink, Slot};
+use crate::route::{Call, Leaf, Route, Sink, Slot};
 use crate::time::Clock;
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -74,7 +74,7 @@ impl Talk {
     fn send(&self, request: &Request<'_>, sink: &Rc<Screen>) {
         *sink.asked.borrow_mut() = (request.op, request.quiet);
         let before = sink.filled.get();
-        self.leaf.send(request, Slot::new(sink.clone(), 0));
+        self.leaf.send(request, &Call::default(), Slot::new(sink.clone(), 0));
         assert_eq!(sink.filled.get(), before + 1, "one request, one reply");
     }
 

@@ -1,0 +1,499 @@
+//! From the routes as written to the tree that a worker uses.
+//!
+//! A handle is a name (of a pool, of a named handle, of a route without keys), a short form (`FailoverRoute|Pool|A`),
+//! a map (`{type: failover, children: […]}`, or ours: `{failover: […]}`), or a list where several are wanted.
+
+use super::registry::{self, KINDS, Params};
+use super::root::Prefixes;
+use super::{Explained, Leaf, PoolRoute, Root, Route};
+use crate::config::{
+    At, Config, Dialect, Findings, Node, Path, Pool, Problem, Section, nearest_help, quoted, value,
+};
+use crate::hash::Ring;
+use crate::protocol::Request;
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeSet, HashMap};
+use std::rc::Rc;
+
+/// Routes within routes. Deeper ones are not written by hand, and the tree is walked by recursion.
+const NESTED_MAX: usize = 64;
+/// Routes of one tree, named ones counted once: beyond it a macro ran away.
+const ROUTES_COUNT_MAX: usize = 1_000_000;
+
+/// mcrouter's `--route-prefix`.
+const DEFAULT_PREFIX: &str = "/././";
+
+/// Who makes the ends of the tree.
+pub trait Leaves {
+    /// `lanes` leaves for each server of the pool, in the order of its list; and the number of lanes.
+    fn of_pool(&self, pool: &Pool) -> (Vec<Rc<dyn Leaf>>, usize);
+}
+
+/// Builds the tree of a configuration that has been checked.
+///
+/// # Errors
+/// What is wrong, where it has not been checked.
+pub fn build(config: &Config, leaves: &dyn Leaves) -> Result<Root, String> {
+    let findings = Findings::default();
+    let builder = Builder::new(config, leaves, &findings);
+    match builder.root() {
+        Some(root) if findings.faults_count() == 0 => Ok(root),
+        _ => Err(findings.first().unwrap_or_else(|| "the routes lead nowhere".into())),
+    }
+}
+
+/// What becomes of a request, without sending it anywhere; nothing is connected.
+///
+/// # Errors
+/// As [`build`].
+pub fn explain(config: &Config, request: &Request<'_>) -> Result<Explained, String> {
+    Ok(build(config, &NoLeaves)?.explain(request))
+}
+
+/// Looks at the routes of a configuration: builds them without any server.
+pub fn check(config: &Config, findings: &Findings) {
+    Builder::new(config, &NoLeaves, findings).root();
+}
+
+/// What a tree is built from.
+pub struct Builder<'a> {
+    config: &'a Config,
+    leaves: &'a dyn Leaves,
+    findings: &'a Findings,
+    pools: RefCell<HashMap<String, Rc<PoolRoute>>>,
+    named: RefCell<HashMap<String, Named>>,
+    used_handles: RefCell<BTreeSet<String>>,
+    depth: Cell<usize>,
+    routes_count: Cell<usize>,
+}
+
+#[derive(Clone)]
+enum Named {
+    /// Under way: who meets it now is part of itself.
+    Building,
+    Built(Option<Rc<dyn Route>>),
+}
+
+impl<'a> Builder<'a> {
+    fn new(config: &'a Config, leaves: &'a dyn Leaves, findings: &'a Findings) -> Self {
+        Self {
+            config,
+            leaves,
+            findings,
+            pools: RefCell::default(),
+            named: RefCell::default(),
+            used_handles: RefCell::default(),
+            depth: Cell::new(0),
+            routes_count: Cell::new(0),
+        }
+    }
+
+    pub(super) fn dialect(&self) -> Dialect {
+        self.config.routes.dialect
+    }
+
+    fn root(&self) -> Option<Root> {
+        let document = Section::open(&self.config.routes.document, &Path::ROOT, self.findings, "routes")?;
+        // What is named is checked even where nobody uses it.
+        let named = self.named_handles(&document);
+        let entries = self.entries(&document);
+        named?;
+        let (default, prefixes) = entries?;
+        self.warn_unused();
+        // `flush_all` goes to every server of every pool, those included that no route leads to.
+        let pools = Path::ROOT.key("pools");
+        let all = self.config.pools.iter().map(|pool| self.pool(&pool.name, &pools.key(&pool.name)));
+        Some(Root::new(default, prefixes, all.collect::<Option<_>>()?))
+    }
+
+    /// `route`, or `routes` with their prefixes; and which is the default.
+    fn entries(&self, document: &Section<'a>) -> Option<(Rc<dyn Route>, Option<Prefixes>)> {
+        let what = "a routing prefix such as `/region/cluster/`";
+        let default = document.value("default_route", |node| {
+            let text = value::text(node, what)?;
+            if is_prefix(&text) { Ok(text) } else { Err(value::expected(what, node)) }
+        });
+        let default = default.unwrap_or_else(|| DEFAULT_PREFIX.to_owned());
+        let to_default = document.value("send_invalid_route_to_default", value::boolean).unwrap_or(false);
+        let mut entries: Vec<(String, Rc<dyn Route>)> =
+            match (document.node("route"), document.node("routes")) {
+                (Some(_), Some(_)) => {
+                    let problem = Problem::new("Invalid config: both 'route' and 'routes' are specified");
+                    self.findings.fault(&Path::ROOT.key("routes"), At::Key, problem);
+                    return None;
+                }
+                (Some(node), None) => {
+                    let route = self.handle(node, &Path::ROOT.key("route"))?;
+                    if self.dialect() == Dialect::Ringway {
+                        return Some((route, None));
+                    }
+                    vec![(default.clone(), route)]
+                }
+                (None, Some(node)) => self.read_routes(node)?,
+                (None, None) => {
+                    let problem = Problem::new("No route/routes in config");
+                    self.findings.fault(&Path::ROOT, At::Value, problem);
+                    return None;
+                }
+            };
+        let Some(index) = entries.iter().position(|(prefix, _)| *prefix == default) else {
+            let problem = Problem::new(format!("invalid default route: {default}"));
+            let problem = problem.help("`default_route` is one of the prefixes under `routes`");
+            self.findings.fault(&Path::ROOT.key("routes"), At::Key, problem);
+            return None;
+        };
+        let first = entries.remove(index);
+        entries.insert(0, first);
+        let default = Rc::clone(&entries[0].1);
+        let entries = entries.into_iter().map(|(prefix, route)| (Rc::from(prefix.as_bytes()), route));
+        Some((default, Some(Prefixes::new(entries.collect(), to_default))))
+    }
+
+    /// `routes`: a map from prefixes to routes, or a list of `{aliases: […], route: …}`.
+    fn read_routes(&self, node: &Node) -> Option<Vec<(String, Rc<dyn Route>)>> {
+        let path = Path::ROOT.key("routes");
+        let mut entries = Vec::new();
+        let mut is_sound = true;
+        let mut add = |prefix: &str, path: &Path<'_>, route: Option<&Rc<dyn Route>>| {
+            if !is_prefix(prefix) {
+                let problem = Problem::new(format!("{} is no routing prefix", quoted(prefix)));
+                self.findings.fault(path, At::Key, problem.help("as in `/region/cluster/`"));
+                is_sound = false;
+            } else if let Some(route) = route {
+                entries.push((prefix.to_owned(), Rc::clone(route)));
+            } else {
+                is_sound = false;
+            }
+        };
+        match node {
+            Node::Map(map) => {
+                for (prefix, node) in map {
+                    let path = path.key(prefix);
+                    let route = self.handle(node, &path);
+                    add(prefix, &path, route.as_ref());
+                }
+            }
+            Node::List(list) => {
+                for (i, node) in list.iter().enumerate() {
+                    let path = path.index(i);
+                    let entry =
+                        Section::open(node, &path, self.findings, "a map with `aliases` and `route`")?;
+                    let (aliases, route) = (path.key("aliases"), path.key("route"));
+                    let (Some(Node::List(names)), Some(node)) = (entry.node("aliases"), entry.node("route"))
+                    else {
+                        let problem = Problem::new("expected `aliases`, a list of prefixes, and `route`");
+                        self.findings.fault(&path, At::Value, problem);
+                        return None;
+                    };
+                    let built = self.handle(node, &route);
+                    for (i, name) in names.iter().enumerate() {
+                        let prefix = if let Node::Text(name) = name { name.as_str() } else { "" };
+                        add(prefix, &aliases.index(i), built.as_ref());
+                    }
+                }
+            }
+            other => {
+                let problem = value::expected("a map from prefixes to routes, or a list", other);
+                self.findings.fault(&path, At::Value, problem);
+                return None;
+            }
+        }
+        is_sound.then_some(entries)
+    }
+
+    /// `named_handles`: a map from names to handles, or mcrouter's list of objects that have a `name`.
+    fn named_handles(&self, document: &Section<'a>) -> Option<()> {
+        let path = Path::ROOT.key("named_handles");
+        match document.node("named_handles") {
+            None => Some(()),
+            Some(Node::Map(entries)) => {
+                let built = entries.iter().map(|(name, _)| self.named(name, &path.key(name)).map(drop));
+                built.collect::<Vec<_>>().into_iter().collect()
+            }
+            Some(Node::List(list)) => {
+                let one = |(i, node): (usize, &Node)| self.handle(node, &path.index(i)).map(drop);
+                list.iter().enumerate().map(one).collect::<Vec<_>>().into_iter().collect()
+            }
+            Some(other) => {
+                let problem = value::expected("a map from names to routes", other);
+                self.findings.fault(&path, At::Value, problem);
+                None
+            }
+        }
+    }
+
+    /// One route.
+    pub(super) fn handle(&self, node: &Node, path: &Path<'_>) -> Option<Rc<dyn Route>> {
+        if self.depth.get() >= NESTED_MAX || self.routes_count.get() >= ROUTES_COUNT_MAX {
+            let text = format!("routes nested deeper than {NESTED_MAX}, or more than {ROUTES_COUNT_MAX}");
+            self.findings.fault(path, At::Value, Problem::new(text));
+            return None;
+        }
+        self.depth.set(self.depth.get() + 1);
+        self.routes_count.set(self.routes_count.get() + 1);
+        let built = match node {
+            Node::Text(text) => self.by_name(text, path),
+            Node::Map(map) => self.of_map(node, map, path),
+            Node::List(list) => match list.as_slice() {
+                [only] => self.handle(only, &path.index(0)),
+                _ => {
+                    let text = format!("one route is wanted here, not {}", list.len());
+                    self.findings.fault(path, At::Value, Problem::new(text));
+                    None
+                }
+            },
+            _ => {
+                let problem = value::expected("a route or the name of a pool", node);
+                self.findings.fault(path, At::Value, problem);
+                None
+            }
+        };
+        self.depth.set(self.depth.get() - 1);
+        built
+    }
+
+    /// Several routes: a list of them, or one; `Pool|name` and `{type: Pool}` stand for all servers of a pool.
+    pub(super) fn children(&self, node: &Node, path: &Path<'_>) -> Option<Vec<Rc<dyn Route>>> {
+        match node {
+            Node::List(list) => {
+                let each = list.iter().enumerate().map(|(i, node)| self.children(node, &path.index(i)));
+                // every one is read, so that the first fault does not hide the next
+                let each: Option<Vec<_>> = each.collect::<Vec<_>>().into_iter().collect();
+                Some(each?.into_iter().flatten().collect())
+            }
+            Node::Text(text) if text.is_empty() => Some(Vec::new()),
+            Node::Text(text) if text.starts_with("Pool|") && !self.is_named(text) => {
+                self.destinations(&text["Pool|".len()..], path)
+            }
+            Node::Map(map) if node_text(map, "type") == Some("Pool") => {
+                let name = node_text(map, "pool").or_else(|| node_text(map, "name")).unwrap_or_default();
+                self.destinations(name, path)
+            }
+            _ => Some(vec![self.handle(node, path)?]),
+        }
+    }
+
+    /// The servers of a pool, each as a route of its own.
+    fn destinations(&self, name: &str, path: &Path<'_>) -> Option<Vec<Rc<dyn Route>>> {
+        let pool = self.pool(name, path)?;
+        Some(pool.servers().map(|leaf| Rc::clone(leaf) as Rc<dyn Route>).collect())
+    }
+
+    pub(super) fn pool_route(&self, name: &str, path: &Path<'_>) -> Option<Rc<dyn Route>> {
+        self.pool(name, path).map(|pool| pool as Rc<dyn Route>)
+    }
+
+    fn pool(&self, name: &str, path: &Path<'_>) -> Option<Rc<PoolRoute>> {
+        if let Some(pool) = self.pools.borrow().get(name) {
+            return Some(Rc::clone(pool));
+        }
+        let Some(pool) = self.config.pool(name) else {
+            let names: Vec<&str> = self.config.pools.iter().map(|pool| pool.name.as_str()).collect();
+            let problem = Problem::new(format!("there is no pool {}", quoted(name)));
+            self.findings.fault(path, At::Value, problem.help(nearest_help(name, &names)));
+            return None;
+        };
+        let ring = match Ring::build(&pool.hash, &pool.members()) {
+            Ok(ring) => ring,
+            Err(error) => {
+                // most likely on record already, with its place in the pool
+                if self.findings.faults_count() == 0 {
+                    let problem = Problem::new(format!("pool {}: {error}", quoted(name)));
+                    self.findings.fault(path, At::Value, problem);
+                }
+                return None;
+            }
+        };
+        let (leaves, lanes) = self.leaves.of_pool(pool);
+        let route = Rc::new(PoolRoute::new(pool.name.clone(), ring, leaves, lanes, pool.on_error));
+        self.pools.borrow_mut().insert(pool.name.clone(), Rc::clone(&route));
+        Some(route)
+    }
+
+    fn by_name(&self, text: &str, path: &Path<'_>) -> Option<Rc<dyn Route>> {
+        if self.is_named(text) {
+            return self.named(text, path);
+        }
+        if let Some((name, rest)) = text.split_once('|') {
+            let Some(kind) = registry::find(name) else { return self.unknown(name, path) };
+            let node = Node::Map(vec![(kind.bare.to_owned(), Node::Text(rest.to_owned()))]);
+            return self.of_kind(kind, &node, path);
+        }
+        if self.config.pool(text).is_some() && self.dialect() == Dialect::Ringway {
+            return self.pool_route(text, path);
+        }
+        match registry::find(text) {
+            Some(kind) => self.of_kind(kind, &Node::Map(Vec::new()), path),
+            None => self.unknown(text, path),
+        }
+    }
+
+    /// `{type: …}`, or ours: one key that is a route's name.
+    fn of_map(&self, node: &Node, map: &[(String, Node)], path: &Path<'_>) -> Option<Rc<dyn Route>> {
+        if let Some(kind) = node_text(map, "type") {
+            let Some(kind) = registry::find(kind) else { return self.unknown(kind, &path.key("type")) };
+            let name = node_text(map, "name");
+            if let Some(Named::Built(built)) = name.and_then(|name| self.named.borrow().get(name).cloned()) {
+                return built; // the first of a name is the one
+            }
+            let built = self.of_kind(kind, node, path);
+            if let Some(name) = name {
+                self.named.borrow_mut().insert(name.to_owned(), Named::Built(built.clone()));
+            }
+            return built;
+        }
+        let [(name, value)] = map else {
+            let problem = Problem::new("a route has a `type`, or is written `name: …` with one key");
+            let help = "as in `failover: [main, gutter]`, or `{type: failover, children: [main, gutter]}`";
+            self.findings.fault(path, At::Value, problem.help(help));
+            return None;
+        };
+        let Some(kind) = registry::find(name) else { return self.unknown(name, &path.key(name)) };
+        let path = path.key(name);
+        if let Node::Map(inner) = value
+            && (kind.keys.iter().any(|key| inner.iter().any(|(k, _)| k == key.name)) || inner.is_empty())
+        {
+            return self.of_kind(kind, value, &path);
+        }
+        let bare = Node::Map(match value {
+            Node::Null => Vec::new(),
+            _ => vec![(kind.bare.to_owned(), value.clone())],
+        });
+        self.of_kind(kind, &bare, &path)
+    }
+
+    fn of_kind(&self, kind: &'static registry::Kind, node: &Node, path: &Path<'_>) -> Option<Rc<dyn Route>> {
+        let section = Section::open(node, path, self.findings, "the keys of a route")?;
+        let known: Vec<&str> = kind.keys.iter().map(|key| key.name).chain(["type", "name"]).collect();
+        if self.dialect() == Dialect::Ringway {
+            section.refuse_unknown(&known, &[]);
+        }
+        (kind.build)(&Params { builder: self, section })
+    }
+
+    fn is_named(&self, name: &str) -> bool {
+        self.named.borrow().contains_key(name) || self.written_handle(name).is_some()
+    }
+
+    fn written_handle(&self, name: &str) -> Option<&'a Node> {
+        let Node::Map(document) = &self.config.routes.document else { return None };
+        let (_, handles) = document.iter().find(|(key, _)| key == "named_handles")?;
+        match handles {
+            Node::Map(handles) => handles.iter().find(|(key, _)| key == name).map(|(_, node)| node),
+            Node::List(list) => list
+                .iter()
+                .find(|node| matches!(node, Node::Map(map) if node_text(map, "name") == Some(name))),
+            _ => None,
+        }
+    }
+
+    fn named(&self, name: &str, path: &Path<'_>) -> Option<Rc<dyn Route>> {
+        if self.depth.get() > 0 {
+            self.used_handles.borrow_mut().insert(name.to_owned());
+        }
+        let known = self.named.borrow().get(name).cloned();
+        match known {
+            Some(Named::Built(route)) => return route,
+            Some(Named::Building) => {
+                let problem = Problem::new(format!("the handle {} is part of itself", quoted(name)));
+                self.findings.fault(path, At::Value, problem);
+                return None;
+            }
+            None => {}
+        }
+        let node = self.written_handle(name)?;
+        self.named.borrow_mut().insert(name.to_owned(), Named::Building);
+        let handles = Path::ROOT.key("named_handles");
+        let built = self.handle(node, &handles.key(name));
+        self.named.borrow_mut().insert(name.to_owned(), Named::Built(built.clone()));
+        built
+    }
+
+    fn unknown(&self, name: &str, path: &Path<'_>) -> Option<Rc<dyn Route>> {
+        let problem = if self.dialect() == Dialect::Mcrouter {
+            // the words that mcrouter's users search for
+            Problem::new(format!("Unknown RouteHandle: {name}"))
+        } else {
+            let mut known: Vec<&str> = self.config.pools.iter().map(|pool| pool.name.as_str()).collect();
+            known.extend(KINDS.iter().map(|kind| kind.short));
+            Problem::new(format!("there is no pool {}", quoted(name))).help(nearest_help(name, &known))
+        };
+        self.findings.fault(path, At::Value, problem);
+        None
+    }
+
+    fn warn_unused(&self) {
+        let (used, pools) = (self.pools.borrow(), Path::ROOT.key("pools"));
+        for pool in self.config.pools.iter().filter(|pool| !used.contains_key(&pool.name)) {
+            let problem = Problem::new("no route leads to this pool");
+            self.findings.warn(&pools.key(&pool.name), At::Key, problem);
+        }
+        let (used, handles) = (self.used_handles.borrow(), Path::ROOT.key("named_handles"));
+        if let Node::Map(document) = &self.config.routes.document
+            && let Some((_, Node::Map(written))) = document.iter().find(|(key, _)| key == "named_handles")
+        {
+            for (name, _) in written.iter().filter(|(name, _)| !used.contains(name)) {
+                let problem = Problem::new("no route uses this handle");
+                self.findings.warn(&handles.key(name), At::Key, problem);
+            }
+        }
+    }
+}
+
+/// `/region/cluster/`.
+fn is_prefix(text: &str) -> bool {
+    let is_name = |name: &&str| !name.is_empty() && !name.contains(|c: char| c.is_whitespace() || c == '*');
+    match text.strip_prefix('/').and_then(|text| text.strip_suffix('/')) {
+        Some(names) => names.split('/').filter(is_name).count() == 2 && names.split('/').count() == 2,
+        None => false,
+    }
+}
+
+fn node_text<'n>(map: &'n [(String, Node)], key: &str) -> Option<&'n str> {
+    match map.iter().find(|(k, _)| k == key) {
+        Some((_, Node::Text(text))) => Some(text),
+        _ => None,
+    }
+}
+
+/// For checking: leaves that lead nowhere.
+struct NoLeaves;
+
+impl Leaves for NoLeaves {
+    fn of_pool(&self, pool: &Pool) -> (Vec<Rc<dyn Leaf>>, usize) {
+        let leaf = |server: &crate::config::Server| Rc::new(NoLeaf(described(server))) as Rc<dyn Leaf>;
+        (pool.servers.iter().map(leaf).collect(), 1)
+    }
+}
+
+/// Name and address.
+fn described(server: &crate::config::Server) -> String {
+    let (label, address) = (server.label(), server.address());
+    if label == address { label } else { format!("{label}, {address}") }
+}
+
+struct NoLeaf(String);
+
+impl Route for NoLeaf {
+    fn send(&self, _request: &Request<'_>, _call: &super::Call, slot: super::Slot) {
+        drop(slot);
+    }
+
+    fn explain(&self, _request: &Request<'_>) -> Explained {
+        Explained::server(format!("server {}", self.0), &self.0)
+    }
+}
+
+impl Leaf for NoLeaf {
+    fn send_multi(&self, _request: &crate::protocol::MultiGet<'_>, slot: super::Slot) {
+        drop(slot);
+    }
+
+    fn flush_all(&self, _delay: i32, slot: super::Slot) {
+        drop(slot);
+    }
+
+    fn name(&self) -> &str {
+        &self.0
+    }
+}

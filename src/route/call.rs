@@ -1,0 +1,32 @@
+//! What travels with a request and is none of its fields.
+
+use std::rc::Rc;
+
+/// Why a request is sent, and where it came in.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Call {
+    pub kind: Kind,
+    /// The routing prefix that the root took off the key, for pools that want it back.
+    pub prefix: Option<Rc<[u8]>>,
+}
+
+/// Why a request is sent. Some rules ask: a shadow's failed delete is nobody's loss, a failover may be limited.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Kind {
+    /// Because a client asked.
+    #[default]
+    Normal,
+    /// Because another child failed.
+    Failover,
+    /// A copy of a request, whose reply nobody waits for.
+    Shadow,
+}
+
+impl Call {
+    /// The same for another reason. A shadow stays a shadow whatever becomes of it.
+    #[must_use]
+    pub fn to(&self, kind: Kind) -> Self {
+        let kind = if self.kind == Kind::Shadow { Kind::Shadow } else { kind };
+        Self { kind, prefix: self.prefix.clone() }
+    }
+}

@@ -1,0 +1,109 @@
+//! Asking several children and waiting for their replies: what collecting routes are made of.
+//!
+//! Requests are sent at once, from within [`Route::send`], so that a client's next request for the same key cannot
+//! overtake them. Only the waiting is a task of its own.
+
+use super::{Call, Route, Sink, Slot};
+use crate::protocol::{OwnedReply, Reply, Request};
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::rc::Rc;
+use std::task::{Poll, Waker};
+
+/// Replies of children that were asked, in the order in which they come.
+pub(super) struct Answers {
+    inbox: Rc<Inbox>,
+    asked_count: usize,
+    taken_count: usize,
+}
+
+#[derive(Default)]
+struct Inbox {
+    arrived: RefCell<VecDeque<(usize, OwnedReply)>>,
+    waker: RefCell<Option<Waker>>,
+}
+
+impl Sink for Inbox {
+    /// Children are asked for one key at a time.
+    fn hit(&self, _token: u64, _index: usize, _reply: &Reply<'_>) {
+        debug_assert!(false, "a request for one key is answered by one reply");
+    }
+
+    fn fill(&self, token: u64, reply: &Reply<'_>) {
+        let index = usize::try_from(token).unwrap_or(usize::MAX);
+        self.arrived.borrow_mut().push_back((index, OwnedReply::new(reply)));
+        if let Some(waker) = self.waker.borrow_mut().take() {
+            waker.wake();
+        }
+    }
+}
+
+impl Answers {
+    pub(super) fn new() -> Self {
+        Self { inbox: Rc::default(), asked_count: 0, taken_count: 0 }
+    }
+
+    /// All of them, at once; their replies carry their place in the list.
+    pub(super) fn of_all(children: &[Rc<dyn Route>], request: &Request<'_>, call: &Call) -> Self {
+        let mut answers = Self::new();
+        for child in children {
+            answers.ask(&**child, request, call);
+        }
+        answers
+    }
+
+    /// One child alone.
+    pub(super) fn of(child: &dyn Route, request: &Request<'_>, call: &Call) -> Self {
+        let mut answers = Self::new();
+        answers.ask(child, request, call);
+        answers
+    }
+
+    /// Asks one more.
+    pub(super) fn ask(&mut self, child: &dyn Route, request: &Request<'_>, call: &Call) {
+        let token = self.asked_count as u64;
+        self.asked_count += 1;
+        child.send(request, call, Slot::new(Rc::clone(&self.inbox) as Rc<dyn Sink>, token));
+    }
+
+    /// The next reply, and who gave it; `None` when all have answered.
+    pub(super) async fn next(&mut self) -> Option<(usize, OwnedReply)> {
+        if self.taken_count == self.asked_count {
+            return None;
+        }
+        let answer = poll_fn(|cx| match self.inbox.arrived.borrow_mut().pop_front() {
+            Some(answer) => Poll::Ready(answer),
+            None => {
+                *self.inbox.waker.borrow_mut() = Some(cx.waker().clone());
+                Poll::Pending
+            }
+        })
+        .await;
+        self.taken_count += 1;
+        Some(answer)
+    }
+
+    /// The reply of the only child that was asked.
+    pub(super) async fn only(mut self) -> OwnedReply {
+        debug_assert_eq!(self.asked_count, 1);
+        match self.next().await {
+            Some((_, reply)) => reply,
+            None => OwnedReply::new(&Reply::failed(crate::protocol::Cause::Aborted)),
+        }
+    }
+}
+
+/// Goes on beside everything else and answers in the end. A task that is dropped answers `SERVER_ERROR aborted`, as
+/// every slot does.
+pub(super) fn answer_later(slot: Slot, reply: impl Future<Output = OwnedReply> + 'static) {
+    tokio::task::spawn_local(async move {
+        let reply = reply.await;
+        slot.fill(&reply.as_reply());
+    });
+}
+
+/// Goes on beside everything else; nobody waits.
+pub(super) fn beside(work: impl Future<Output = ()> + 'static) {
+    tokio::task::spawn_local(work);
+}

@@ -1,0 +1,99 @@
+//! Sending a request on under another key, and giving the client back the key that it asked for.
+
+use super::{Call, Route, Sink, Slot};
+use crate::protocol::limits::KEY_BYTES_MAX;
+use crate::protocol::{Cause, Meta, Op, Reply, Request, Status};
+use std::cell::Cell;
+use std::rc::Rc;
+
+/// Base64 of the longest key.
+const TOKEN_BYTES_MAX: usize = KEY_BYTES_MAX.div_ceil(3) * 4;
+
+/// Sends `request` to `child` under `key`. A key that memcached would not take is refused with `refusal`, the whole
+/// error line, and nothing is sent.
+pub(super) fn send_as(
+    child: &dyn Route,
+    key: &[u8],
+    refusal: &[u8],
+    request: &Request<'_>,
+    call: &Call,
+    slot: Slot,
+) {
+    let is_base64 = request.meta.has(b'b');
+    let is_bad = |b: &u8| *b == b' ' || *b == b'\n' || *b == b'\r' || *b == 0;
+    if key.is_empty() || key.len() > KEY_BYTES_MAX || !is_base64 && key.iter().any(is_bad) {
+        return slot.fill(&Reply::line(Status::Failed(Cause::Local), refusal));
+    }
+    let mut token = [0; TOKEN_BYTES_MAX];
+    let token = if is_base64 { encode(key, &mut token) } else { key };
+    if is_base64 && token.len() > KEY_BYTES_MAX {
+        return slot.fill(&Reply::line(Status::Failed(Cause::Local), refusal));
+    }
+    let slot = if names_its_key(request) { Restore::around(request, token.len(), slot) } else { slot };
+    let meta = Meta { token: if request.op.is_meta() { token } else { &[] }, ..request.meta };
+    child.send(&Request { key, meta, ..*request }, call, slot);
+}
+
+/// Whether a reply to this request has the key in it.
+fn names_its_key(request: &Request<'_>) -> bool {
+    request.op.is_classic_get() || request.op == Op::MetaDebug || request.meta.has(b'k')
+}
+
+fn encode<'a>(key: &[u8], out: &'a mut [u8; TOKEN_BYTES_MAX]) -> &'a [u8] {
+    use base64::Engine as _;
+    let written = base64::engine::general_purpose::STANDARD.encode_slice(key, out).unwrap_or(0);
+    &out[..written]
+}
+
+/// Puts the client's own key where the reply names one.
+struct Restore {
+    op: Op,
+    key: Box<[u8]>,
+    /// Of the key that was sent, as it stands on the line.
+    sent_bytes: usize,
+    slot: Cell<Option<Slot>>,
+}
+
+impl Restore {
+    fn around(request: &Request<'_>, sent_bytes: usize, slot: Slot) -> Slot {
+        let key = if request.op.is_meta() { request.meta.token } else { request.key };
+        let restore = Self { op: request.op, key: key.into(), sent_bytes, slot: Cell::new(Some(slot)) };
+        Slot::new(Rc::new(restore), 0)
+    }
+
+    /// The line with the key exchanged.
+    fn line(&self, reply: &Reply<'_>) -> Vec<u8> {
+        let line = reply.line;
+        let at = match reply.status {
+            Status::Hit if self.op.is_classic_get() => Some(b"VALUE ".len()),
+            Status::Hit if self.op == Op::MetaDebug => Some(b"ME ".len()),
+            status if status.is_error() => None,
+            _ if self.op.is_meta() => memchr::memmem::find(line, b" k").map(|at| at + 2),
+            _ => None,
+        };
+        let Some((at, end)) = at.map(|at| (at, at + self.sent_bytes)).filter(|(_, end)| *end <= line.len())
+        else {
+            return line.to_vec();
+        };
+        [&line[..at], &self.key, &line[end..]].concat()
+    }
+}
+
+impl Sink for Restore {
+    fn is_waiting(&self) -> bool {
+        let slot = self.slot.take();
+        let is_waiting = slot.as_ref().is_some_and(Slot::is_awaited);
+        self.slot.set(slot);
+        is_waiting
+    }
+
+    fn hit(&self, _token: u64, _index: usize, _reply: &Reply<'_>) {
+        debug_assert!(false, "a request for one key is answered by one reply");
+    }
+
+    fn fill(&self, _token: u64, reply: &Reply<'_>) {
+        if let Some(slot) = self.slot.take() {
+            slot.fill(&Reply { line: &self.line(reply), ..*reply });
+        }
+    }
+}

@@ -1,0 +1,464 @@
+//! Each route over scripted leaves: whom it asks, what it answers.
+
+use super::scripted::{Say, Scripted, Waiting};
+use super::{Call, Leaf, Leaves, Route, build};
+use crate::config::{self, Pool};
+use crate::protocol::ascii::{Framed, Scratch, frame, parse_request};
+use crate::protocol::{Cause, Line, Request, Status, Value};
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::rc::Rc;
+
+/// A tree whose pools are scripted leaves: `a`, `b`, `c`.
+struct Tree {
+    root: super::Root,
+    leaves: HashMap<String, Rc<Scripted>>,
+}
+
+struct Stage(RefCell<HashMap<String, Rc<Scripted>>>);
+
+impl Leaves for Stage {
+    fn of_pool(&self, pool: &Pool) -> (Vec<Rc<dyn Leaf>>, usize) {
+        let leaves = self.0.borrow();
+        let leaf = |server: &config::Server| Rc::clone(&leaves[&server.label()]) as Rc<dyn Leaf>;
+        (pool.servers.iter().map(leaf).collect(), 1)
+    }
+}
+
+/// `route` over pools `a`, `b` and `c` of one server each, with these scripts; and a pool `all` of all three.
+fn tree<const N: usize>(route: &str, scripts: [(&str, Vec<Say>); N]) -> Tree {
+    tree_of(&format!("route: {route}\n"), scripts)
+}
+
+/// The same for whole lines.
+fn tree_of<const N: usize>(routes: &str, scripts: [(&str, Vec<Say>); N]) -> Tree {
+    let mut scripts: HashMap<&str, Vec<Say>> = scripts.into_iter().collect();
+    let leaf = |name: &str| {
+        let script = scripts.remove(name).unwrap_or_default();
+        (format!("{name}:11211"), Scripted::new(name, script))
+    };
+    let leaves: HashMap<String, Rc<Scripted>> = ["a", "b", "c"].map(leaf).into_iter().collect();
+    let pools = "pools: {a: {servers: [a]}, b: {servers: [b]}, c: {servers: [c]}, all: {servers: [a, b, c]}}";
+    let text = format!("{pools}\n{routes}");
+    let (config, _) = config::from_text("test", &text, super::check).unwrap_or_else(|f| panic!("{f}"));
+    let root = build(&config, &Stage(RefCell::new(leaves.clone()))).unwrap();
+    Tree { root, leaves }
+}
+
+impl Tree {
+    /// Sends it and lets everything run that can.
+    async fn send(&self, text: &str) -> Rc<Waiting> {
+        let (waiting, slot) = Waiting::slot();
+        with_request(text, |request| self.root.send(request, &Call::default(), slot));
+        settle().await;
+        waiting
+    }
+
+    /// The answer, which comes at once.
+    async fn ask(&self, text: &str) -> String {
+        self.send(text).await.reply().expect("an answer")
+    }
+
+    fn heard(&self, name: &str) -> Vec<String> {
+        self.leaves[&format!("{name}:11211")].heard()
+    }
+
+    fn finish(&self, name: &str, reply: &crate::protocol::Reply<'_>) {
+        let slot = self.leaves[&format!("{name}:11211")].waiting.borrow_mut().remove(0);
+        slot.fill(reply);
+    }
+}
+
+/// A request as a client writes it, `|` for the line end.
+fn with_request(text: &str, then: impl FnOnce(&Request<'_>)) {
+    let text = format!("{}\r\n", text.replace('|', "\r\n"));
+    let Framed::Line { line, consumed } = frame(text.as_bytes(), 0) else { panic!("no line: {text}") };
+    let mut scratch = Scratch::default();
+    match parse_request(line, consumed, &mut scratch).unwrap() {
+        Line::Request(request) => then(&request),
+        Line::Storage(request, length) => {
+            let value = Value::Slice(&text.as_bytes()[consumed..consumed + length]);
+            then(&Request { value, ..request });
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+async fn settle() {
+    for _ in 0..20 {
+        tokio::task::yield_now().await;
+    }
+}
+
+fn run(test: impl Future<Output = ()>) {
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+    tokio::task::LocalSet::new().block_on(&runtime, test);
+}
+
+const STORED: Say = Say::Line(Status::Stored, "STORED");
+const MISS: Say = Say::Line(Status::Miss, "");
+const NOT_FOUND: Say = Say::Line(Status::NotFound, "NOT_FOUND");
+const DELETED: Say = Say::Line(Status::Deleted, "DELETED");
+const TIMEOUT: Say = Say::Fail(Cause::Timeout);
+
+#[test]
+fn failover_asks_the_next_after_a_failure_and_not_after_a_miss() {
+    run(async {
+        let tree = tree(
+            "{failover: [a, b, c]}",
+            [
+                ("a", vec![Say::Hit("1"), MISS, TIMEOUT, TIMEOUT, TIMEOUT]),
+                ("b", vec![Say::Hit("2"), Say::Fail(Cause::Connect), TIMEOUT]),
+                ("c", vec![STORED, Say::Line(Status::ErrorLine, "SERVER_ERROR x")]),
+            ],
+        );
+        assert_eq!(tree.ask("get k").await, "VALUE k 0 1|1");
+        assert_eq!(tree.ask("get k").await, "");
+        assert_eq!(tree.heard("b").len(), 0);
+        assert_eq!(tree.ask("get k").await, "VALUE k 0 1|2");
+        assert_eq!(tree.ask("set k 1 2 3|abc").await, "STORED");
+        assert_eq!(tree.heard("c"), ["set k 1 2 3|abc"]);
+        assert_eq!(tree.ask("delete k").await, "SERVER_ERROR x", "the last one's words");
+    });
+}
+
+#[test]
+fn failover_minds_which_errors_count() {
+    run(async {
+        let route = "{type: failover, children: [a, b], failover_errors: {gets: [timeout], deletes: []}}";
+        let closed = || Say::Fail(Cause::Closed);
+        let tree = tree(
+            route,
+            [
+                (
+                    "a",
+                    vec![
+                        closed(),
+                        TIMEOUT,
+                        TIMEOUT,
+                        closed(),
+                        Say::Line(Status::ErrorLine, "CLIENT_ERROR x"),
+                    ],
+                ),
+                ("b", vec![MISS, STORED]),
+            ],
+        );
+        assert_eq!(tree.ask("get k").await, "SERVER_ERROR Connection closed by the server.");
+        assert_eq!(tree.ask("get k").await, "", "a timeout counts for gets");
+        assert_eq!(tree.ask("delete k").await, "SERVER_ERROR Reply timeout", "nothing counts for deletes");
+        assert_eq!(tree.ask("set k 0 0 1|x").await, "STORED", "updates keep mcrouter's set");
+        assert_eq!(tree.ask("set k 0 0 1|x").await, "CLIENT_ERROR x", "another server would say the same");
+    });
+}
+
+#[test]
+fn failover_on_a_miss_where_it_is_told_so() {
+    run(async {
+        let route = "{type: failover, children: [a, b], on: [error, miss]}";
+        let tree = tree(route, [("a", vec![MISS]), ("b", vec![Say::Hit("2")])]);
+        assert_eq!(tree.ask("get k").await, "VALUE k 0 1|2");
+    });
+}
+
+#[test]
+fn miss_failover_asks_on_for_gets_and_deletes_only() {
+    run(async {
+        let tree = tree(
+            "{miss_failover: [a, b]}",
+            [
+                ("a", vec![MISS, NOT_FOUND, Say::Line(Status::NotStored, "NOT_STORED"), MISS]),
+                ("b", vec![Say::Hit("2"), DELETED, TIMEOUT]),
+            ],
+        );
+        assert_eq!(tree.ask("get k").await, "VALUE k 0 1|2");
+        assert_eq!(tree.ask("delete k").await, "DELETED");
+        assert_eq!(tree.ask("add k 0 0 1|x").await, "NOT_STORED");
+        assert_eq!(tree.ask("get k").await, "SERVER_ERROR Reply timeout", "the last");
+    });
+}
+
+#[test]
+fn miss_failover_may_give_the_best() {
+    run(async {
+        let route = "{type: miss_failover, children: [a, b], return_best_on_error: true}";
+        let tree = tree(route, [("a", vec![MISS]), ("b", vec![TIMEOUT])]);
+        assert_eq!(tree.ask("get k").await, "");
+    });
+}
+
+#[test]
+fn failover_with_exptime_cuts_times_to_live_down() {
+    run(async {
+        let route = "{type: failover_with_exptime, normal: a, failover: b, failover_exptime: 30s}";
+        let hd = || Say::Line(Status::Stored, "HD");
+        let tree = tree(
+            route,
+            [
+                ("a", (0..6).map(|_| TIMEOUT).collect()),
+                ("b", vec![STORED, STORED, DELETED, hd(), hd(), hd()]),
+            ],
+        );
+        for text in
+            ["set k 0 0 1|x", "set k 0 10 1|x", "delete k", "ms k 1|x", "ms k 1 T90 c|x", "ms k 1 T5|x"]
+        {
+            tree.ask(text).await;
+        }
+        assert_eq!(tree.heard("a").first().map(String::as_str), Some("set k 0 0 1|x"), "unchanged there");
+        assert_eq!(
+            tree.heard("b"),
+            ["set k 0 30 1|x", "set k 0 10 1|x", "delete k", "ms k 1 T30|x", "ms k 1 T30 c|x", "ms k 1 T5|x"]
+        );
+    });
+}
+
+#[test]
+fn all_sync_gives_the_worst_and_waits_for_all() {
+    run(async {
+        let tree = tree(
+            "{all_sync: [a, b, c]}",
+            [
+                ("a", vec![STORED, DELETED, STORED]),
+                ("b", vec![Say::Wait, NOT_FOUND, Say::Line(Status::ErrorLine, "SERVER_ERROR b")]),
+                ("c", vec![STORED, DELETED, TIMEOUT]),
+            ],
+        );
+        let waiting = tree.send("set k 0 0 1|x").await;
+        assert_eq!(waiting.reply(), None);
+        tree.finish("b", &crate::protocol::Reply::line(Status::NotStored, b"NOT_STORED"));
+        settle().await;
+        assert_eq!(waiting.reply().unwrap(), "NOT_STORED");
+        assert_eq!(tree.ask("delete k").await, "NOT_FOUND");
+        assert_eq!(tree.ask("set k 0 0 1|x").await, "SERVER_ERROR b");
+        assert_eq!(tree.heard("c").len(), 3);
+    });
+}
+
+#[test]
+fn all_async_waits_for_nobody() {
+    run(async {
+        let wait = || vec![Say::Wait, Say::Wait, Say::Wait];
+        let tree = tree("{all_async: [a, b]}", [("a", wait()), ("b", wait())]);
+        assert_eq!(tree.ask("set k 0 0 1|x").await, "NOT_STORED", "as mcrouter");
+        assert_eq!(tree.ask("delete k").await, "NOT_FOUND");
+        assert_eq!(tree.ask("ms k 1 Oabc|x").await, "NS Oabc");
+        assert_eq!((tree.heard("a").len(), tree.heard("b").len()), (3, 3));
+        let says =
+            super::tests::tree("{type: all_async, children: [a], reply: stored}", [("a", vec![Say::Wait])]);
+        assert_eq!(says.ask("set k 0 0 1|x").await, "STORED");
+    });
+}
+
+#[test]
+fn all_initial_gives_the_first_childs_reply_even_an_error() {
+    run(async {
+        let tree = tree("{all_initial: [a, b]}", [("a", vec![TIMEOUT]), ("b", vec![Say::Wait])]);
+        assert_eq!(tree.ask("set k 0 0 1|x").await, "SERVER_ERROR Reply timeout");
+        assert_eq!(tree.heard("b").len(), 1);
+    });
+}
+
+#[test]
+fn all_fastest_gives_the_first_good_reply() {
+    run(async {
+        let tree = tree(
+            "{all_fastest: [a, b, c]}",
+            [
+                ("a", vec![TIMEOUT, TIMEOUT]),
+                ("b", vec![Say::Wait, TIMEOUT]),
+                ("c", vec![MISS, Say::Line(Status::ErrorLine, "SERVER_ERROR c")]),
+            ],
+        );
+        assert_eq!(tree.ask("get k").await, "", "a fast miss counts");
+        assert_eq!(tree.ask("get k").await, "SERVER_ERROR c", "all failed: the last");
+    });
+}
+
+#[test]
+fn all_majority_counts_results() {
+    run(async {
+        let tree = tree(
+            "{all_majority: [a, b, c]}",
+            [("a", vec![STORED, DELETED]), ("b", vec![STORED, NOT_FOUND]), ("c", vec![Say::Wait, TIMEOUT])],
+        );
+        assert_eq!(tree.ask("set k 0 0 1|x").await, "STORED", "two of three are enough");
+        assert_eq!(tree.ask("delete k").await, "SERVER_ERROR Reply timeout", "of equals the worst");
+    });
+}
+
+#[test]
+fn operations_go_where_they_are_sent() {
+    run(async {
+        let route = "{type: operation, default_policy: a, operation_policies: {get: b, set: c, ms: b}}";
+        let tree = tree(
+            route,
+            [
+                ("a", vec![DELETED]),
+                ("b", vec![MISS, Say::Line(Status::Miss, "EN"), Say::Line(Status::Stored, "HD")]),
+                ("c", vec![STORED]),
+            ],
+        );
+        for text in ["delete k", "get k", "mg k v", "ms k 1|x", "set k 0 0 1|x"] {
+            tree.ask(text).await;
+        }
+        assert_eq!(tree.heard("b"), ["get k", "mg k v", "ms k 1|x"], "mg as get; ms has its own entry");
+        assert_eq!(
+            (tree.heard("a"), tree.heard("c")),
+            (vec!["delete k".into()], vec!["set k 0 0 1|x".into()])
+        );
+        let none = super::tests::tree("{type: operation, operation_policies: {get: b}}", []);
+        let told = none.ask("set k 0 0 1|x").await;
+        assert_eq!(told, "SERVER_ERROR unexpected result mc_res_unknown (0) for set");
+    });
+}
+
+#[test]
+fn classes_of_operations_go_where_they_are_sent() {
+    run(async {
+        let route =
+            "{type: routing_group, default_policy: a, routing_group_policies: {get_like: b, delete_like: c}}";
+        let tree = tree(route, [("a", vec![STORED, NOT_FOUND]), ("b", vec![MISS]), ("c", vec![DELETED])]);
+        for text in ["set k 0 0 1|x", "touch k 1", "get k", "delete k"] {
+            tree.ask(text).await;
+        }
+        assert_eq!(tree.heard("a").len(), 2);
+    });
+}
+
+#[test]
+fn the_longest_prefix_wins() {
+    run(async {
+        let route = "{type: prefix, policies: {'u:': a, 'u:1': b, 'u:1:x': c, v: a}, wildcard: 'null'}";
+        let many = || (0..4).map(|_| MISS).collect::<Vec<_>>();
+        let tree = tree(route, [("a", many()), ("b", many()), ("c", many())]);
+        for key in ["u:1:xy", "u:1:w", "u:2", "u:0", "u:1", "vv", "w", "u"] {
+            tree.ask(&format!("get {key}")).await;
+        }
+        assert_eq!(tree.heard("c"), ["get u:1:xy"]);
+        assert_eq!(tree.heard("b"), ["get u:1:w", "get u:1"]);
+        assert_eq!(tree.heard("a"), ["get u:2", "get u:0", "get vv"]);
+    });
+}
+
+#[test]
+fn keys_are_changed_towards_servers_only() {
+    run(async {
+        let hit = || Say::Hit("1");
+        let tree = tree(
+            "{type: modify_key, target: a, ensure_key_prefix: 'p:', set_key_suffix: '!'}",
+            [("a", vec![hit(), hit(), STORED, hit(), Say::Line(Status::NotFound, "NF kp:k!")])],
+        );
+        assert_eq!(tree.ask("get k").await, "VALUE k 0 1|1");
+        assert_eq!(tree.ask("get p:k").await, "VALUE p:k 0 1|1");
+        assert_eq!(tree.ask("set k 0 0 1|x").await, "STORED");
+        assert_eq!(tree.ask("mg k v k").await, "VA 1 kk|1");
+        assert_eq!(tree.ask("md k k").await, "NF kk");
+        assert_eq!(tree.heard("a"), ["get p:k!", "get p:k!", "set p:k! 0 0 1|x", "mg p:k! v k", "md p:k! k"]);
+        let long = tree.ask(&format!("get {}", "k".repeat(248))).await;
+        assert_eq!(long, "SERVER_ERROR ModifyKeyRoute: invalid key: too long");
+    });
+}
+
+#[test]
+fn a_prefix_is_replaced_or_written_over() {
+    run(async {
+        let route = "{type: modify_key, target: a, ensure_key_prefix: 'new:', replace_key_prefix: 'old:'}";
+        let replaced = tree(route, [("a", vec![MISS, MISS])]);
+        replaced.ask("get old:k").await;
+        replaced.ask("get k").await;
+        assert_eq!(replaced.heard("a"), ["get new:k", "get new:k"]);
+        let route = "{type: modify_key, target: a, ensure_key_prefix: 'ab', modify_inplace: true}";
+        let over = tree(route, [("a", vec![MISS, MISS])]);
+        over.ask("get xyz").await;
+        over.ask("get x").await;
+        assert_eq!(over.heard("a"), ["get abz", "get ab"]);
+    });
+}
+
+#[test]
+fn base64_keys_stay_base64() {
+    run(async {
+        let tree = tree(
+            "{type: modify_key, target: a, ensure_key_prefix: 'p:'}",
+            [("a", vec![Say::Line(Status::Miss, "EN kcDpr b")])],
+        );
+        assert_eq!(tree.ask("mg aw== b k v").await, "EN kaw== b");
+        assert_eq!(tree.heard("a"), ["mg cDpr b k v"]);
+    });
+}
+
+#[test]
+fn routing_prefixes_are_taken_off_and_given_back() {
+    run(async {
+        let text = "routes: {/x/a/: a, /x/b/: b, /y/c/: c, /x/fallback/: 'null'}\ndefault_route: /x/b/\n";
+        let hit = || (0..4).map(|_| Say::Hit("1")).collect::<Vec<_>>();
+        let tree = tree_of(text, [("a", hit()), ("b", hit()), ("c", hit())]);
+        assert_eq!(tree.ask("get /x/a/k").await, "VALUE /x/a/k 0 1|1");
+        assert_eq!(tree.ask("get k").await, "VALUE k 0 1|1");
+        assert_eq!(tree.ask("get /x/zz/k").await, "", "its region's fallback");
+        assert_eq!(tree.ask("get /z/a/k").await, "SERVER_ERROR RootRoute: No rh found");
+        assert_eq!(tree.ask("mg /x/*/k k v").await, "VA 1 k/x/*/k|1");
+        assert_eq!(tree.ask("get /*/*/k").await, "VALUE /*/*/k 0 1|1");
+        assert_eq!(tree.heard("b"), ["get k", "mg k k v", "get k"]);
+        assert_eq!(tree.heard("a"), ["get k", "mg k k v", "get k"], "beside the default route");
+        assert_eq!(tree.heard("c"), ["get k"]);
+        let plain = super::tests::tree("a", [("a", vec![Say::Hit("1")])]);
+        assert_eq!(plain.ask("get /x/a/k").await, "VALUE /x/a/k 0 1|1", "a key like any other");
+        assert_eq!(plain.heard("a"), ["get /x/a/k"]);
+    });
+}
+
+#[test]
+fn nobody_is_asked() {
+    run(async {
+        let null = tree("'null'", []);
+        assert_eq!(null.ask("get k").await, "");
+        assert_eq!(null.ask("incr k 1").await, "NOT_FOUND");
+        assert_eq!(null.ask("mg k Ox k").await, "EN Ox kk");
+        let error = tree("{error: gone away}", []);
+        assert_eq!(error.ask("get k").await, "SERVER_ERROR gone away");
+        let hashed = tree("{hash: [a]}", [("a", vec![MISS])]);
+        assert_eq!(hashed.ask("get k").await, "");
+    });
+}
+
+#[test]
+fn short_forms_and_handles() {
+    run(async {
+        let tree =
+            tree("'FailoverRoute|Pool|all'", [("a", vec![TIMEOUT]), ("b", vec![TIMEOUT]), ("c", vec![MISS])]);
+        assert_eq!(tree.ask("get k").await, "");
+        let faults = |route: &str| {
+            let text = format!("pools: {{a: {{servers: [x]}}}}\n{route}\n");
+            match config::from_text("t", &text, super::check) {
+                Ok((_, warnings)) => warnings.iter().map(|w| w.0.to_string()).collect::<Vec<_>>().join("; "),
+                Err(faults) => faults.to_string(),
+            }
+        };
+        assert_eq!(faults("named_handles: {h: {failover: [a, 'null']}}\nroute: {all_sync: [h, h]}"), "");
+        let told = faults("named_handles: {h: {failover: [a, g]}, g: h}\nroute: h");
+        assert!(told.contains("is part of itself"), "{told}");
+        let told = faults("named_handles: {h: a}\nroute: a");
+        assert!(told.contains("no route uses this handle"), "{told}");
+        let told = faults("route: {failovr: [a]}");
+        assert!(told.contains("did you mean `failover`?"), "{told}");
+        let told = faults("route: {type: failover, children: [a, b], failover_errors: [timout], x: 1}");
+        assert!(told.contains("there is no pool `b`") && told.contains("timout"), "all at once: {told}");
+        assert!(told.contains("unknown key `x`"), "{told}");
+        let nested = format!("route: {}a{}", "{all_sync: [".repeat(60), "]}".repeat(60));
+        assert_eq!(faults(&nested), "");
+    });
+}
+
+#[test]
+fn every_route_and_its_keys_are_in_the_readme() {
+    let readme = include_str!("../../config/README.md");
+    for kind in super::registry::KINDS {
+        let row = readme.lines().find(|l| l.starts_with(&format!("| `{}` | `{}` |", kind.short, kind.name)));
+        let row = row.unwrap_or_else(|| panic!("config/README.md has no row for `{}`", kind.short));
+        for key in kind.keys {
+            assert!(row.contains(&format!("`{}`", key.name)), "`{}`: no word of `{}`", kind.short, key.name);
+            assert!(!key.what.is_empty());
+        }
+    }
+}
