@@ -86,9 +86,7 @@ mod tests {
             tree(&config, Op::Set, key).unwrap()
         };
         assert!(of("{servers: [a, b], hash_tag: '{}'}", "x{7}y").contains("of `7` (part of the key)"));
-        assert!(
-            of("{servers: [a name=n]}", "k").contains("nothing to choose\n      └─ server n, a:11211")
-        );
+        assert!(of("{servers: [a name=n]}", "k").contains("nothing to choose\n      └─ server n, a:11211"));
         assert!(of("{servers: [a, b], hash: ch3, salt: x}", "k").contains("of `k` and the salt `x` = "));
         let shard = of("{servers: [a, b], hash: const_shard}", "user:1:x");
         assert!(shard.contains("const_shard: shard of `user:1:x` = 1\n      └─ server b"), "{shard}");

@@ -368,7 +368,7 @@ impl<'a> Builder<'a> {
         if self.dialect() == Dialect::Ringway {
             section.refuse_unknown(&known, &[]);
         }
-        (kind.build)(&Params { builder: self, section })
+        (kind.build)(&Params { builder: self, kind, section })
     }
 
     fn is_named(&self, name: &str) -> bool {

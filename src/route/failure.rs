@@ -55,7 +55,7 @@ impl Failure {
                 Cause::ConnectTimeout => Self::ConnectTimeout,
                 Cause::Connect => Self::ConnectError,
                 Cause::Closed | Cause::Desync => Self::RemoteError,
-                Cause::QueueFull | Cause::NoServer | Cause::Local => Self::LocalError,
+                Cause::QueueFull | Cause::NoMemory | Cause::NoServer | Cause::Local => Self::LocalError,
                 Cause::Aborted => Self::Aborted,
             }),
             Status::ErrorLine if reply.line.starts_with(b"CLIENT_ERROR") => Some(Self::ClientError),

@@ -62,9 +62,14 @@ impl Answers {
 
     /// Asks one more.
     pub(super) fn ask(&mut self, child: &dyn Route, request: &Request<'_>, call: &Call) {
+        self.expect(|slot| child.send(request, call, slot));
+    }
+
+    /// One more reply is waited for, in the slot that `send` gets.
+    pub(super) fn expect(&mut self, send: impl FnOnce(Slot)) {
         let token = self.asked_count as u64;
         self.asked_count += 1;
-        child.send(request, call, Slot::new(Rc::clone(&self.inbox) as Rc<dyn Sink>, token));
+        send(Slot::new(Rc::clone(&self.inbox) as Rc<dyn Sink>, token));
     }
 
     /// The next reply, and who gave it; `None` when all have answered.
@@ -101,9 +106,4 @@ pub(super) fn answer_later(slot: Slot, reply: impl Future<Output = OwnedReply> +
         let reply = reply.await;
         slot.fill(&reply.as_reply());
     });
-}
-
-/// Goes on beside everything else; nobody waits.
-pub(super) fn beside(work: impl Future<Output = ()> + 'static) {
-    tokio::task::spawn_local(work);
 }

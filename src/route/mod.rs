@@ -13,6 +13,7 @@
 mod attempt;
 mod build;
 mod call;
+mod copy;
 mod explain;
 mod failure;
 mod gather;
@@ -24,18 +25,25 @@ mod slot;
 
 // select
 mod hash;
+mod hash_stop_allow_list;
 mod host_id;
 mod modify_exptime;
 mod modify_key;
 mod operation_selector;
 mod prefix_selector;
 mod random;
+mod rate_limit;
 mod routing_group;
 // collect
 mod all;
 mod failover;
 mod failover_with_exptime;
+mod key_split;
+mod l1l2_cache;
+mod latency_injection;
+mod logging;
 mod miss_failover;
+mod warm_up;
 // leaf
 mod error;
 mod null;

@@ -2,9 +2,10 @@
 
 use super::build::Builder;
 use super::{
-    Route, all, error, failover, failover_with_exptime, hash, host_id, miss_failover, modify_exptime,
+    Route, all, error, failover, failover_with_exptime, hash, hash_stop_allow_list, host_id, key_split,
+    l1l2_cache, latency_injection, logging, miss_failover, modify_exptime, modify_key, null,
+    operation_selector, pool, prefix_selector, random, rate_limit, routing_group, warm_up,
 };
-use super::{modify_key, null, operation_selector, pool, prefix_selector, random, routing_group};
 use crate::config::value::{self, expected};
 use crate::config::{At, Dialect, Node, Path, Problem, Section, quoted};
 use std::rc::Rc;
@@ -49,6 +50,13 @@ pub(super) const KINDS: &[&Kind] = &[
     &failover::KIND,
     &failover_with_exptime::KIND,
     &miss_failover::KIND,
+    &warm_up::KIND,
+    &l1l2_cache::KIND,
+    &key_split::KIND,
+    &rate_limit::KIND,
+    &hash_stop_allow_list::KIND,
+    &latency_injection::KIND,
+    &logging::KIND,
     &null::NULL,
     &null::DEV_NULL,
     &error::KIND,
@@ -63,6 +71,7 @@ pub(super) fn find(name: &str) -> Option<&'static Kind> {
 /// The keys of one route, being read.
 pub(super) struct Params<'a> {
     pub(super) builder: &'a Builder<'a>,
+    pub(super) kind: &'static Kind,
     pub(super) section: Section<'a>,
 }
 
@@ -84,6 +93,10 @@ impl Params<'_> {
         let node = self.section.node(key);
         if node.is_none() {
             let problem = Problem::new(format!("{} is missing", quoted(key)));
+            let problem = match self.kind.keys.iter().find(|known| known.name == key) {
+                Some(known) => problem.help(known.what),
+                None => problem,
+            };
             self.section.findings.fault(self.section.path, At::Key, problem);
         }
         node
@@ -185,22 +198,6 @@ impl Params<'_> {
                 let duration = value::duration(node, &range).map_err(|_| expected(what, node))?;
                 i32::try_from(duration.as_secs()).map_err(|_| expected(what, node))
             }
-        })
-    }
-
-    /// A duration: ours with its unit, mcrouter's a number of `unit`.
-    pub(super) fn duration(
-        &self,
-        key: &str,
-        unit: Duration,
-        range: std::ops::RangeInclusive<Duration>,
-    ) -> Option<Duration> {
-        self.section.value(key, |node| match node {
-            Node::Integer(value) if self.is_mcrouter() => {
-                let count = u32::try_from(*value).ok().and_then(|count| unit.checked_mul(count));
-                count.filter(|d| range.contains(d)).ok_or_else(|| expected("a whole number", node))
-            }
-            _ => value::duration(node, &range),
         })
     }
 

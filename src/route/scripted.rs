@@ -9,6 +9,8 @@ use std::rc::Rc;
 /// What a scripted leaf does with a request.
 pub(super) enum Say {
     Hit(&'static str),
+    /// A meta hit: its line and its value.
+    Meta(&'static str, &'static str),
     Line(Status, &'static str),
     Fail(Cause),
     /// Keeps the slot until the test fills it.
@@ -53,6 +55,9 @@ impl Route for Scripted {
                 } else {
                     format!("VALUE {key} 0 {}", value.len())
                 };
+                slot.fill(&Reply::with_value(Status::Hit, line.as_bytes(), Value::Slice(value.as_bytes())));
+            }
+            Some(Say::Meta(line, value)) => {
                 slot.fill(&Reply::with_value(Status::Hit, line.as_bytes(), Value::Slice(value.as_bytes())));
             }
             Some(Say::Line(status, line)) => slot.fill(&Reply::line(status, line.as_bytes())),

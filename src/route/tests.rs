@@ -71,7 +71,8 @@ impl Tree {
 
 /// A request as a client writes it, `|` for the line end.
 fn with_request(text: &str, then: impl FnOnce(&Request<'_>)) {
-    let text = format!("{}\r\n", text.replace('|', "\r\n"));
+    // a hash stop is none
+    let text = text.replace("|#|", "\0").replace('|', "\r\n").replace('\0', "|#|") + "\r\n";
     let Framed::Line { line, consumed } = frame(text.as_bytes(), 0) else { panic!("no line: {text}") };
     let mut scratch = Scratch::default();
     match parse_request(line, consumed, &mut scratch).unwrap() {
@@ -447,6 +448,163 @@ fn short_forms_and_handles() {
         assert!(told.contains("unknown key `x`"), "{told}");
         let nested = format!("route: {}a{}", "{all_sync: [".repeat(60), "]}".repeat(60));
         assert_eq!(faults(&nested), "");
+    });
+}
+
+#[test]
+fn a_cold_cache_is_filled_from_a_warm_one() {
+    run(async {
+        let tree = tree(
+            "{type: warm_up, cold: a, warm: b}",
+            [
+                (
+                    "a",
+                    vec![Say::Hit("0"), MISS, Say::Line(Status::Stored, "HD"), MISS, TIMEOUT, MISS, STORED],
+                ),
+                ("b", vec![Say::Meta("VA 3 f7 t90 c5", "abc"), Say::Line(Status::Miss, "EN"), TIMEOUT]),
+            ],
+        );
+        assert_eq!(tree.ask("get k").await, "VALUE k 0 1|0");
+        assert_eq!(tree.ask("get k").await, "VALUE k 7 3|abc");
+        assert_eq!(tree.heard("b"), ["mg k v f t c"]);
+        assert_eq!(tree.heard("a"), ["get k", "get k", "ms k 3 F7 T90 ME E5|abc"]);
+        assert_eq!(tree.ask("get k").await, "", "both miss");
+        assert_eq!(
+            tree.ask("get k").await,
+            "SERVER_ERROR Reply timeout",
+            "the cold one's failure is an answer"
+        );
+        assert_eq!(tree.ask("get k").await, "", "the warm one's is a miss");
+        assert_eq!(tree.ask("set k 0 0 1|x").await, "STORED");
+        assert_eq!(tree.heard("b").len(), 2);
+    });
+}
+
+#[test]
+fn a_cas_is_the_cold_caches() {
+    run(async {
+        let tree = tree(
+            "{type: warm_up, cold: a, warm: b, exptime: 10s}",
+            [
+                ("a", vec![MISS, Say::Line(Status::Stored, "HD"), Say::Line(Status::Hit, "VALUE k 7 3 5")]),
+                ("b", vec![Say::Meta("VA 3 f7 t-1 c5", "abc")]),
+            ],
+        );
+        assert_eq!(tree.ask("gets k").await, "VALUE k 7 3 5");
+        assert_eq!(tree.heard("a"), ["gets k", "ms k 3 F7 T10 ME E5|abc", "gets k"]);
+    });
+}
+
+#[test]
+fn a_meta_get_is_answered_in_its_own_words() {
+    run(async {
+        let en = || Say::Line(Status::Miss, "EN");
+        let hd = || Say::Line(Status::Stored, "HD");
+        let tree = tree(
+            "{type: warm_up, cold: a, warm: b}",
+            [
+                ("a", vec![en(), hd(), en(), hd()]),
+                ("b", vec![Say::Meta("VA 3 Oxy f7 kk t90 c5", "abc"), Say::Meta("VA 3 s3 f0 t-1 c9", "abc")]),
+            ],
+        );
+        assert_eq!(tree.ask("mg k Oxy f k").await, "HD Oxy f7 kk");
+        assert_eq!(tree.ask("mg k s v").await, "VA 3 s3|abc");
+        assert_eq!(tree.heard("b"), ["mg k Oxy f k v t c", "mg k s v f t c"]);
+    });
+}
+
+#[test]
+fn two_levels() {
+    run(async {
+        let hd = || Say::Line(Status::Stored, "HD");
+        let tree = tree(
+            "{type: l1l2_cache, l1: a, l2: b, upgradingL1Exptime: 30s}",
+            [
+                ("a", vec![MISS, hd(), TIMEOUT, TIMEOUT, STORED]),
+                (
+                    "b",
+                    vec![
+                        Say::Meta("VA 1 f0 t500 c3", "x"),
+                        Say::Line(Status::Miss, "EN"),
+                        Say::Fail(Cause::Closed),
+                    ],
+                ),
+            ],
+        );
+        assert_eq!(tree.ask("get k").await, "VALUE k 0 1|x");
+        assert_eq!(tree.heard("a"), ["get k", "ms k 1 F0 T30 ME E3|x"]);
+        assert_eq!(tree.ask("get k").await, "", "l2 knows better than a dead l1");
+        assert_eq!(tree.ask("get k").await, "SERVER_ERROR Connection closed by the server.");
+        assert_eq!(tree.ask("set k 0 0 1|x").await, "STORED");
+    });
+}
+
+#[test]
+fn hot_keys_have_copies() {
+    run(async {
+        let many = |say: fn() -> Say| (0..9).map(|_| say()).collect::<Vec<_>>();
+        let own = super::host_id::host_id() % 3;
+        let name = |copy: u64| if copy == 0 { "k|#|t".to_owned() } else { format!("k::{copy}|#|t") };
+        let tree =
+            tree("{type: key_split, destination: a, replicas: 3, all_sync: true}", [("a", many(|| DELETED))]);
+        assert_eq!(tree.ask("get k|#|t").await, "DELETED");
+        assert_eq!(tree.heard("a"), [format!("get {}", name(own))]);
+        tree.ask("set k|#|t 0 0 1|x").await;
+        tree.ask("delete k|#|t").await;
+        let heard = tree.heard("a");
+        assert_eq!(heard.len(), 6, "{heard:?}");
+        assert_eq!(heard[3], format!("delete {}", name(own)), "the own one first");
+        let hits = super::tests::tree(
+            "{type: key_split, destination: a, replicas: 3, all_sync: false, first_hit: true}",
+            [("a", vec![MISS, Say::Hit("1"), Say::Wait])],
+        );
+        assert_eq!(hits.ask("get k").await, "VALUE k 0 1|1");
+    });
+}
+
+#[test]
+fn so_many_a_second_and_no_more() {
+    run(async {
+        let rates = "rates: {gets_rate: 2, gets_burst: 3, deletes_rate: 1}";
+        let many = || (0..9).map(|_| MISS).collect::<Vec<_>>();
+        let tree = tree(&format!("{{type: rate_limit, target: a, {rates}, over: error}}"), [("a", many())]);
+        for _ in 0..3 {
+            assert_eq!(tree.ask("get k").await, "");
+        }
+        assert_eq!(tree.ask("get k").await, "SERVER_ERROR rate limit exceeded");
+        assert_eq!(tree.ask("set k 0 0 1|x").await, "", "sets have no limit here");
+        tokio::time::advance(std::time::Duration::from_millis(600)).await;
+        assert_eq!(tree.ask("get k").await, "");
+        assert_eq!(tree.ask("get k").await, "SERVER_ERROR rate limit exceeded");
+        let quiet =
+            super::tests::tree(&format!("{{type: rate_limit, target: a, {rates}}}"), [("a", vec![DELETED])]);
+        assert_eq!(quiet.ask("delete k").await, "DELETED");
+        assert_eq!(quiet.ask("delete k").await, "NOT_FOUND", "as mcrouter: dropped in silence");
+    });
+}
+
+#[test]
+fn later() {
+    run(async {
+        let route = "{type: latency_injection, child: a, before_latency_ms: 20, total_latency_ms: 100}";
+        let tree = tree(route, [("a", vec![Say::Hit("1")])]);
+        let began = tokio::time::Instant::now();
+        let waiting = tree.send("get k").await;
+        assert_eq!((waiting.reply(), tree.heard("a").len()), (None, 0));
+        tokio::time::sleep(std::time::Duration::from_millis(110)).await;
+        assert_eq!(waiting.reply().unwrap(), "VALUE k 0 1|1");
+        assert!(began.elapsed() >= std::time::Duration::from_millis(100));
+    });
+}
+
+#[test]
+fn hash_stops_by_permission_only() {
+    run(async {
+        let tree =
+            tree("{type: hash_stop_allow_list, target: a, prefixes: ['u:']}", [("a", vec![MISS, MISS])]);
+        assert_eq!(tree.ask("get u:1|#|x").await, "");
+        assert_eq!(tree.ask("get v").await, "");
+        assert_eq!(tree.ask("get v|#|x").await, "SERVER_ERROR Hash stop not permitted");
     });
 }
 
