@@ -5,6 +5,7 @@
 
 use super::registry::{self, KINDS, Params};
 use super::root::Prefixes;
+use super::shadow;
 use super::{Explained, Leaf, PoolRoute, Root, Route};
 use crate::config::{
     At, Config, Dialect, Findings, Node, Path, Pool, Problem, Section, nearest_help, quoted, value,
@@ -269,6 +270,11 @@ impl<'a> Builder<'a> {
                 let name = node_text(map, "pool").or_else(|| node_text(map, "name")).unwrap_or_default();
                 self.destinations(name, path)
             }
+            // mcrouter's ShadowRoute stands for as many routes as it has children
+            Node::Map(map) if matches!(node_text(map, "type"), Some("ShadowRoute" | "shadow")) => {
+                let section = Section::open(node, path, self.findings, "the keys of a route")?;
+                shadow::children(&Params { builder: self, kind: &shadow::KIND, section })
+            }
             _ => Some(vec![self.handle(node, path)?]),
         }
     }
@@ -277,6 +283,14 @@ impl<'a> Builder<'a> {
     fn destinations(&self, name: &str, path: &Path<'_>) -> Option<Vec<Rc<dyn Route>>> {
         let pool = self.pool(name, path)?;
         Some(pool.servers().map(|leaf| Rc::clone(leaf) as Rc<dyn Route>).collect())
+    }
+
+    /// The ring of a pool, and a route for each member.
+    pub(super) fn members(&self, name: &str, path: &Path<'_>) -> Option<(Ring, Vec<Rc<dyn Route>>)> {
+        let servers = self.destinations(name, path)?;
+        let pool = self.config.pool(name)?;
+        // it was built before, when the pool was
+        Some((Ring::build(&pool.hash, &pool.members()).ok()?, servers))
     }
 
     pub(super) fn pool_route(&self, name: &str, path: &Path<'_>) -> Option<Rc<dyn Route>> {

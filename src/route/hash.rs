@@ -44,6 +44,13 @@ fn build(params: &Params<'_>) -> Option<Rc<dyn Route>> {
     }
 }
 
+impl HashRoute {
+    /// `children`: one for each member of the ring.
+    pub(super) fn new(ring: Ring, children: Vec<Rc<dyn Route>>) -> Self {
+        Self { ring, children }
+    }
+}
+
 pub(super) struct HashRoute {
     ring: Ring,
     children: Vec<Rc<dyn Route>>,

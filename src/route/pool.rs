@@ -3,8 +3,10 @@
 //! All operations: to the one server that the pool's ring gives for the key. There is no second server: when it is
 //! down, its keys fail.
 
+use super::hash::HashRoute;
+use super::outstanding_limit::{self, OUTSTANDING_COUNT_MAX};
 use super::registry::{Key, Kind, Params};
-use super::{Call, Explained, Leaf, Route, Slot, When};
+use super::{Call, Explained, Leaf, Route, Slot, When, rate_limit, shadow};
 use crate::config::OnError;
 use crate::hash::{Explained as Why, Ring};
 use crate::protocol::{Cause, Keys, Op, Reply, Request};
@@ -14,13 +16,33 @@ pub(super) const KIND: Kind = Kind {
     name: "PoolRoute",
     short: "pool",
     bare: "pool",
-    keys: &[Key { name: "pool", what: "the pool's name" }],
+    keys: &[
+        Key { name: "pool", what: "the pool's name" },
+        Key { name: "shadows", what: "copies of requests to other places, as in `shadow`" },
+        Key { name: "rates", what: "so many requests a second, as in `rate_limit`" },
+        Key { name: "fallback", what: "with `rates`: where requests beyond go" },
+        Key { name: "over", what: "with `rates`: `default` or `error`" },
+        Key { name: "max_outstanding", what: "requests under way to one server at once; the others wait" },
+    ],
     build,
 };
 
 fn build(params: &Params<'_>) -> Option<Rc<dyn Route>> {
     let name = params.text("pool", "the name of a pool")?;
-    params.pool("pool", &name)
+    let route = params.pool("pool", &name)?;
+    let is_plain = !["shadows", "rates", "max_outstanding"].iter().any(|key| params.has(key));
+    if is_plain {
+        return Some(route);
+    }
+    // from the servers outwards, as mcrouter's makePoolRoute: limit, shadows, choice, rates
+    let (ring, mut servers) = params.members(&name)?;
+    let count_max = params.count("max_outstanding", 0..=OUTSTANDING_COUNT_MAX);
+    if let Some(count_max @ 1..) = count_max {
+        servers = servers.into_iter().map(|server| outstanding_limit::of(server, count_max)).collect();
+    }
+    let servers = shadow::shadowed(params, servers)?;
+    let route: Rc<dyn Route> = Rc::new(HashRoute::new(ring, servers));
+    if params.has("rates") { rate_limit::of(params, route) } else { Some(route) }
 }
 
 /// A pool as a worker uses it: the ring, and a leaf for each place on it.

@@ -29,8 +29,13 @@ pub(super) const KIND: Kind = Kind {
 };
 
 fn build(params: &Params<'_>) -> Option<Rc<dyn Route>> {
+    let target = params.child("target")?;
+    of(params, target)
+}
+
+/// `rates` in front of this target.
+pub(super) fn of(params: &Params<'_>, target: Rc<dyn Route>) -> Option<Rc<dyn Route>> {
     const OVER: &[(&str, bool)] = &[("default", false), ("error", true)];
-    let target = params.child("target");
     let fallback = params.child_or_nothing("fallback");
     let over = params.section.value("over", |node| value::choice(node, "`default` or `error`", OVER));
     let path = params.path().key("rates");
@@ -45,7 +50,7 @@ fn build(params: &Params<'_>) -> Option<Rc<dyn Route>> {
         Some(Bucket::new(rate, rates.number(burst, 0.0..=1e9).unwrap_or(rate)))
     };
     Some(Rc::new(RateLimit {
-        target: target?,
+        target,
         fallback: fallback?,
         is_error: over.unwrap_or(false),
         gets: bucket("gets_rate", "gets_burst"),

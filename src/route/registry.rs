@@ -3,8 +3,9 @@
 use super::build::Builder;
 use super::{
     Route, all, error, failover, failover_with_exptime, hash, hash_stop_allow_list, host_id, key_split,
-    l1l2_cache, latency_injection, logging, miss_failover, modify_exptime, modify_key, null,
-    operation_selector, pool, prefix_selector, random, rate_limit, routing_group, warm_up,
+    l1l2_cache, latency_injection, latest, logging, migrate, miss_failover, modify_exptime, modify_key, null,
+    operation_selector, outstanding_limit, pool, prefix_selector, random, rate_limit, routing_group, shadow,
+    warm_up,
 };
 use crate::config::value::{self, expected};
 use crate::config::{At, Dialect, Node, Path, Problem, Section, quoted};
@@ -50,10 +51,14 @@ pub(super) const KINDS: &[&Kind] = &[
     &failover::KIND,
     &failover_with_exptime::KIND,
     &miss_failover::KIND,
+    &latest::KIND,
+    &migrate::KIND,
+    &shadow::KIND,
     &warm_up::KIND,
     &l1l2_cache::KIND,
     &key_split::KIND,
     &rate_limit::KIND,
+    &outstanding_limit::KIND,
     &hash_stop_allow_list::KIND,
     &latency_injection::KIND,
     &logging::KIND,
@@ -147,6 +152,11 @@ impl Params<'_> {
 
     pub(super) fn pool(&self, key: &str, name: &str) -> Option<Rc<dyn Route>> {
         self.builder.pool_route(name, &self.section.path.key(key))
+    }
+
+    /// The ring of a pool, and its servers as routes of their own.
+    pub(super) fn members(&self, pool: &str) -> Option<(crate::hash::Ring, Vec<Rc<dyn Route>>)> {
+        self.builder.members(pool, self.section.path)
     }
 
     pub(super) fn text(&self, key: &str, what: &str) -> Option<String> {

@@ -609,6 +609,90 @@ fn hash_stops_by_permission_only() {
 }
 
 #[test]
+fn keys_move_one_by_one() {
+    run(async {
+        let many = || (0..9).map(|_| MISS).collect::<Vec<_>>();
+        let now = crate::time::Clock::System.now().unix_seconds;
+        let at =
+            |start: u32| format!("{{type: migrate, from: a, to: b, start_time: {start}, interval: 100000}}");
+        let before = tree(&at(now + 100), [("a", many())]);
+        before.ask("get k").await;
+        before.ask("delete k").await;
+        let during = tree(&at(now - 50_000), [("a", many()), ("b", many())]);
+        for i in 0..8 {
+            during.ask(&format!("get key{i}")).await;
+        }
+        let (old, new) = (during.heard("a"), during.heard("b"));
+        assert!(!old.is_empty() && !new.is_empty() && old.len() + new.len() == 8, "{old:?} {new:?}");
+        during.ask("delete k").await;
+        assert_eq!(
+            (during.heard("a"), during.heard("b")),
+            (vec!["delete k".into()], vec!["delete k".into()])
+        );
+        let after = tree(&at(now - 300_000), [("b", many())]);
+        after.ask("get k").await;
+        after.ask("delete k").await;
+    });
+}
+
+#[test]
+fn shadows_get_copies_and_nobody_waits() {
+    run(async {
+        let wait = || (0..9).map(|_| Say::Wait).collect::<Vec<_>>();
+        let hits = || (0..9).map(|_| Say::Hit("1")).collect::<Vec<_>>();
+        let route = "{type: shadow, child: a, shadows: [{target: b, keys_to_shadow: [k]}, {target: c, key_fraction_range: [0, 0.5]}]}";
+        let tree = tree(route, [("a", hits()), ("b", wait()), ("c", wait())]);
+        for i in 0..7 {
+            tree.ask(&format!("get k{i}")).await;
+        }
+        assert_eq!(tree.ask("get k").await, "VALUE k 0 1|1");
+        assert_eq!(tree.heard("b"), ["get k"]);
+        let of_half = tree.heard("c").len();
+        assert!((1..8).contains(&of_half), "{of_half}");
+        let route = "{type: pool, pool: a, shadows: [{target: b, requests_fraction: 0}, {target: c}]}";
+        let of_pool = super::tests::tree(route, [("a", hits()), ("b", wait()), ("c", wait())]);
+        of_pool.ask("get k").await;
+        assert_eq!((of_pool.heard("b").len(), of_pool.heard("c").len()), (0, 1));
+    });
+}
+
+#[test]
+fn beyond_the_limit_requests_wait_their_turn() {
+    run(async {
+        let script = vec![Say::Wait, Say::Wait, Say::Hit("3"), Say::Hit("4")];
+        let tree = tree("{type: outstanding_limit, target: a, max_outstanding: 2}", [("a", script)]);
+        let waiting = [
+            tree.send("get 1").await,
+            tree.send("get 2").await,
+            tree.send("get 3").await,
+            tree.send("get 4").await,
+        ];
+        assert_eq!(tree.heard("a"), ["get 1", "get 2"]);
+        tree.finish("a", &crate::protocol::Reply::line(Status::Miss, b""));
+        settle().await;
+        let answers: Vec<_> = waiting.iter().map(|w| w.reply()).collect();
+        let told = |text: &str| Some(text.to_owned());
+        assert_eq!(answers, [told(""), None, told("VALUE 3 0 1|3"), told("VALUE 4 0 1|4")]);
+    });
+}
+
+#[test]
+fn a_host_prefers_some() {
+    run(async {
+        let all = || (0..3).map(|_| TIMEOUT).collect::<Vec<_>>();
+        let tree = tree(
+            "{type: latest, children: [a, b, c], failover_count: 2}",
+            [("a", all()), ("b", all()), ("c", all())],
+        );
+        tree.ask("get k").await;
+        tree.ask("get j").await;
+        let asked: Vec<usize> = ["a", "b", "c"].map(|name| tree.heard(name).len()).into();
+        assert_eq!(asked.iter().sum::<usize>(), 4);
+        assert!(asked.contains(&0), "always the same two: {asked:?}");
+    });
+}
+
+#[test]
 fn every_route_and_its_keys_are_in_the_readme() {
     let readme = include_str!("../../config/README.md");
     for kind in super::registry::KINDS {

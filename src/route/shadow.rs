@@ -1,0 +1,191 @@
+//! ShadowRoute, and `shadows` of a pool: copies of requests go to another place, to try it out.
+//!
+//! All operations: to the child, whose reply is the answer; and, where a shadow is meant, a copy to its target. Nobody waits
+//! for a copy, its reply is thrown away, and its failure is nobody's.
+
+use super::call::Kind as CallKind;
+use super::key::{Fraction, routing_key};
+use super::registry::{Key, Kind, Params};
+use super::{Call, Explained, Route, Slot, When};
+use crate::config::{At, Node, Path, Problem, Section, value};
+use crate::protocol::Request;
+use std::cell::Cell;
+use std::collections::HashSet;
+use std::hash::{BuildHasher, RandomState};
+use std::rc::Rc;
+
+pub(super) const KIND: Kind = Kind {
+    name: "ShadowRoute",
+    short: "shadow",
+    bare: "child",
+    keys: &[
+        Key { name: "child", what: "where requests go" },
+        Key { name: "children", what: "mcrouter's form: several of them, for a route above that chooses" },
+        Key { name: "shadows", what: "a list of maps: target, key_fraction_range, requests_fraction, …" },
+    ],
+    build,
+};
+
+/// The keys of one shadow.
+const SHADOW_KEYS: &[&str] = &[
+    "target",
+    "index_range",
+    "key_fraction_range",
+    "keys_to_shadow",
+    "requests_fraction",
+    "validate_replies",
+];
+
+fn build(params: &Params<'_>) -> Option<Rc<dyn Route>> {
+    let mut children = children(params)?;
+    if children.len() == 1 {
+        return children.pop();
+    }
+    params.fault("children", Problem::new(format!("one route is wanted here, not {}", children.len())));
+    None
+}
+
+/// The children with their shadows: mcrouter's ShadowRoute stands for a list.
+pub(super) fn children(params: &Params<'_>) -> Option<Vec<Rc<dyn Route>>> {
+    let children =
+        if params.has("child") { vec![params.child("child")?] } else { params.children("children")? };
+    shadowed(params, children)
+}
+
+/// Puts what `shadows` says on the children, by their places in the list.
+pub(super) fn shadowed(params: &Params<'_>, children: Vec<Rc<dyn Route>>) -> Option<Vec<Rc<dyn Route>>> {
+    let Some(node) = params.section.node("shadows") else { return Some(children) };
+    let path = params.path().key("shadows");
+    let Node::List(list) = node else {
+        params.fault("shadows", value::expected("a list of shadows", node));
+        return None;
+    };
+    let read = |(i, node): (usize, &Node)| read_shadow(params, node, &path.index(i), children.len());
+    // every one is read, so that the first fault does not hide the next
+    let shadows: Vec<Option<Rc<Shadow>>> = list.iter().enumerate().map(read).collect();
+    let shadows: Vec<Rc<Shadow>> = shadows.into_iter().collect::<Option<_>>()?;
+    let on = |(i, child): (usize, Rc<dyn Route>)| -> Rc<dyn Route> {
+        let mine: Vec<_> = shadows.iter().filter(|s| s.children.contains(&i)).cloned().collect();
+        if mine.is_empty() { child } else { Rc::new(Shadowed { child, shadows: mine }) }
+    };
+    Some(children.into_iter().enumerate().map(on).collect())
+}
+
+fn read_shadow(params: &Params<'_>, node: &Node, path: &Path<'_>, count: usize) -> Option<Rc<Shadow>> {
+    let section = Section::open(node, path, params.section.findings, "a shadow, a map with `target`")?;
+    let shadow = Params { section, ..*params };
+    if !params.is_mcrouter() {
+        shadow.section.refuse_unknown(SHADOW_KEYS, &[]);
+    }
+    let target = shadow.child("target");
+    let pair = |key: &str, most: f64| -> Option<Option<(f64, f64)>> {
+        let Some(node) = shadow.section.node(key) else { return Some(None) };
+        let number = |node: &Node| match node {
+            Node::Integer(n) => Some(*n as f64),
+            Node::Float(n) => Some(*n),
+            _ => None,
+        };
+        let pair = match node {
+            Node::List(list) if list.len() == 2 => number(&list[0]).zip(number(&list[1])),
+            _ => None,
+        };
+        let sound = pair.filter(|(a, b)| 0.0 <= *a && a <= b && *b <= most);
+        if sound.is_none() {
+            let what = format!("two numbers from 0 to {most}, the smaller one first");
+            shadow.section.findings.fault(&path.key(key), At::Value, value::expected(&what, node));
+            return None;
+        }
+        Some(sound)
+    };
+    let (indexes, fraction) = (pair("index_range", 1e6), pair("key_fraction_range", 1.0));
+    let share = shadow.number("requests_fraction", 0.0..=1.0);
+    let keys = match shadow.section.node("keys_to_shadow") {
+        None => None,
+        Some(Node::List(list)) => {
+            let text =
+                |node: &Node| if let Node::Text(key) = node { Some(key.clone().into_bytes()) } else { None };
+            Some(list.iter().map(text).collect::<Option<HashSet<Vec<u8>>>>()?)
+        }
+        Some(other) => {
+            shadow.fault("keys_to_shadow", value::expected("a list of keys", other));
+            return None;
+        }
+    };
+    let (indexes, fraction) = (indexes?, fraction?);
+    let what = match (keys, fraction) {
+        // for all children, whatever their places
+        (Some(keys), _) => What::Keys(keys),
+        (None, Some((start, end))) => What::Fraction(Fraction::new(start, end)),
+        // mcrouter's range is empty where none is given; ours is everything
+        (None, None) if params.is_mcrouter() => What::Fraction(Fraction::new(0.0, 0.0)),
+        (None, None) => What::Fraction(Fraction::new(0.0, 1.0)),
+    };
+    // mcrouter's end is exclusive, and its range is empty where none is given; ours is everything
+    let default = if params.is_mcrouter() { 0..0 } else { 0..count };
+    let children = match (indexes, &what) {
+        (_, What::Keys(_)) => 0..count,
+        (Some((start, end)), _) => start as usize..end as usize,
+        (None, _) => default,
+    };
+    let state = Cell::new(RandomState::new().hash_one(1_u8));
+    Some(Rc::new(Shadow { target: target?, children, what, share: share.unwrap_or(1.0), state }))
+}
+
+enum What {
+    Keys(HashSet<Vec<u8>>),
+    Fraction(Fraction),
+}
+
+struct Shadow {
+    target: Rc<dyn Route>,
+    /// Places in the list of children.
+    children: std::ops::Range<usize>,
+    what: What,
+    /// Of the requests that are meant.
+    share: f64,
+    state: Cell<u64>,
+}
+
+impl Shadow {
+    fn means(&self, key: &[u8]) -> bool {
+        match &self.what {
+            What::Keys(keys) => keys.contains(routing_key(key)),
+            What::Fraction(fraction) => fraction.has(key),
+        }
+    }
+
+    fn is_drawn(&self) -> bool {
+        if self.share >= 1.0 {
+            return true;
+        }
+        let state = self.state.get().wrapping_add(0x9e37_79b9_7f4a_7c15);
+        self.state.set(state);
+        let mut x = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        ((x >> 11) as f64) < self.share * (1_u64 << 53) as f64
+    }
+}
+
+struct Shadowed {
+    child: Rc<dyn Route>,
+    shadows: Vec<Rc<Shadow>>,
+}
+
+impl Route for Shadowed {
+    fn send(&self, request: &Request<'_>, call: &Call, slot: Slot) {
+        self.child.send(request, call, slot);
+        for shadow in &self.shadows {
+            if shadow.means(request.key) && shadow.is_drawn() {
+                shadow.target.send(request, &call.to(CallKind::Shadow), Slot::nowhere());
+            }
+        }
+    }
+
+    fn explain(&self, request: &Request<'_>) -> Explained {
+        let mut here = Explained::new("shadow").with(When::Now, self.child.explain(request));
+        for shadow in self.shadows.iter().filter(|shadow| shadow.means(request.key)) {
+            here = here.with(When::Beside, shadow.target.explain(request));
+        }
+        here
+    }
+}
