@@ -468,7 +468,7 @@ mod tests {
         ) {
             let (mut wire, mut expected) = (WireBuf::new(), Vec::new());
             for (number, (kind, len)) in steps.into_iter().enumerate() {
-                let bytes = vec![number as u8; len];
+                let bytes = vec![u8::try_from(number).unwrap_or(0); len];
                 match kind {
                     0 => wire.put(&bytes),
                     1 => wire.put_value(Value::Shared(&chunks(&[&bytes]))),

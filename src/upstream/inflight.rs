@@ -167,7 +167,7 @@ impl Inflight {
         else {
             return 0;
         };
-        let line = &self.lines.front()[..*line_bytes as usize];
+        let line = self.lines.front().get(..*line_bytes as usize).unwrap_or_default();
         let mut keys = line.get(*next_at as usize..).unwrap_or_default();
         let mut index = *next_key;
         let mut rest = bytes;
