@@ -152,7 +152,7 @@ fn small_requests_allocate_nothing() {
     std::fs::create_dir_all(&directory).unwrap();
     let path = directory.join("ringway.sock");
     let text = format!(
-        "listen: \"unix:{}\"\nworkers: 1\npools: {{main: {{servers: [{}]}}}}\nroute: main\n",
+        "listen: \"unix:{}\"\nworkers: 1\nlimits: {{client_stall_timeout: 4s}}\npools: {{main: {{servers: [{}]}}}}\nroute: main\n",
         path.display(),
         servers.join(", ")
     );

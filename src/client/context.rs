@@ -139,6 +139,13 @@ impl Context {
         self.sessions.borrow().values().filter_map(Weak::upgrade).collect()
     }
 
+    /// The same without a list of them. `look` must neither begin nor end one.
+    pub(super) fn each_session(&self, look: impl Fn(&Session)) {
+        for session in self.sessions.borrow().values().filter_map(Weak::upgrade) {
+            look(&session);
+        }
+    }
+
     #[must_use]
     pub fn sessions_count(&self) -> usize {
         self.sessions.borrow().len()

@@ -62,9 +62,7 @@ pub async fn sweep(context: Rc<Context>) {
     };
     loop {
         tokio::time::sleep(pause).await;
-        for session in context.sessions() {
-            look(&session, patience);
-        }
+        context.each_session(|session| look(session, patience));
     }
 }
 
