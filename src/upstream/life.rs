@@ -74,7 +74,7 @@ async fn connect_and_expire(connection: &Connection) -> Result<(Stream, bool), C
 /// All state lives in the connection and the reader, none in this future: it may be dropped at any point.
 async fn serve(connection: &Connection, mut stream: Stream) -> Ended {
     let mut reader = Reader::default();
-    let mut timer: Option<Pin<Box<Sleep>>> = None;
+    let mut timer = Timer::default();
     poll_fn(|cx| {
         connection.set_waker(cx);
         if let Poll::Ready(ended) = poll_once(connection, &mut stream, &mut reader, cx) {
@@ -124,13 +124,21 @@ fn poll_once(
     }
 }
 
+#[derive(Default)]
+struct Timer {
+    sleep: Option<Pin<Box<Sleep>>>,
+    /// It watches late replies, which may take longer than a request that comes now.
+    for_late_alone: bool,
+}
+
 /// One timer for the whole connection: it is set for the oldest request and looked at when it fires,
 /// so in steady state it costs nothing per request.
 fn poll_timer(connection: &Connection, timer: &mut Timer, cx: &mut Context<'_>) -> Poll<Ended> {
     loop {
-        if let Some(sleep) = timer {
-            if sleep.is_elapsed() {
-                // Already fired and not set again: nothing was outstanding then.
+        if let Some(sleep) = &mut timer.sleep {
+            let is_waited_for = |inflight: &mut Inflight| inflight.next_deadline().is_some();
+            if sleep.is_elapsed() || (timer.for_late_alone && connection.with_inflight(is_waited_for)) {
+                // Already fired and not set again: nothing was outstanding then. Or set for later than what has come.
             } else if sleep.as_mut().poll(cx).is_pending() {
                 return Poll::Pending;
             }
@@ -147,12 +155,14 @@ fn poll_timer(connection: &Connection, timer: &mut Timer, cx: &mut Context<'_>) 
                 .inflight
                 .front_deadline()
                 .map(|d| d + connection.terms.timeout * (LATE_TIMEOUTS_MAX + 1));
-            state.inflight.next_deadline().or(hopeless_at)
+            let next = state.inflight.next_deadline();
+            timer.for_late_alone = next.is_none();
+            next.or(hopeless_at)
         };
         let Some(next) = next else { return Poll::Pending };
-        match timer {
+        match &mut timer.sleep {
             Some(sleep) => sleep.as_mut().reset(next),
-            None => *timer = Some(Box::pin(tokio::time::sleep_until(next))),
+            None => timer.sleep = Some(Box::pin(tokio::time::sleep_until(next))),
         }
     }
 }
