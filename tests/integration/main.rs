@@ -11,8 +11,6 @@ mod administration;
 mod clients;
 /// What only a clock that is moved can show.
 mod clock;
-/// Thousands of random commands: memcached, the embedded cache and the proxy give the same answers.
-mod differential;
 /// A server that stalls, resets, lies or leaves: no client ever gets an answer that is not its own.
 mod faults;
 /// mcrouter's hash functions and a second implementation of them give the same answers.
