@@ -1,8 +1,7 @@
 //! A whole session: a client's bytes in, the embedded cache's answers out, client and worker in one thread.
 //!
-//! A session owns a socket (`net::Stream` is TCP or unix, and nothing else has to be paid for on the hot path), so
-//! this one goes through a unix socket in the temporary folder. As time that includes the kernel's part; as
-//! instructions it does not, for callgrind sees user space only.
+//! Through a unix socket in the temporary folder. As time that includes the kernel's part; as instructions it does
+//! not, for callgrind sees user space only.
 
 use super::Case;
 use ringway::admin::{Admin, Process};

@@ -43,7 +43,8 @@ pub async fn accept(context: Rc<Context>, listener: Listener) {
     }
 }
 
-fn admit(context: &Rc<Context>, stream: Stream) {
+/// A client has connected: serves it, or turns it away.
+pub fn admit(context: &Rc<Context>, stream: Stream) {
     if context.admit() {
         stream.keep_alive();
         tokio::task::spawn_local(session::serve(Rc::clone(context), stream));

@@ -13,6 +13,6 @@ mod tests;
 mod turn;
 
 pub use context::Context;
-pub use listener::accept;
+pub use listener::{accept, admit};
 pub use sweep::sweep;
 pub use turn::{Load, on_park, take_load};

@@ -8,7 +8,8 @@
 use super::session::Session;
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use tokio::time::Instant;
 
 /// The longest that an answer which is due waits for the rest of its batch while the worker is busy.
 const PARTIAL_US_MAX: u64 = 50;

@@ -7,7 +7,8 @@ use crate::stats::Counters;
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use tokio::time::Instant;
 
 /// One per worker.
 pub struct Budget {

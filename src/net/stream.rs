@@ -1,10 +1,10 @@
-//! A connected socket: TCP or unix.
+//! A connected socket: TCP or unix; in tests, a pipe whose other end is in the same process.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
 /// One stream type, so that sessions and connections need not care.
@@ -12,6 +12,8 @@ use tokio::net::{TcpStream, UnixStream};
 pub enum Stream {
     Tcp(TcpStream),
     Unix(UnixStream),
+    /// Only in tests, which hold the other end: every byte and every moment is then theirs to choose.
+    Memory(DuplexStream),
 }
 
 impl From<TcpStream> for Stream {
@@ -26,6 +28,12 @@ impl From<TcpStream> for Stream {
 impl From<UnixStream> for Stream {
     fn from(stream: UnixStream) -> Self {
         Self::Unix(stream)
+    }
+}
+
+impl From<DuplexStream> for Stream {
+    fn from(stream: DuplexStream) -> Self {
+        Self::Memory(stream)
     }
 }
 
@@ -48,6 +56,13 @@ impl Stream {
         let _ = match self {
             Self::Tcp(stream) => stream.into_std().and_then(|mut s| s.write(words)),
             Self::Unix(stream) => stream.into_std().and_then(|mut s| s.write(words)),
+            Self::Memory(mut stream) => {
+                let mut cx = Context::from_waker(std::task::Waker::noop());
+                match Pin::new(&mut stream).poll_write(&mut cx, words) {
+                    Poll::Ready(written) => written,
+                    Poll::Pending => Ok(0),
+                }
+            }
         };
     }
 }
@@ -57,6 +72,7 @@ impl AsyncRead for Stream {
         match self.get_mut() {
             Self::Tcp(s) => Pin::new(s).poll_read(cx, buf),
             Self::Unix(s) => Pin::new(s).poll_read(cx, buf),
+            Self::Memory(s) => Pin::new(s).poll_read(cx, buf),
         }
     }
 }
@@ -66,6 +82,7 @@ impl AsyncWrite for Stream {
         match self.get_mut() {
             Self::Tcp(s) => Pin::new(s).poll_write(cx, buf),
             Self::Unix(s) => Pin::new(s).poll_write(cx, buf),
+            Self::Memory(s) => Pin::new(s).poll_write(cx, buf),
         }
     }
 
@@ -77,6 +94,7 @@ impl AsyncWrite for Stream {
         match self.get_mut() {
             Self::Tcp(s) => Pin::new(s).poll_write_vectored(cx, bufs),
             Self::Unix(s) => Pin::new(s).poll_write_vectored(cx, bufs),
+            Self::Memory(s) => Pin::new(s).poll_write_vectored(cx, bufs),
         }
     }
 
@@ -92,6 +110,7 @@ impl AsyncWrite for Stream {
         match self.get_mut() {
             Self::Tcp(s) => Pin::new(s).poll_shutdown(cx),
             Self::Unix(s) => Pin::new(s).poll_shutdown(cx),
+            Self::Memory(s) => Pin::new(s).poll_shutdown(cx),
         }
     }
 }

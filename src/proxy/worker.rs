@@ -12,8 +12,9 @@ use crate::net::{Bound, Budget, Listener, ReadBlock};
 use crate::route::{self, Leaf, Leaves, Root};
 use crate::stats::Counters;
 use crate::time::Clock;
-use crate::upstream::{Destination, Shared};
+use crate::upstream::{Destination, Dial, Shared};
 use std::cell::RefCell;
+use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -140,7 +141,8 @@ fn build(
     let shared = Shared {
         counters: Arc::clone(&plan.counters),
         block: Rc::clone(block),
-        resolver: Resolver::default(),
+        dial: Dial::Net(Resolver::default()),
+        jitter_seed: RandomState::new().hash_one(0_u8),
         late_count_max: plan.config.settings.limits.late_count_max,
         budget: Rc::clone(budget),
     };

@@ -6,9 +6,17 @@ use crate::net::Stream;
 use crate::protocol::Cause;
 use std::io;
 use std::net::SocketAddr;
+use std::rc::Rc;
 use std::time::Duration;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio::net::{TcpStream, UnixStream};
+
+/// How servers are reached: over the net, or in tests by a hand that holds the other ends.
+#[derive(Clone)]
+pub enum Dial {
+    Net(Resolver),
+    Memory(Rc<dyn Fn(&Endpoint) -> io::Result<DuplexStream>>),
+}
 
 /// Why there is no connection: the class, and the words for clients and logs.
 #[derive(Debug)]
@@ -30,11 +38,11 @@ impl ConnectFailure {
 /// Connects and says hello; tells whether it is memcached 1.6.40 or later. All of it within `timeout`.
 pub(super) async fn connect(
     endpoint: &Endpoint,
-    resolver: &Resolver,
+    dial: &Dial,
     timeout: Duration,
 ) -> Result<(Stream, bool), ConnectFailure> {
     // Nothing is lost when the time is up: the half-made socket is dropped with the future.
-    match tokio::time::timeout(timeout, establish(endpoint, resolver)).await {
+    match tokio::time::timeout(timeout, establish(endpoint, dial)).await {
         Ok(result) => result,
         Err(_) => Err(ConnectFailure {
             cause: Cause::ConnectTimeout,
@@ -43,19 +51,26 @@ pub(super) async fn connect(
     }
 }
 
-async fn establish(endpoint: &Endpoint, resolver: &Resolver) -> Result<(Stream, bool), ConnectFailure> {
-    let mut stream = match endpoint {
-        Endpoint::Address(address) => tcp(&[*address]).await?,
-        Endpoint::Host(name, port) => {
-            let addresses = resolver.lookup(name).await.map_err(ConnectFailure::new)?;
-            let addresses: Vec<_> = addresses.iter().map(|ip| SocketAddr::new(*ip, *port)).collect();
-            tcp(&addresses).await?
-        }
-        Endpoint::Unix(path) => UnixStream::connect(path).await.map_err(io_failure)?.into(),
-        Endpoint::Embedded(_) => return Err(ConnectFailure::new("an embedded cache needs no connection")),
+async fn establish(endpoint: &Endpoint, dial: &Dial) -> Result<(Stream, bool), ConnectFailure> {
+    let mut stream = match dial {
+        Dial::Net(resolver) => over_net(endpoint, resolver).await?,
+        Dial::Memory(dial) => dial(endpoint).map_err(io_failure)?.into(),
     };
     let modern = greet(&mut stream).await?;
     Ok((stream, modern))
+}
+
+async fn over_net(endpoint: &Endpoint, resolver: &Resolver) -> Result<Stream, ConnectFailure> {
+    match endpoint {
+        Endpoint::Address(address) => tcp(&[*address]).await,
+        Endpoint::Host(name, port) => {
+            let addresses = resolver.lookup(name).await.map_err(ConnectFailure::new)?;
+            let addresses: Vec<_> = addresses.iter().map(|ip| SocketAddr::new(*ip, *port)).collect();
+            tcp(&addresses).await
+        }
+        Endpoint::Unix(path) => Ok(UnixStream::connect(path).await.map_err(io_failure)?.into()),
+        Endpoint::Embedded(_) => Err(ConnectFailure::new("an embedded cache needs no connection")),
+    }
 }
 
 /// The first address that answers.

@@ -8,9 +8,9 @@
 //! A connection object outlives its sockets (`life.rs`): while there is none, requests queue up (and one attempt
 //! to connect is under way) or fail at once (the last attempt failed a moment ago).
 
+use super::connect::Dial;
 use super::inflight::{Asked, Check, Entry, Inflight, New};
 use crate::config::{Endpoint, OnError, Pool};
-use crate::discovery::Resolver;
 use crate::net::{Budget, ReadBlock};
 use crate::protocol::{Cause, Found, MultiGet, Op, Reply, Request, Status, Values, WireBuf, ascii, meta};
 use crate::route::Slot;
@@ -19,14 +19,17 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Waker};
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use tokio::time::Instant;
 
 /// What all connections of a worker share.
 #[derive(Clone)]
 pub struct Shared {
     pub counters: Arc<Counters>,
     pub block: Rc<RefCell<ReadBlock>>,
-    pub resolver: Resolver,
+    pub dial: Dial,
+    /// Where the jitter of pauses comes from, so that workers and nodes do not knock in step.
+    pub jitter_seed: u64,
     /// Late replies that one connection waits for.
     pub late_count_max: usize,
     /// What all buffers of the worker may hold.

@@ -12,7 +12,7 @@ use crate::protocol::meta::{self, MetaCode};
 use crate::protocol::{Found, Op, SHARED_BYTES_MIN, Status};
 use crate::route::Slot;
 use std::collections::VecDeque;
-use std::time::Instant;
+use tokio::time::Instant;
 
 /// What was asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

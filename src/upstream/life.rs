@@ -15,8 +15,8 @@ use std::future::poll_fn;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
-use tokio::time::Sleep;
+use std::time::Duration;
+use tokio::time::{Instant, Sleep};
 
 /// First pause after a failed attempt to connect; it doubles up to the second, with up to half as much jitter.
 const RETRY_PAUSE_MIN: Duration = Duration::from_millis(50);
@@ -58,13 +58,13 @@ async fn run(connection: Rc<Connection>) {
 /// Connects, while requests whose time passes meanwhile are answered.
 async fn connect_and_expire(connection: &Connection) -> Result<(Stream, bool), ConnectFailure> {
     let terms = &connection.terms;
-    let mut connecting = pin!(connect(&terms.endpoint, &connection.shared.resolver, terms.connect_timeout));
+    let mut connecting = pin!(connect(&terms.endpoint, &connection.shared.dial, terms.connect_timeout));
     loop {
         let first = connection.with_inflight(|inflight| inflight.next_deadline());
         let until = first.unwrap_or_else(|| Instant::now() + terms.timeout);
         tokio::select! {
             result = &mut connecting => return result, // polled by reference: nothing is lost
-            () = tokio::time::sleep_until(until.into()) => connection.expire(Instant::now()),
+            () = tokio::time::sleep_until(until) => connection.expire(Instant::now()),
         }
     }
 }
@@ -74,7 +74,7 @@ async fn connect_and_expire(connection: &Connection) -> Result<(Stream, bool), C
 /// All state lives in the connection and the reader, none in this future: it may be dropped at any point.
 async fn serve(connection: &Connection, mut stream: Stream) -> Ended {
     let mut reader = Reader::default();
-    let mut timer: Option<Pin<Box<Sleep>>> = None;
+    let mut timer = Timer::default();
     poll_fn(|cx| {
         connection.set_waker(cx);
         if let Poll::Ready(ended) = poll_once(connection, &mut stream, &mut reader, cx) {
@@ -124,17 +124,21 @@ fn poll_once(
     }
 }
 
+#[derive(Default)]
+struct Timer {
+    sleep: Option<Pin<Box<Sleep>>>,
+    /// It watches late replies, which may take longer than a request that comes now.
+    for_late_alone: bool,
+}
+
 /// One timer for the whole connection: it is set for the oldest request and looked at when it fires,
 /// so in steady state it costs nothing per request.
-fn poll_timer(
-    connection: &Connection,
-    timer: &mut Option<Pin<Box<Sleep>>>,
-    cx: &mut Context<'_>,
-) -> Poll<Ended> {
+fn poll_timer(connection: &Connection, timer: &mut Timer, cx: &mut Context<'_>) -> Poll<Ended> {
     loop {
-        if let Some(sleep) = timer {
-            if sleep.is_elapsed() {
-                // Already fired and not set again: nothing was outstanding then.
+        if let Some(sleep) = &mut timer.sleep {
+            let is_waited_for = |inflight: &mut Inflight| inflight.next_deadline().is_some();
+            if sleep.is_elapsed() || (timer.for_late_alone && connection.with_inflight(is_waited_for)) {
+                // Already fired and not set again: nothing was outstanding then. Or set for later than what has come.
             } else if sleep.as_mut().poll(cx).is_pending() {
                 return Poll::Pending;
             }
@@ -151,12 +155,14 @@ fn poll_timer(
                 .inflight
                 .front_deadline()
                 .map(|d| d + connection.terms.timeout * (LATE_TIMEOUTS_MAX + 1));
-            state.inflight.next_deadline().or(hopeless_at)
+            let next = state.inflight.next_deadline();
+            timer.for_late_alone = next.is_none();
+            next.or(hopeless_at)
         };
         let Some(next) = next else { return Poll::Pending };
-        match timer {
-            Some(sleep) => sleep.as_mut().reset(next.into()),
-            None => *timer = Some(Box::pin(tokio::time::sleep_until(next.into()))),
+        match &mut timer.sleep {
+            Some(sleep) => sleep.as_mut().reset(next),
+            None => timer.sleep = Some(Box::pin(tokio::time::sleep_until(next))),
         }
     }
 }
@@ -177,7 +183,7 @@ impl Connection {
         let entries: Vec<Entry> = {
             let mut state = self.state.borrow_mut();
             let doubled = RETRY_PAUSE_MIN * 2_u32.pow(state.attempts.min(16));
-            let pause = jittered(doubled.min(RETRY_PAUSE_MAX));
+            let pause = self.jittered(doubled.min(RETRY_PAUSE_MAX), state.attempts);
             state.attempts = state.attempts.saturating_add(1);
             state.refused = Some((Instant::now() + pause, failure.cause, failure.text.clone()));
             state.out.clear();
@@ -192,6 +198,15 @@ impl Connection {
         for entry in entries {
             self.fail(entry, &reply);
         }
+    }
+
+    /// `pause` and up to half of it more.
+    fn jittered(&self, pause: Duration, attempt: u32) -> Duration {
+        use std::hash::{DefaultHasher, Hash, Hasher};
+        let mut hasher = DefaultHasher::new();
+        (self.shared.jitter_seed, &self.terms.label, attempt).hash(&mut hasher);
+        let random = u32::try_from(hasher.finish() % 1000).unwrap_or(0);
+        pause + pause.mul_f64(f64::from(random) / 2000.0)
     }
 
     fn on_connected(&self, modern: bool) {
@@ -315,11 +330,4 @@ fn resend_first(
     }
     out.append(&mut waiting);
     inflight.prepend(fresh);
-}
-
-/// `pause` and up to half of it more, so that workers and nodes do not knock in step.
-fn jittered(pause: Duration) -> Duration {
-    use std::hash::{BuildHasher, RandomState};
-    let random = RandomState::new().hash_one(0_u8) % 1000;
-    pause + pause.mul_f64(f64::from(u32::try_from(random).unwrap_or(0)) / 2000.0)
 }

@@ -9,5 +9,6 @@ mod reader;
 #[cfg(test)]
 mod tests;
 
+pub use connect::Dial;
 pub use connection::Shared;
 pub use destination::Destination;

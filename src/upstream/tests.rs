@@ -5,7 +5,8 @@ use crate::protocol::{Op, Reply, Status, Values};
 use crate::route::{Sink, Slot};
 use std::cell::RefCell;
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use tokio::time::Instant;
 
 #[derive(Default)]
 struct Waiting(RefCell<Vec<(u64, Status)>>);

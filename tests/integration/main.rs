@@ -9,8 +9,8 @@ mod support;
 mod administration;
 /// Real client libraries speak through ringway.
 mod clients;
-/// Thousands of random commands: memcached, the embedded cache and the proxy give the same answers.
-mod differential;
+/// What only a clock that is moved can show.
+mod clock;
 /// A server that stalls, resets, lies or leaves: no client ever gets an answer that is not its own.
 mod faults;
 /// mcrouter's hash functions and a second implementation of them give the same answers.

@@ -12,15 +12,21 @@ use std::time::{Duration, Instant};
 
 mod bounds;
 mod chaos;
+mod corpus;
+mod differential;
+mod fuzz;
 mod hostile_clients;
 mod hostile_servers;
 mod late;
 mod logs;
+mod memory;
 mod overload;
 mod plan;
 mod relay;
 mod sabotage;
+mod sim;
 mod soak;
+mod splits;
 #[allow(dead_code, unused_imports, reason = "shared with tests/integration; no part needs all of it")]
 #[path = "../support/mod.rs"]
 mod support;
@@ -54,6 +60,20 @@ const PARTS: &[Part] = &[
         commit: Amount::seconds(40),
         release: Amount::minutes(45),
         run: chaos::run,
+    },
+    Part {
+        name: "differential",
+        about: "streams of fifty commands, valid and hostile, to two memcached, the embedded cache and ringway before each",
+        commit: Amount::Count(20_000),
+        release: Amount::Count(1_000_000),
+        run: differential::run,
+    },
+    Part {
+        name: "fuzz",
+        about: "kept inputs and mutations of them into every parser, a session, a connection and the configuration",
+        commit: Amount::Count(50_000),
+        release: Amount::Count(5_000_000),
+        run: fuzz::run,
     },
     Part {
         name: "hostile-clients",
@@ -98,11 +118,25 @@ const PARTS: &[Part] = &[
         run: sabotage::run,
     },
     Part {
+        name: "sim",
+        about: "worlds of 5,000 steps under a clock and a net that the test moves, a fault in one step of ten",
+        commit: Amount::Count(256),
+        release: Amount::Count(80_000),
+        run: sim::run,
+    },
+    Part {
         name: "soak",
         about: "a mixed load and ten thousand idle clients: memory, files and threads stay",
         commit: Amount::minutes(1),
         release: Amount::minutes(60),
         run: soak::run,
+    },
+    Part {
+        name: "splits",
+        about: "every conversation in other pieces: cut at each byte, at pairs of bytes, at random, on both sides",
+        commit: Amount::Count(50_000),
+        release: Amount::Count(10_000_000),
+        run: splits::run,
     },
 ];
 

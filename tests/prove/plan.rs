@@ -1,7 +1,9 @@
 //! How much a part does and what came of it.
 
 use crate::support::Random;
+use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 /// How long a part goes on.
@@ -46,6 +48,35 @@ impl Plan {
         Random::new(self.seed)
     }
 
+    /// Does one thing after the other, on as many threads as there are cores, each with a seed of its own; the first
+    /// one has the plan's, so that what went wrong is repeated by `--seed` and `--count 1`.
+    ///
+    /// `size`: for how many of the plan's count one of them stands.
+    pub(crate) fn each(&self, name: &str, size: u64, work: impl Fn(u64) -> Outcome + Sync) -> Outcome {
+        let next = AtomicU64::new(0);
+        let threads = std::thread::available_parallelism().map_or(1, usize::from);
+        let whole = std::sync::Mutex::new(Outcome::default());
+        std::thread::scope(|scope| {
+            for _ in 0..threads {
+                scope.spawn(|| {
+                    loop {
+                        let index = next.fetch_add(1, Relaxed);
+                        if !self.goes_on(index * size) {
+                            return;
+                        }
+                        let seed = self.seed.wrapping_add(index);
+                        let one = work(seed);
+                        if !one.is_clean() {
+                            println!("something was wrong in the {name} of seed {seed}");
+                        }
+                        whole.lock().unwrap().merge(one);
+                    }
+                });
+            }
+        });
+        whole.into_inner().unwrap()
+    }
+
     /// Whether there is more to do after so much.
     pub(crate) fn goes_on(&self, done: u64) -> bool {
         match self.amount {
@@ -72,11 +103,41 @@ pub(crate) struct Outcome {
     pub(crate) rss_bytes_max: u64,
     /// What else the ledger should know: `name=value` words.
     pub(crate) more: Vec<String>,
+    /// The same as numbers that add up.
+    pub(crate) counts: BTreeMap<&'static str, u64>,
 }
 
 impl Outcome {
     pub(crate) fn is_clean(&self) -> bool {
         self.wrong == 0 && self.lost == 0 && self.panics == 0
+    }
+
+    /// Something else that the ledger should know.
+    pub(crate) fn add(&mut self, name: &'static str, count: u64) {
+        *self.counts.entry(name).or_default() += count;
+    }
+
+    pub(crate) fn report_wrong(&mut self, text: &str) {
+        println!("WRONG: {text}");
+        self.wrong += 1;
+    }
+
+    pub(crate) fn report_lost(&mut self, text: &str) {
+        println!("LOST: {text}");
+        self.lost += 1;
+    }
+
+    pub(crate) fn merge(&mut self, other: Self) {
+        self.checked += other.checked;
+        self.faults += other.faults;
+        self.wrong += other.wrong;
+        self.lost += other.lost;
+        self.panics += other.panics;
+        self.rss_bytes_max = self.rss_bytes_max.max(other.rss_bytes_max);
+        self.more.extend(other.more);
+        for (name, count) in other.counts {
+            self.add(name, count);
+        }
     }
 }
 
@@ -92,7 +153,8 @@ impl fmt::Display for Outcome {
             self.panics,
             self.rss_bytes_max / 1024
         )?;
-        self.more.iter().try_for_each(|word| write!(f, " {word}"))
+        self.more.iter().try_for_each(|word| write!(f, " {word}"))?;
+        self.counts.iter().try_for_each(|(name, count)| write!(f, " {name}={count}"))
     }
 }
 

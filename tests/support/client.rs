@@ -170,6 +170,15 @@ impl Client {
         .unwrap();
     }
 
+    /// The same to one that may have closed already.
+    pub(crate) fn finish_quietly(&self) {
+        // One that is gone need not be told.
+        let _ = match &self.stream {
+            Stream::Tcp(s) => s.shutdown(Shutdown::Write),
+            Stream::Unix(s) => s.shutdown(Shutdown::Write),
+        };
+    }
+
     /// Bytes that were read and not expected yet.
     pub(crate) fn ahead(&self) -> &[u8] {
         &self.ahead

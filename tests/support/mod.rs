@@ -12,6 +12,7 @@ pub(crate) mod proxy;
 pub(crate) mod python;
 pub(crate) mod random;
 pub(crate) mod relay;
+pub(crate) mod room;
 pub(crate) mod transcript;
 
 pub(crate) use client::Client;

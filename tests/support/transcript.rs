@@ -85,6 +85,17 @@ fn report(target: &Target<'_>, cases: &[Case], hold: impl Fn(&Case) -> Result<()
 }
 
 impl Case {
+    /// All that the client sends.
+    pub(crate) fn sent(&self) -> Vec<u8> {
+        self.steps.iter().flat_map(|s| s.sent.iter().copied()).collect()
+    }
+
+    /// All that is answered, numbers as they may be.
+    pub(crate) fn answers(&self) -> Vec<u8> {
+        let pieces = self.steps.iter().flat_map(|s| &s.answer).flat_map(|(_, pieces)| pieces);
+        pieces.filter_map(|p| if let Piece::Byte(b) = p { Some(*b) } else { None }).collect()
+    }
+
     fn is_for(&self, target: &Target<'_>) -> bool {
         self.places.is_empty() || self.places.iter().any(|p| target.places.contains(&p.as_str()))
     }

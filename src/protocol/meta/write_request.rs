@@ -28,7 +28,9 @@ pub fn write_request(request: &Request<'_>, own_opaque: Option<u32>, out: &mut W
         out.put(itoa::Buffer::new().format(request.value.len()).as_bytes());
     }
     for flag in meta.flags.split(|b| *b == b' ') {
-        if !matches!(flag.first(), None | Some(b'q')) {
+        // `me` knows no `q`: without it the flag behind would be the first, which alone may be `b`.
+        let is_dropped = flag.is_empty() || (flag.starts_with(b"q") && request.op != Op::MetaDebug);
+        if !is_dropped {
             out.put(b" ");
             out.put(flag);
         }

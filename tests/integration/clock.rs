@@ -1,0 +1,59 @@
+//! What only a clock that is moved can show: the program runs inside the test, over pipes.
+
+use crate::support::room::{self, Pipe, Room};
+use ringway::config::{Pool, Settings};
+use ringway::upstream::Dial;
+use std::cell::RefCell;
+use std::rc::Rc;
+use tokio::time::{Duration, advance};
+
+/// The connections that were made to the only server.
+type Dialled = Rc<RefCell<Vec<Pipe>>>;
+
+/// A room before a server that says its version and then what the test says.
+fn room_before_one() -> (Room, Dialled) {
+    let text = "pools: {main: {servers: [\"127.0.0.1:1\"], timeout: 100ms}}\nroute: main\n";
+    let (config, _) = ringway::config::from_text("test", text, ringway::route::check).unwrap();
+    let pool: &Pool = &config.pools[0];
+    let dialled = Dialled::default();
+    let held = Rc::clone(&dialled);
+    let dial = Dial::Memory(Rc::new(move |_| {
+        let (mut near, far) = Pipe::pair(1 << 16);
+        near.send(b"VERSION 1.6.45\r\n");
+        held.borrow_mut().push(near);
+        Ok(far)
+    }));
+    (Room::before(&Settings::default(), pool, dial), dialled)
+}
+
+fn taken(client: &mut Pipe) -> String {
+    let mut bytes = Vec::new();
+    client.receive(usize::MAX, &mut bytes);
+    String::from_utf8(bytes).unwrap()
+}
+
+const TIMEOUT: &str = "SERVER_ERROR Reply timeout\r\n";
+
+#[test]
+fn a_request_behind_a_late_reply_has_no_more_than_its_own_time() {
+    for late_reply_comes in [false, true] {
+        room::run(async {
+            let (room, server) = room_before_one();
+            let mut client = room.connect(1 << 16);
+            client.send(b"get a\r\n");
+            room.settle().await;
+            advance(Duration::from_millis(102)).await;
+            room.settle().await;
+            assert_eq!(taken(&mut client), TIMEOUT);
+            if late_reply_comes {
+                server.borrow_mut()[0].send(b"END\r\n");
+                room.settle().await;
+            }
+            client.send(b"get b\r\n");
+            room.settle().await;
+            advance(Duration::from_millis(102)).await;
+            room.settle().await;
+            assert_eq!(taken(&mut client), TIMEOUT, "the late reply came: {late_reply_comes}");
+        });
+    }
+}
