@@ -61,11 +61,12 @@ pub(crate) fn rss_bytes_max(pid: i32) -> u64 {
     status(pid, "VmHWM:") * 1024
 }
 
-/// As many descriptors as the system lets us have, for us and for what we start.
-pub(crate) fn raise_descriptors() {
+/// As many descriptors as the system lets us have, for us and for what we start; the number.
+pub(crate) fn raise_descriptors() -> u64 {
     let limit = getrlimit(Resource::Nofile);
     let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
     setrlimit(Resource::Nofile, raised).unwrap();
+    limit.maximum.unwrap_or(u64::MAX)
 }
 
 /// Threads of a process.
