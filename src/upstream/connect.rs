@@ -15,8 +15,11 @@ use tokio::net::{TcpStream, UnixStream};
 #[derive(Clone)]
 pub enum Dial {
     Net(Resolver),
-    Memory(Rc<dyn Fn(&Endpoint) -> io::Result<DuplexStream>>),
+    Memory(Rc<DialMemory>),
 }
+
+/// Answers a call with one end of a pipe in memory.
+pub(super) type DialMemory = dyn Fn(&Endpoint) -> io::Result<DuplexStream>;
 
 /// Why there is no connection: the class, and the words for clients and logs.
 #[derive(Debug)]
