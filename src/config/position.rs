@@ -169,7 +169,7 @@ impl<'t> Positions<'t> {
             let written = self.text.get(place.bytes.clone())?;
             let at = written.find(word)?;
             let before = &written[..at];
-            if written[at + 1..].contains(word) && written.rfind(word) != Some(at) || before.contains('\n') {
+            if written.rfind(word) != Some(at) || before.contains('\n') {
                 return None;
             }
             let start = place.bytes.start + at;

@@ -47,7 +47,7 @@ fn ordinary(prefix: &str, random: &mut Random) -> Command {
         9 => store("append"),
         10 => store("prepend"),
         11 => format!("cas {key} {flags} {time} {size} 1{noreply}\r\n{value}"),
-        12 => format!("incr {key} {}{noreply}", random.of(&["0", "1", "10", "18446744073709551615"])),
+        12 => format!("incr {key} {}{noreply}", random.of(&["0", "1", "10", "1000"])),
         13 => format!("decr {key} 0{noreply}"),
         14 => format!("delete {key}{noreply}"),
         15 => format!("touch {key} {time}{noreply}"),

@@ -53,6 +53,16 @@ pub(super) const KNOWN: &[Known] = &[
         differs: |c| c.bytes.starts_with(b"GET / HTTP"),
     },
     Known {
+        name: "loose_base64",
+        side: Side::Ringway,
+        reason: "1.6.45 takes base64 with stray bytes for a key; ringway does not, for other readers take it otherwise",
+        differs: |c| {
+            let key = words(first_line(c)).nth(1).unwrap_or_default();
+            let is_strict = key.len() % 4 == 0 && key.iter().all(u8::is_ascii_alphanumeric);
+            c.bytes.starts_with(b"m") && words(first_line(c)).any(|w| w == b"b") && !is_strict
+        },
+    },
+    Known {
         name: "not_understood",
         side: Side::Debian,
         reason: "1.6.18 says ERROR where 1.6.45 says what is wrong, and does not pass over the value of a refused set",

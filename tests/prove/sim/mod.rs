@@ -318,7 +318,7 @@ impl World {
         for client in &mut self.clients {
             client.is_slow = false;
         }
-        let mut rounds = 0;
+        let (mut rounds, mut idle_rounds) = (0, 0);
         loop {
             let mut progress = false;
             for index in (0..self.clients.len()).rev() {
@@ -331,7 +331,8 @@ impl World {
                 index += usize::from(moved.is_some());
             }
             self.room.settle().await;
-            if !progress {
+            idle_rounds = if progress { 0 } else { idle_rounds + 1 };
+            if idle_rounds > 2 {
                 break;
             }
             rounds += 1;
