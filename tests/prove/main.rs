@@ -4,6 +4,8 @@
 //! one line of counts; exit 1 when anything was wrong. The same seed and amount bring the same attempt again, as far as
 //! real processes can be brought to repeat themselves. `docs/reliability.md` is the ledger of what was run.
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "in a test a panic is the report")]
+#![allow(clippy::too_many_lines, reason = "a list of attacks is as long as it is")]
+#![allow(clippy::disallowed_methods, reason = "nothing here is dropped half-way and read on")]
 
 use clap::Parser;
 use plan::{Amount, Outcome, Plan};

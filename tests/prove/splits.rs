@@ -154,5 +154,9 @@ fn behind_a_cut_server(conversation: &Conversation, random: &mut Random, outcome
 
 fn pool() -> Pool {
     let text = "pools: {main: {servers: [\"127.0.0.1:1\"]}}\nroute: main\n";
-    ringway::config::from_text("splits", text).expect("a good config").0.pools.remove(0)
+    ringway::config::from_text("splits", text, ringway::route::check)
+        .expect("a good config")
+        .0
+        .pools
+        .remove(0)
 }

@@ -58,7 +58,7 @@ pub(super) const KNOWN: &[Known] = &[
         reason: "1.6.45 takes base64 with stray bytes for a key; ringway does not, for other readers take it otherwise",
         differs: |c| {
             let key = words(first_line(c)).nth(1).unwrap_or_default();
-            let is_strict = key.len() % 4 == 0 && key.iter().all(u8::is_ascii_alphanumeric);
+            let is_strict = key.len().is_multiple_of(4) && key.iter().all(u8::is_ascii_alphanumeric);
             c.bytes.starts_with(b"m") && words(first_line(c)).any(|w| w == b"b") && !is_strict
         },
     },

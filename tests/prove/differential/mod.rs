@@ -18,7 +18,6 @@ const ROUND: u64 = 50;
 /// Who is asked.
 struct Target {
     name: &'static str,
-    side: Side,
     address: String,
 }
 
@@ -34,13 +33,13 @@ pub(crate) fn run(plan: &Plan) -> Outcome {
     let embedded = Proxy::embedded();
     let before_latest = Proxy::before(&[latest[1].address()], "timeout: 20s");
     let before_debian = Proxy::before(&[debian[1].address()], "timeout: 20s");
-    let target = |name, side, address: &str| Target { name, side, address: address.to_owned() };
+    let target = |name, address: &str| Target { name, address: address.to_owned() };
     let targets = [
-        target("memcached", Side::Latest, latest[0].address()),
-        target("the embedded cache", Side::Ringway, embedded.address()),
-        target("ringway before memcached", Side::Ringway, before_latest.address()),
-        target("memcached 1.6.18", Side::Debian, debian[0].address()),
-        target("ringway before memcached 1.6.18", Side::Debian, before_debian.address()),
+        target("memcached", latest[0].address()),
+        target("the embedded cache", embedded.address()),
+        target("ringway before memcached", before_latest.address()),
+        target("memcached 1.6.18", debian[0].address()),
+        target("ringway before memcached 1.6.18", before_debian.address()),
     ];
     plan.each("round", ROUND, |seed| {
         let mut random = Random::new(seed);

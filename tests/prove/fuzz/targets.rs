@@ -304,7 +304,7 @@ fn hostile_pool() -> Pool {
     thread_local! {
         static POOL: Pool = {
             let text = "pools: {main: {servers: [\"127.0.0.1:1\"], timeout: 100ms}}\nroute: main\n";
-            config::from_text("fuzz", text).expect("a good config").0.pools.remove(0)
+            config::from_text("fuzz", text, ringway::route::check).expect("a good config").0.pools.remove(0)
         };
     }
     POOL.with(Pool::clone)
@@ -313,7 +313,7 @@ fn hostile_pool() -> Pool {
 /// A configuration: good, or refused with a place that is in the text. Both can be shown.
 pub(crate) fn config_yaml(data: &[u8]) {
     let text = String::from_utf8_lossy(data);
-    match config::from_text("fuzz", &text) {
+    match config::from_text("fuzz", &text, ringway::route::check) {
         Ok((config, warnings)) => {
             assert!(!config.pools.is_empty());
             for pool in &config.pools {
@@ -322,7 +322,7 @@ pub(crate) fn config_yaml(data: &[u8]) {
                 assert!(names.iter().all(|n| !n.is_empty()));
             }
             for warning in &warnings {
-                warning.render(false);
+                let _ = warning.render(false);
             }
         }
         Err(faults) => {

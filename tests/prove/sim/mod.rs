@@ -388,7 +388,8 @@ fn number(random: &mut Random, choice: &[usize]) -> usize {
 fn pool_of(servers: usize) -> Pool {
     let list: Vec<String> = (1..=servers).map(|port| format!("\"127.0.0.1:{port}\"")).collect();
     let text = format!("pools: {{main: {{servers: [{}]}}}}\nroute: main\n", list.join(", "));
-    let (mut config, _) = ringway::config::from_text("sim", &text).expect("a good config");
+    let (mut config, _) =
+        ringway::config::from_text("sim", &text, ringway::route::check).expect("a good config");
     config.pools.remove(0)
 }
 
