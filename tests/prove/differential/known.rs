@@ -5,7 +5,6 @@ use super::commands::Command;
 /// Whose answer differs from that of memcached today.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Side {
-    Latest,
     /// Ringway's, on purpose.
     Ringway,
     /// The one of Debian 12, and therefore also what ringway before it says.
