@@ -84,6 +84,11 @@ fn checked<'a>(op: Op, written: &Written<'a>, decoded: &'a mut Vec<u8>) -> Resul
             _ => {}
         }
     }
+    // What `N` makes of a key in base64, 1.6.45 shows as it is: a line end in it would be taken for the end of the reply,
+    // and what follows for the replies of others.
+    if meta.has(b'b') && meta.has(b'N') && key.iter().any(|byte| *byte <= b' ') {
+        return Err(BAD_FORMAT);
+    }
     if meta.opaque.is_some_and(|o| o.len() >= OPAQUE_BYTES_MAX) {
         return Err("CLIENT_ERROR opaque token too long");
     }

@@ -125,8 +125,8 @@ fn hostile(prefix: &str, random: &mut Random) -> Command {
     let bytes = match random.below(16) {
         0..6 => format!("{}{end}", random.of(LINES)).into_bytes(),
         // a value that is longer, or shorter, than was said
-        6 => format!("set {key} 0 0 {}\r\n1234{end}", random.below(9)).into_bytes(),
-        7 => format!("ms {key} {}\r\n1234{end}", random.below(9)).into_bytes(),
+        6 => format!("set {key} 0 0 {}\r\n1x34{end}", random.below(9)).into_bytes(),
+        7 => format!("ms {key} {}\r\n1x34{end}", random.below(9)).into_bytes(),
         8 => format!("set {key} x 0 4 noreply\r\n1234\r\n").into_bytes(),
         9 => format!("set {key} 0 0 4 {}\r\n1234\r\n", random.of(&["x", "noreply x", "0"])).into_bytes(),
         10 => {

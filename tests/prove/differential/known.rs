@@ -62,6 +62,17 @@ pub(super) const KNOWN: &[Known] = &[
         },
     },
     Known {
+        name: "key_made_by_n",
+        side: Side::Ringway,
+        reason: "memcached shows a key in base64 raw when N made it, line ends included; ringway refuses such keys",
+        differs: |c| {
+            let mut flags = words(first_line(c)).skip(2);
+            c.bytes.starts_with(b"m")
+                && flags.clone().any(|w| w == b"b")
+                && flags.any(|w| w.starts_with(b"N"))
+        },
+    },
+    Known {
         name: "not_understood",
         side: Side::Debian,
         reason: "1.6.18 says ERROR where 1.6.45 says what is wrong, and does not pass over the value of a refused set",
@@ -80,6 +91,6 @@ fn first_line(command: &Command) -> &[u8] {
     &command.bytes[..end]
 }
 
-fn words(line: &[u8]) -> impl Iterator<Item = &[u8]> {
+fn words(line: &[u8]) -> impl Iterator<Item = &[u8]> + Clone {
     line.split(|b| b" \r".contains(b)).filter(|word| !word.is_empty())
 }

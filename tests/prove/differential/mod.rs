@@ -13,7 +13,7 @@ use commands::{Command, commands};
 use known::{KNOWN, Known, Side};
 
 /// Streams of one seed.
-const ROUND: u64 = 50;
+const ROUND: u64 = 100;
 
 /// Who is asked.
 struct Target {
@@ -44,7 +44,7 @@ pub(crate) fn run(plan: &Plan) -> Outcome {
     plan.each("round", ROUND, |seed| {
         let mut random = Random::new(seed);
         let mut outcome = Outcome::default();
-        for number in 0..ROUND {
+        for number in 0..ROUND / 2 {
             // Keys of its own: nobody else's stream is in the way, and nothing has to be cleared.
             let prefix = format!("{:08x}", (seed ^ number << 40).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32);
             let commands = commands(&prefix, &mut random);
@@ -71,6 +71,10 @@ fn compare(targets: &[Target], all: &[Command], sides: &[Side], random: &mut Ran
                 outcome.checked += 1;
             }
         }
+    }
+    if !sides.contains(&Side::Debian) {
+        // Ends any value that is not whole: at the end of a stream within one, memcached throws away what it had to say.
+        stream.extend_from_slice(&b"\r\n".repeat(8));
     }
     let mut cuts: Vec<usize> = (0..random.below(4)).map(|_| random.below(stream.len() + 1)).collect();
     cuts.extend([0, stream.len()]);
