@@ -46,7 +46,7 @@ fn ordinary(prefix: &str, random: &mut Random) -> Command {
         8 => store("replace"),
         9 => store("append"),
         10 => store("prepend"),
-        11 => format!("cas {key} {flags} {time} {size} 1{noreply}\r\n{value}"),
+        11 => format!("cas {key} {flags} {time} {size} 9999999999{noreply}\r\n{value}"),
         12 => format!("incr {key} {}{noreply}", random.of(&["0", "1", "10", "1000"])),
         13 => format!("decr {key} 0{noreply}"),
         14 => format!("delete {key}{noreply}"),
@@ -56,12 +56,13 @@ fn ordinary(prefix: &str, random: &mut Random) -> Command {
             format!("mg {key}{}", flags_of(random, &flags))
         }
         17 | 18 => {
-            let flags = ["k", "F5", "T100", "T0", "q", "MA", "MP", "ME", "MR", "MS", "O2", "C1", "c"];
+            let flags =
+                ["k", "F5", "T100", "T0", "q", "MA", "MP", "ME", "MR", "MS", "O2", "C9999999999", "c"];
             format!("ms {key} {size}{}\r\n{value}", flags_of(random, &flags))
         }
-        19 => format!("md {key}{}", flags_of(random, &["q", "k", "O3", "I", "T30", "C1"])),
+        19 => format!("md {key}{}", flags_of(random, &["q", "k", "O3", "I", "T30", "C9999999999"])),
         20 => {
-            let flags = ["v", "k", "q", "N100", "J5", "D3", "MI", "M+", "T100", "O4", "C1", "t"];
+            let flags = ["v", "k", "q", "N100", "J5", "D3", "MI", "M+", "T100", "O4", "C9999999999", "t"];
             format!("ma {key}{}", flags_of(random, &flags))
         }
         _ => random.of(&["version", "mn", "verbosity 1"]).to_owned(),
@@ -149,7 +150,7 @@ fn hostile(prefix: &str, random: &mut Random) -> Command {
             let strange = ["\u{0}", "\u{7f}", "\r", "\t", "\u{b}"];
             format!("get {key}{}x{end}", random.of(&strange)).into_bytes()
         }
-        14 if random.one_in(20) => [b"get ".as_slice(), &b"k ".repeat(2_000), b"\r\n"].concat(),
+        14 if random.one_in(20) => [b"get ".as_slice(), &b"k ".repeat(900), b"\r\n"].concat(),
         14 if random.one_in(20) => [b"touch ".as_slice(), &b"k".repeat(2_100), b"\r\n"].concat(),
         14 if random.one_in(10) => b"GET / HTTP/1.1\r\n".to_vec(),
         _ => format!("  get   {key}  {end}").into_bytes(),

@@ -16,8 +16,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 use targets::{TARGETS, Target};
 
-/// What an input may cost. Time of the processor, for the machine has others to serve.
-const TIME_MAX: Duration = Duration::from_millis(100);
+/// What an input may cost of memory.
 const MEMORY_BYTES_MAX: u64 = 64 << 20;
 /// Inputs of one seed, for a target of weight 1.
 const ROUND: u64 = 500;
@@ -70,7 +69,7 @@ fn judge(target: &Target, name: &str, input: &[u8], outcome: &mut Outcome) {
             text
         }
         None if bytes > MEMORY_BYTES_MAX => format!("{bytes} bytes of memory"),
-        None if time > TIME_MAX => format!("{time:?}"),
+        None if time > Duration::from_millis(target.time_ms_max) => format!("{time:?}"),
         None => return,
     };
     let path = std::env::temp_dir().join(format!("ringway-fuzz-{}-{}", target.name, outcome.checked));
