@@ -1,6 +1,7 @@
 //! What all sessions of a worker share.
 
 use super::multi::{Multi, Split};
+use super::reply_queue::NEW_REPLY_BYTES;
 use super::session::Session;
 use crate::admin::Admin;
 use crate::config::Limits;
@@ -34,6 +35,9 @@ pub struct Context {
     next_session: Cell<u64>,
     draining: Cell<bool>,
     spare: RefCell<Spare>,
+    /// How large replies are now and then: up at once, down slowly. A new client gets no larger window than this leaves,
+    /// or hundreds of them could queue gigabytes in front of everybody else's requests before they are known.
+    new_reply_bytes: Cell<usize>,
 }
 
 /// Used again instead of allocated again.
@@ -83,6 +87,7 @@ impl Context {
             next_session: Cell::new(0),
             draining: Cell::new(false),
             spare: RefCell::default(),
+            new_reply_bytes: Cell::new(NEW_REPLY_BYTES),
         });
         let this = Rc::downgrade(&context);
         context.budget.on_short(move |wanted_bytes| {
@@ -91,6 +96,20 @@ impl Context {
             }
         });
         context
+    }
+
+    #[inline]
+    pub(super) fn learn_reply(&self, reply_bytes: usize) {
+        let expected = self.new_reply_bytes.get();
+        if reply_bytes > expected {
+            self.new_reply_bytes.set(reply_bytes);
+        } else if expected > NEW_REPLY_BYTES {
+            self.new_reply_bytes.set(expected - (expected - NEW_REPLY_BYTES).div_ceil(1024));
+        }
+    }
+
+    pub(super) fn new_reply_bytes(&self) -> usize {
+        self.new_reply_bytes.get()
     }
 
     pub(super) fn root(&self) -> Rc<Root> {
@@ -144,6 +163,13 @@ impl Context {
         for session in self.sessions.borrow().values().filter_map(Weak::upgrade) {
             look(&session);
         }
+    }
+
+    /// Clients that have left since the worker started.
+    #[must_use]
+    pub fn gone_count(&self) -> u64 {
+        let connected = self.sessions.borrow().len() as u64;
+        self.next_session.get().saturating_sub(connected)
     }
 
     #[must_use]

@@ -79,6 +79,9 @@ pub(super) struct ReplyQueue {
     reply_bytes_estimate: ReplyBytes,
 }
 
+/// What a new client's replies are expected to hold, at least.
+pub(super) const NEW_REPLY_BYTES: usize = 64 * 1024;
+
 /// What a reply is expected to hold before it is known. New clients are not trusted with a thousand requests
 /// at once: each might bring a megabyte.
 #[derive(Clone, Copy)]
@@ -86,7 +89,7 @@ struct ReplyBytes(usize);
 
 impl Default for ReplyBytes {
     fn default() -> Self {
-        Self(64 * 1024)
+        Self(NEW_REPLY_BYTES)
     }
 }
 
@@ -105,6 +108,11 @@ fn part_of(token: u64) -> usize {
 }
 
 impl ReplyQueue {
+    /// For a client of which nothing is known: its replies are expected to be as large as those of others.
+    pub(super) fn expecting(reply_bytes: usize) -> Self {
+        Self { reply_bytes_estimate: ReplyBytes(reply_bytes), ..Self::default() }
+    }
+
     /// Requests that are not answered completely.
     pub(super) fn len(&self) -> usize {
         self.items.len()
@@ -128,7 +136,8 @@ impl ReplyQueue {
         self.reply_bytes.saturating_add(self.items.len().saturating_mul(self.reply_bytes_estimate.0))
     }
 
-    fn learn(&mut self, reply_bytes: usize) {
+    fn learn(&mut self, context: &Context, reply_bytes: usize) {
+        context.learn_reply(reply_bytes);
         let estimate = &mut self.reply_bytes_estimate.0;
         *estimate =
             if reply_bytes >= *estimate { reply_bytes } else { *estimate - (*estimate - reply_bytes) / 8 };
@@ -241,7 +250,7 @@ impl ReplyQueue {
                     };
                     write_reply(how, reply, &mut self.out);
                     let held = self.out.len() - before;
-                    self.learn(held);
+                    self.learn(context, held);
                     self.reply_bytes += held;
                     return self.advance(context);
                 }
@@ -249,7 +258,7 @@ impl ReplyQueue {
                 write_reply(how, reply, &mut buf);
                 let (bytes, held) = (buf.len(), buf.held_bytes());
                 item.place = Place::Done(buf);
-                self.learn(bytes);
+                self.learn(context, bytes);
                 self.reply_bytes += bytes;
                 self.items_held += held;
                 return Progress::None;
@@ -309,7 +318,7 @@ impl ReplyQueue {
         }
         let (bytes, held) = (buf.len(), buf.held_bytes());
         item.place = Place::Done(buf);
-        self.learn(bytes);
+        self.learn(context, bytes);
         self.reply_bytes = self.reply_bytes + bytes - replaced_bytes;
         self.items_held = self.items_held + held - replaced_held;
     }

@@ -51,7 +51,7 @@ pub(super) struct Session {
 pub(super) async fn serve(context: Rc<Context>, mut stream: Stream) {
     let session = Rc::new_cyclic(|this| Session {
         context: Rc::clone(&context),
-        queue: RefCell::default(),
+        queue: RefCell::new(ReplyQueue::expecting(context.new_reply_bytes())),
         this: Weak::clone(this),
         waker: RefCell::new(None),
         awake: Cell::new(false),

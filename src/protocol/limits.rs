@@ -6,8 +6,8 @@ pub const KEY_BYTES_MAX: usize = 250;
 /// (`proto_text.c`, since 1.6.14). `get` and `gets` are exempt: their bound is ours ([`GET_LINE_BYTES_MAX`]).
 pub const LINE_BYTES_MAX: usize = 2048;
 /// memcached has no bound on the keys of one `get`; ours keeps one client from filling the process.
-/// 8 MiB are at least 33,000 of the longest keys.
-pub const GET_LINE_BYTES_MAX: usize = 8 << 20;
+/// 2 MiB are at least 8,000 of the longest keys, and 100,000 of twenty bytes.
+pub const GET_LINE_BYTES_MAX: usize = 2 << 20;
 /// Keys of one `get`. Ours as well: what is remembered of a key while its get is under way is many times as long as the
 /// shortest key.
 pub const GET_KEYS_MAX: usize = 1 << 17;

@@ -267,10 +267,10 @@ fn rewrite(request: &Request<'_>, out: &mut WireBuf) {
     }
 }
 
-/// The numbers of memcached: 8 MiB, 1 MiB, 1 GiB, 30 days, INT_MAX - 2.
+/// The numbers of memcached: 2 MiB, 1 MiB, 1 GiB, 30 days, INT_MAX - 2.
 #[test]
 fn limits_are_those_of_memcached() {
-    assert_eq!((LINE_BYTES_MAX, limits::GET_LINE_BYTES_MAX), (2048, 8_388_608));
+    assert_eq!((LINE_BYTES_MAX, limits::GET_LINE_BYTES_MAX), (2048, 2_097_152));
     assert_eq!((limits::KEY_BYTES_MAX, limits::OPAQUE_BYTES_MAX, limits::META_TOKENS_MAX), (250, 32, 20));
     assert_eq!((limits::VALUE_BYTES_MAX_DEFAULT, limits::VALUE_BYTES_MAX_MAX), (1_048_576, 1_073_741_824));
     assert_eq!((limits::DATA_BYTES_MAX, limits::RELATIVE_EXPTIME_MAX), (2_147_483_645, 2_592_000));

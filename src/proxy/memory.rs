@@ -11,22 +11,20 @@ use std::time::Duration;
 const PAUSE: Duration = Duration::from_secs(1);
 /// Less is soon used again.
 const FALL_BYTES_MIN: usize = 4 << 20;
-/// So many clients fewer are half a megabyte.
-const FALL_CLIENTS_MIN: usize = 256;
+/// So many clients that have left leave half a megabyte in small pieces.
+const LEFT_CLIENTS_MIN: u64 = 256;
 
 /// Gives memory back until the task is ended.
 pub(super) async fn give_back(context: Rc<client::Context>, budget: Rc<Budget>) {
-    let mut clients_count = 0;
+    let mut gone_count = context.gone_count();
     loop {
         tokio::time::sleep(PAUSE).await;
-        let now = context.sessions_count();
-        let left = clients_count.max(now) - now;
+        let gone = context.gone_count();
         let fall = budget.held_bytes() + FALL_BYTES_MIN <= budget.highest_bytes();
-        if fall || left >= FALL_CLIENTS_MIN {
+        if fall || gone - gone_count >= LEFT_CLIENTS_MIN {
             raw::give_memory_back();
             budget.forget_highest();
-            clients_count = now;
+            gone_count = gone;
         }
-        clients_count = clients_count.max(now);
     }
 }

@@ -97,8 +97,8 @@ async fn serve(
     // The sockets move into the accepting tasks, so that they close when those end.
     let bound = std::mem::take(&mut plan.listeners);
     let share = plan.config.settings.limits.buffer_bytes_max / plan.workers.max(1);
-    // An eighth is for what the allocator needs beside: the bound is about memory, not about sums.
-    let budget = Budget::new(share - share / 8, Arc::clone(&plan.counters));
+    // A quarter is for what the allocator needs beside: the bound is about memory, not about sums.
+    let budget = Budget::new(share - share / 4, Arc::clone(&plan.counters));
     let (root, listeners) = match build(&plan, bound, &block, &budget) {
         Ok(built) => built,
         Err(error) => return drop(ready.send(Err(error))),

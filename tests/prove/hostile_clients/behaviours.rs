@@ -188,7 +188,7 @@ fn large_multi() -> Vec<u8> {
     format!("get{keys}\r\n").into_bytes()
 }
 
-/// About as many keys as a line of 8 MiB takes, and then some other line.
+/// A line of some 7 MiB, more than any may be, and then some other line.
 fn million_keys(s: &mut Stage) {
     let keys = s.scaled(1_000_000);
     s.flood(4, Reads::Everything, |random| {
