@@ -46,21 +46,41 @@ pub(crate) fn run(plan: &Plan) -> Outcome {
         let mut outcome = Outcome::default();
         for number in 0..ROUND / 2 {
             // Keys of its own: nobody else's stream is in the way, and nothing has to be cleared.
-            let prefix = format!("{:08x}", (seed ^ number << 40).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32);
-            let commands = commands(&prefix, &mut random);
+            let prefix = format!("{:07x}", (seed ^ number << 40).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 36);
             // All of them, but for what is known to differ between any two; then what Debian's answers alike.
-            compare(&targets[..3], &commands, &[Side::Ringway], &mut random, &mut outcome);
+            twice(&targets[..3], &prefix, &[Side::Ringway], &mut random, &mut outcome);
             let prefix = format!("{prefix}old:");
-            let commands = commands::commands(&prefix, &mut random);
-            compare(&targets, &commands, &[Side::Ringway, Side::Debian], &mut random, &mut outcome);
+            twice(&targets, &prefix, &[Side::Ringway, Side::Debian], &mut random, &mut outcome);
             outcome.add("streams", 2);
         }
         outcome
     })
 }
 
+/// One stream; when it is answered otherwise, the same once more with other keys. What depends on where memcached's LRU
+/// thread is at does not come again, and is only counted.
+fn twice(targets: &[Target], prefix: &str, sides: &[Side], random: &mut Random, outcome: &mut Outcome) {
+    let saved = random.clone();
+    for attempt in 0..2 {
+        *random = saved.clone();
+        let commands = commands(&format!("{prefix}{attempt}"), random);
+        let Some(difference) = compare(targets, &commands, sides, random, outcome) else { return };
+        if attempt == 0 {
+            outcome.add("not_alike_once", 1);
+        } else {
+            outcome.report_wrong(&difference);
+        }
+    }
+}
+
 /// Sends the stream to all of these and compares; commands that one of the sides is known to answer otherwise are left out.
-fn compare(targets: &[Target], all: &[Command], sides: &[Side], random: &mut Random, outcome: &mut Outcome) {
+fn compare(
+    targets: &[Target],
+    all: &[Command],
+    sides: &[Side],
+    random: &mut Random,
+    outcome: &mut Outcome,
+) -> Option<String> {
     let differs = |known: &Known, command: &Command| sides.contains(&known.side) && (known.differs)(command);
     let mut stream = Vec::new();
     for command in all {
@@ -93,7 +113,7 @@ fn compare(targets: &[Target], all: &[Command], sides: &[Side], random: &mut Ran
             let tail = |bytes: &[u8]| {
                 bytes[at.saturating_sub(100)..bytes.len().min(at + 200)].escape_ascii().to_string()
             };
-            outcome.report_wrong(&format!(
+            return Some(format!(
                 "{} and {} differ after {at} bytes\n  {}\n  {}\n  sent {}",
                 targets[0].name,
                 target.name,
@@ -103,6 +123,7 @@ fn compare(targets: &[Target], all: &[Command], sides: &[Side], random: &mut Ran
             ));
         }
     }
+    None
 }
 
 /// Everything until the other side closes, without what is a clock's or a counter's.
