@@ -9,9 +9,11 @@ use super::call::Kind as CallKind;
 use super::failure::{Failure, Failures};
 use super::gather::Answers;
 use super::registry::{Key, Kind, Params};
+use super::rekey::send_as;
 use super::{Call, Explained, Route, Slot, When, null};
-use crate::config::{At, Node, Problem, nearest_help, quoted, value};
+use crate::config::{At, Node, Problem, Section, nearest_help, quoted, value};
 use crate::protocol::{Class, OwnedReply, OwnedRequest, Reply, Request, Status};
+use std::cell::Cell;
 use std::rc::Rc;
 
 pub(super) const KIND: Kind = Kind {
@@ -21,11 +23,17 @@ pub(super) const KIND: Kind = Kind {
     keys: &[
         Key { name: "children", what: "the routes, in the order in which they are tried" },
         ERRORS_KEY,
+        LIMIT_KEY,
+        TAG_KEY,
         Key { name: "on", what: "what makes it try the next: [error] (default), [miss], [error, miss]" },
     ],
     build,
 };
 
+pub(super) const LIMIT_KEY: Key =
+    Key { name: "failover_limit", what: "failovers per request: rate, and burst" };
+pub(super) const TAG_KEY: Key =
+    Key { name: "failover_tag", what: "whether keys with a hash stop get `:failover=N` behind them" };
 pub(super) const ERRORS_KEY: Key = Key {
     name: "failover_errors",
     what: "names of errors that are reason enough, for all, or in a map for gets, updates and deletes",
@@ -35,15 +43,65 @@ fn build(params: &Params<'_>) -> Option<Rc<dyn Route>> {
     let children = params.children("children");
     let errors = Errors::read(params);
     let on_miss = read_on(params);
-    Some(of(children?, errors?, on_miss?))
+    of(params, children?, errors?, on_miss?)
 }
 
-/// A failover over these children.
-pub(super) fn of(mut children: Vec<Rc<dyn Route>>, errors: Errors, on_miss: bool) -> Rc<dyn Route> {
-    match children.len() {
+/// A failover over these children, with the limit and the tag of these parameters.
+pub(super) fn of(
+    params: &Params<'_>,
+    mut children: Vec<Rc<dyn Route>>,
+    errors: Errors,
+    on_miss: bool,
+) -> Option<Rc<dyn Route>> {
+    let limit = if params.has(LIMIT_KEY.name) { Some(Limit::read(params)?) } else { None };
+    let tags = params.flag(TAG_KEY.name, false);
+    Some(match children.len() {
         0 => null::route(),
         1 => children.remove(0),
-        _ => Rc::new(Failover(Rc::new(Inner { children, errors, on_miss }))),
+        _ => Rc::new(Failover(Rc::new(Inner { children, errors, on_miss, limit, tags }))),
+    })
+}
+
+/// How many failovers there may be: so many per request, saved up to `burst`. Failures that cost the server nothing, because
+/// there is no connection, are free.
+struct Limit {
+    rate: f64,
+    burst: f64,
+    tokens: Cell<f64>,
+}
+
+impl Limit {
+    fn read(params: &Params<'_>) -> Option<Self> {
+        let path = params.path().key(LIMIT_KEY.name);
+        let node = params.section.node(LIMIT_KEY.name)?;
+        let section = Section::open(node, &path, params.section.findings, "a map with `rate`")?;
+        section.refuse_unknown(&["rate", "burst"], &[]);
+        let limit = Params { section, ..*params };
+        limit.require("rate")?;
+        let rate = limit.number("rate", 0.0..=1.0)?;
+        let burst = limit.number("burst", 1.0..=1e9);
+        if limit.has("burst") && burst.is_none() {
+            return None;
+        }
+        let burst = burst.unwrap_or(1000.0); // mcrouter's
+        Some(Self { rate, burst, tokens: Cell::new(burst) })
+    }
+
+    fn on_request(&self) {
+        self.tokens.set((self.tokens.get() + self.rate).min(self.burst));
+    }
+
+    fn allows(&self, failed: &Reply<'_>) -> bool {
+        let is_free = matches!(
+            Failure::of(failed),
+            Some(Failure::Tko | Failure::ConnectError | Failure::ConnectTimeout)
+        );
+        let tokens = self.tokens.get();
+        if !is_free && tokens < 1.0 {
+            return false;
+        }
+        self.tokens.set(if is_free { tokens } else { tokens - 1.0 });
+        true
     }
 }
 
@@ -150,6 +208,9 @@ fn read_set(params: &Params<'_>, node: &Node, path: &crate::config::Path<'_>) ->
     Some(set)
 }
 
+/// What a client is told of a key that has no room for the tag.
+const REFUSAL: &[u8] = b"SERVER_ERROR The key provided is invalid";
+
 struct Failover(Rc<Inner>);
 
 struct Inner {
@@ -157,10 +218,29 @@ struct Inner {
     children: Vec<Rc<dyn Route>>,
     errors: Errors,
     on_miss: bool,
+    limit: Option<Limit>,
+    /// Keys with a hash stop tell the other children that they come by failover.
+    tags: bool,
+}
+
+impl Inner {
+    async fn ask(&self, index: usize, request: &OwnedRequest, call: &Call) -> OwnedReply {
+        let (child, request) = (&*self.children[index], request.as_request());
+        if !self.tags || memchr::memmem::find(request.key, b"|#|").is_none() {
+            return Answers::of(child, &request, call).only().await;
+        }
+        let key = [request.key, format!(":failover={index}").as_bytes()].concat();
+        let mut answers = Answers::new();
+        answers.expect(|slot| send_as(child, &key, REFUSAL, &request, call, slot));
+        answers.only().await
+    }
 }
 
 impl Route for Failover {
     fn send(&self, request: &Request<'_>, call: &Call, slot: Slot) {
+        if let Some(limit) = &self.0.limit {
+            limit.on_request();
+        }
         attempt(&self.0, &*self.0.children[0], request, call, slot);
     }
 
@@ -181,8 +261,11 @@ impl Retry for Inner {
     async fn go_on(self: Rc<Self>, request: OwnedRequest, call: Call, first: OwnedReply) -> OwnedReply {
         let call = call.to(CallKind::Failover);
         let mut last = first;
-        for child in &self.children[1..] {
-            last = Answers::of(&**child, &request.as_request(), &call).only().await;
+        for index in 1..self.children.len() {
+            if self.limit.as_ref().is_some_and(|limit| !limit.allows(&last.as_reply())) {
+                break;
+            }
+            last = self.ask(index, &request, &call).await;
             if self.is_final(&request.as_request(), &last.as_reply()) {
                 break;
             }

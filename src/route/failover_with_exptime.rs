@@ -4,7 +4,7 @@
 //! `failover_exptime` (60 s). Deletes have none.
 
 use super::Route;
-use super::failover::{self, ERRORS_KEY, Errors};
+use super::failover::{self, ERRORS_KEY, Errors, LIMIT_KEY, TAG_KEY};
 use super::modify_exptime::{self, Action};
 use super::registry::{Key, Kind, Params};
 use std::rc::Rc;
@@ -18,6 +18,8 @@ pub(super) const KIND: Kind = Kind {
         Key { name: "failover", what: "the route, or routes, that are tried after a failure" },
         Key { name: "failover_exptime", what: "the longest time to live there: 60s; 0 leaves it as it is" },
         ERRORS_KEY,
+        LIMIT_KEY,
+        TAG_KEY,
     ],
     build,
 };
@@ -39,5 +41,5 @@ fn build(params: &Params<'_>) -> Option<Rc<dyn Route>> {
         _ => modify_exptime::of(child, exptime, Action::Min),
     };
     let children = std::iter::once(normal?).chain(failover.into_iter().map(limited)).collect();
-    Some(failover::of(children, errors?, false))
+    failover::of(params, children, errors?, false)
 }

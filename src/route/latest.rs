@@ -3,7 +3,7 @@
 //! All operations: as FailoverRoute over `failover_count` children, chosen once, by the name of the host, so that hosts
 //! share the children out. (Which host prefers which child is ours to choose: it need not be the same as with mcrouter.)
 
-use super::failover::{self, ERRORS_KEY, Errors};
+use super::failover::{self, ERRORS_KEY, Errors, LIMIT_KEY, TAG_KEY};
 use super::host_id::host_id;
 use super::registry::{Key, Kind, Params};
 use super::{Route, null};
@@ -19,6 +19,8 @@ pub(super) const KIND: Kind = Kind {
         Key { name: "failover_count", what: "how many are chosen (5)" },
         Key { name: "salt", what: "changes the choice" },
         ERRORS_KEY,
+        LIMIT_KEY,
+        TAG_KEY,
     ],
     build,
 };
@@ -47,5 +49,5 @@ fn build(params: &Params<'_>) -> Option<Rc<dyn Route>> {
     chosen.sort_by_key(|index| score(*index));
     chosen.truncate(count.unwrap_or(COUNT_DEFAULT));
     let chosen = chosen.into_iter().map(|index| Rc::clone(&children[index])).collect();
-    Some(failover::of(chosen, errors?, false))
+    failover::of(params, chosen, errors?, false)
 }

@@ -39,6 +39,7 @@ mod routing_group;
 mod all;
 mod failover;
 mod failover_with_exptime;
+mod hedge;
 mod key_split;
 mod l1l2_cache;
 mod latency_injection;

@@ -2,10 +2,10 @@
 
 use super::build::Builder;
 use super::{
-    Route, all, error, failover, failover_with_exptime, hash, hash_stop_allow_list, host_id, key_split,
-    l1l2_cache, latency_injection, latest, logging, migrate, miss_failover, modify_exptime, modify_key, null,
-    operation_selector, outstanding_limit, pool, prefix_selector, random, rate_limit, routing_group, shadow,
-    warm_up,
+    Route, all, error, failover, failover_with_exptime, hash, hash_stop_allow_list, hedge, host_id,
+    key_split, l1l2_cache, latency_injection, latest, logging, migrate, miss_failover, modify_exptime,
+    modify_key, null, operation_selector, outstanding_limit, pool, prefix_selector, random, rate_limit,
+    routing_group, shadow, warm_up,
 };
 use crate::config::value::{self, expected};
 use crate::config::{At, Dialect, Node, Path, Problem, Section, quoted};
@@ -52,6 +52,7 @@ pub(super) const KINDS: &[&Kind] = &[
     &failover_with_exptime::KIND,
     &miss_failover::KIND,
     &latest::KIND,
+    &hedge::KIND,
     &migrate::KIND,
     &shadow::KIND,
     &warm_up::KIND,

@@ -693,10 +693,78 @@ fn a_host_prefers_some() {
 }
 
 #[test]
+fn a_slow_child_is_not_waited_for_alone() {
+    run(async {
+        let ms = std::time::Duration::from_millis;
+        let script = vec![Say::Wait, Say::Hit("1"), TIMEOUT, Say::Wait, STORED];
+        let tree = tree(
+            "{type: hedge, children: [a, b], after: 5ms}",
+            [("a", script), ("b", vec![Say::Hit("2"), Say::Hit("3"), Say::Wait])],
+        );
+        let waiting = tree.send("get k").await;
+        assert_eq!((waiting.reply(), tree.heard("b").len()), (None, 0));
+        tokio::time::sleep(ms(6)).await;
+        assert_eq!(waiting.reply().unwrap(), "VALUE k 0 1|2");
+        assert_eq!(tree.ask("get k").await, "VALUE k 0 1|1");
+        assert_eq!(tree.ask("get k").await, "VALUE k 0 1|3", "a failure asks at once");
+        assert_eq!(tree.heard("b").len(), 2);
+        let waiting = tree.send("get k").await;
+        tokio::time::sleep(ms(6)).await;
+        tree.finish("a", &crate::protocol::Reply::line(Status::Miss, b"")); // the first request's, long answered
+        tree.finish("a", &crate::protocol::Reply::line(Status::Miss, b""));
+        settle().await;
+        assert_eq!(waiting.reply().unwrap(), "", "the first answer wins, whoever gives it");
+        assert_eq!(tree.ask("set k 0 0 1|x").await, "STORED");
+        assert_eq!(tree.heard("b").len(), 1, "what changes something is done once");
+    });
+}
+
+#[test]
+fn no_more_is_asked_twice_than_may_be() {
+    run(async {
+        let wait = || (0..40).map(|_| Say::Wait).collect::<Vec<_>>();
+        let tree =
+            tree("{type: hedge, children: [a, b], after: 5ms, extra: 0}", [("a", wait()), ("b", wait())]);
+        for _ in 0..30 {
+            tree.send("get k").await;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(6)).await;
+        assert_eq!((tree.heard("a").len(), tree.heard("b").len()), (30, 10), "the burst and no more");
+    });
+}
+
+#[test]
+fn failovers_are_limited_and_tagged() {
+    run(async {
+        let route = "{type: failover, children: [a, b], failover_limit: {rate: 0.5, burst: 1}}";
+        let many = |say: fn() -> Say| (0..9).map(|_| say()).collect::<Vec<_>>();
+        let limited = tree(route, [("a", many(|| TIMEOUT)), ("b", many(|| MISS))]);
+        let answers = [(); 4].map(|()| limited.ask("get k"));
+        let mut told = Vec::new();
+        for answer in answers {
+            told.push(answer.await);
+        }
+        let late = "SERVER_ERROR Reply timeout";
+        assert_eq!(told, ["", late, "", late], "one at once, then one for two requests");
+        let free = tree(route, [("a", many(|| Say::Fail(Cause::Connect))), ("b", many(|| MISS))]);
+        for _ in 0..4 {
+            assert_eq!(free.ask("get k").await, "", "what costs nothing is not counted");
+        }
+        let tagged = tree(
+            "{type: failover, children: [a, b], failover_tag: true}",
+            [("a", many(|| TIMEOUT)), ("b", vec![Say::Hit("1"), MISS])],
+        );
+        assert_eq!(tagged.ask("get k|#|x=1").await, "VALUE k|#|x=1 0 1|1");
+        tagged.ask("get k").await;
+        assert_eq!(tagged.heard("b"), ["get k|#|x=1:failover=1", "get k"]);
+    });
+}
+
+#[test]
 fn every_route_and_its_keys_are_in_the_readme() {
     let readme = include_str!("../../config/README.md");
     for kind in super::registry::KINDS {
-        let row = readme.lines().find(|l| l.starts_with(&format!("| `{}` | `{}` |", kind.short, kind.name)));
+        let row = readme.lines().find(|l| l.starts_with(&format!("| `{}` | `{}`", kind.short, kind.name)));
         let row = row.unwrap_or_else(|| panic!("config/README.md has no row for `{}`", kind.short));
         for key in kind.keys {
             assert!(row.contains(&format!("`{}`", key.name)), "`{}`: no word of `{}`", kind.short, key.name);
