@@ -18,6 +18,9 @@ pub mod route;
 // Connections to servers.
 pub mod upstream;
 
+// Whether a server may be sent to.
+pub mod health;
+
 // The embedded server.
 pub mod cache;
 

@@ -56,6 +56,7 @@ fn default_yaml_says_the_defaults() {
         (all.timeout, all.connect_timeout, all.on_error),
         (least.timeout, least.connect_timeout, least.on_error)
     );
+    assert_eq!(all.tko, least.tko);
     assert_eq!(all.connections_count, least.connections_count);
     assert_eq!(all.outstanding_count_max, least.outstanding_count_max);
     assert_eq!(all.hash, least.hash);
@@ -65,7 +66,13 @@ fn default_yaml_says_the_defaults() {
 fn every_key_and_name_is_in_the_readme() {
     let readme = fs::read_to_string("config/README.md").unwrap();
     // An unknown key that is near to none is answered with all that there are.
-    for text in ["zzzzzzzz: 1\n", "limits: {zzzzzzzz: 1}\n", "pools: {p: {zzzzzzzz: 1}}\n"] {
+    for text in [
+        "zzzzzzzz: 1\n",
+        "limits: {zzzzzzzz: 1}\n",
+        "pools: {p: {zzzzzzzz: 1}}\n",
+        "pools: {p: {tko: {zzzzzzzz: 1}}}\n",
+        "pools: {p: {tko: {fail_open: {zzzzzzzz: 1}}}}\n",
+    ] {
         let faults = config::from_text("t", text, route::check).unwrap_err();
         let help =
             faults.list.iter().find_map(|f| f.help.as_ref().filter(|h| h.starts_with("one of"))).unwrap();

@@ -22,7 +22,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("cache", &["route", "protocol", "stats", "time", "sync"]),
     ("bench", &[]), // the load tool shares nothing with what it checks
     ("spool", &["route", "protocol", "stats", "time"]),
-    ("admin", &["route", "config", "stats", "cache", "protocol"]),
+    ("admin", &["route", "config", "health", "stats", "cache", "protocol"]),
     ("client", &["admin", "route", "protocol", "net", "config", "stats", "time"]),
     ("proxy", &["*"]), // the composition root
     ("cli", &["proxy", "config", "admin", "route", "hash", "protocol", "bench"]),

@@ -71,7 +71,7 @@ async fn connected() -> UnixStream {
     let root = Root::of_pool(PoolRoute::new("main".into(), ring, vec![leaf], 1, OnError::Error));
     let stats = Stats::new(1);
     let counters = stats.of(0);
-    let process = Process::new(settings.clone(), stats, Vec::new(), 0);
+    let process = Process::new(settings.clone(), stats, Arc::default(), Vec::new(), 0);
     let budget = Budget::new(settings.limits.buffer_bytes_max, Arc::clone(&counters));
     let context = Context::new(
         Rc::new(root),

@@ -3,6 +3,7 @@
 use super::VERSION;
 use crate::cache::Cache;
 use crate::config::Settings;
+use crate::health::Health;
 use crate::stats::{COUNTERS, Stats};
 use std::fmt::Write;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,6 +13,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 pub struct Process {
     settings: Settings,
     stats: Stats,
+    health: Arc<Health>,
     started: Instant,
     /// The embedded caches, if any.
     caches: Vec<Arc<Cache>>,
@@ -27,10 +29,17 @@ const GAUGES: &[&str] =
 
 impl Process {
     #[must_use]
-    pub fn new(settings: Settings, stats: Stats, caches: Vec<Arc<Cache>>, memory_bytes_max: usize) -> Self {
+    pub fn new(
+        settings: Settings,
+        stats: Stats,
+        health: Arc<Health>,
+        caches: Vec<Arc<Cache>>,
+        memory_bytes_max: usize,
+    ) -> Self {
         Self {
             settings,
             stats,
+            health,
             started: Instant::now(),
             caches,
             memory_bytes_max,
@@ -50,6 +59,7 @@ impl Process {
             Some(b"settings") => self.settings_text(),
             Some(b"items") => self.items(),
             Some(b"slabs") => self.slabs(),
+            Some(b"suspect_servers") => self.suspect_servers(),
             Some(b"conns" | b"sizes" | b"extstore") => "END\r\n".to_owned(),
             Some(b"reset") => {
                 *self.baseline.lock().unwrap_or_else(PoisonError::into_inner) =
@@ -80,12 +90,36 @@ impl Process {
                 stat(&mut text, counter.name, self.stats.sum(counter.pick).wrapping_sub(base));
             }
         }
+        self.health_lines(&mut text);
         let caches: Vec<_> = self.caches.iter().map(|c| c.stats()).collect();
         stat(&mut text, "limit_maxbytes", self.memory_bytes_max);
         stat(&mut text, "bytes", caches.iter().map(|c| c.bytes).sum::<u64>());
         stat(&mut text, "curr_items", caches.iter().map(|c| c.items).sum::<u64>());
         stat(&mut text, "evictions", caches.iter().map(|c| c.evictions).sum::<u64>());
         stat(&mut text, "threads", self.stats.workers_count());
+        text.push_str("END\r\n");
+        text
+    }
+
+    /// mcrouter's names.
+    fn health_lines(&self, text: &mut String) {
+        let (hard, soft) = self.health.totals().counts();
+        let (entered, exited) = self.health.fail_open_counts();
+        stat(text, "num_suspect_servers", self.health.suspects().len());
+        stat(text, "num_hard_tko_count", hard);
+        stat(text, "num_soft_tko_count", soft);
+        stat(text, "num_fail_open_state_entered", entered);
+        stat(text, "num_fail_open_state_exited", exited);
+    }
+
+    /// Servers that have failed of late, in mcrouter's form.
+    fn suspect_servers(&self) -> String {
+        let mut text = String::new();
+        for suspect in self.health.suspects() {
+            let status = if suspect.is_out { "tko" } else { "down" };
+            let told = format_args!("status:{status} num_failures:{}", suspect.failures_count);
+            stat(&mut text, &suspect.address, told);
+        }
         text.push_str("END\r\n");
         text
     }

@@ -18,7 +18,7 @@ fn context() -> Rc<Context> {
     let stats = Stats::new(1);
     let ring = Ring::build(&Spec::default(), &[]).expect("an empty ring");
     let pool = PoolRoute::new("none".to_owned(), ring, Vec::new(), 1, crate::config::OnError::Error);
-    let process = Process::new(Settings::default(), stats.clone(), Vec::new(), 0);
+    let process = Process::new(Settings::default(), stats.clone(), Arc::default(), Vec::new(), 0);
     Context::new(
         Rc::new(Root::of_pool(pool)),
         stats.of(0),

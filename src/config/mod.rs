@@ -23,6 +23,7 @@ mod render;
 mod section;
 mod server;
 mod settings;
+mod tko;
 mod yaml;
 
 pub(crate) use fault::{At, quoted};
@@ -34,6 +35,7 @@ pub(crate) use path::Path;
 pub use pool::{Embedded, Endpoint, OnError, Pool, Server};
 pub(crate) use section::{Section, nearest_help};
 pub use settings::{Collect, Limits, Settings, Workers};
+pub use tko::{FailOpen, Share, Tko};
 pub(crate) use value::{show_bytes, show_duration};
 pub(crate) mod value;
 

@@ -7,6 +7,7 @@ use super::path::Path;
 use super::placement;
 use super::section::{Hint, Section};
 use super::server;
+use super::tko::Tko;
 use super::value::{self, TIMEOUTS};
 use crate::hash::{Member, Spec};
 use std::collections::HashMap;
@@ -28,14 +29,24 @@ const OUTSTANDING_DEFAULT: usize = 16_384;
 const WEIGHT_SUM_MAX: u64 = 4 << 20;
 const SERVERS_COUNT_MAX: usize = 16_384;
 
-const KEYS: &[&str] =
-    &["servers", "embedded", "timeout", "connect_timeout", "on_error", "connections", "outstanding_max"];
+const KEYS: &[&str] = &[
+    "servers",
+    "embedded",
+    "timeout",
+    "connect_timeout",
+    "on_error",
+    "tko",
+    "connections",
+    "outstanding_max",
+];
 const HINTS: &[Hint] = &[
     ("server_connections", "write `connections`"),
     ("server_timeout", "write `timeout`"),
     ("auto_eject_hosts", "the ring is not changed when a server fails: leave it out"),
     ("server_retry_timeout", "the ring is not changed when a server fails: leave it out"),
     ("server_failure_limit", "the ring is not changed when a server fails: leave it out"),
+    ("tko_tracker", "write `tko: {fail_open: {upper: 50%, lower: 25%}}`"),
+    ("timeouts_until_tko", "write `tko: {timeouts_until_tko: 3}`"),
     ("preconnect", "connections are opened by the first request: leave it out"),
     ("tcpkeepalive", "connections to servers always have keepalive: leave it out"),
     ("backlog", "leave it out"),
@@ -55,6 +66,8 @@ pub struct Pool {
     pub connect_timeout: Duration,
     /// What a client is told of a get that failed.
     pub on_error: OnError,
+    /// When its servers are knocked out; `None`: never.
+    pub tko: Option<Tko>,
     /// Connections per worker and server.
     pub connections_count: usize,
     /// Requests waiting for one server in one worker, sent or not.
@@ -139,6 +152,7 @@ impl Pool {
             timeout: TIMEOUT_DEFAULT,
             connect_timeout: CONNECT_TIMEOUT_DEFAULT,
             on_error: OnError::default(),
+            tko: Some(Tko::DEFAULT),
             connections_count: 1,
             outstanding_count_max: OUTSTANDING_DEFAULT,
         }
@@ -177,6 +191,10 @@ impl Pool {
         }
         let on_error =
             section.value("on_error", |node| value::choice(node, "`error` or `miss`", OnError::ALL));
+        let tko = match section.node("tko") {
+            Some(node) => Tko::read(node, &path.key("tko"), findings),
+            None => Some(Tko::DEFAULT),
+        };
         let connections = section.value("connections", |node| value::count(node, &CONNECTIONS));
         let outstanding = section.value("outstanding_max", |node| value::count(node, &OUTSTANDING));
         Some(Self {
@@ -186,6 +204,7 @@ impl Pool {
             timeout: timeout_or_default,
             connect_timeout: connect_timeout.unwrap_or(CONNECT_TIMEOUT_DEFAULT.min(timeout_or_default)),
             on_error: on_error.unwrap_or_default(),
+            tko,
             connections_count: connections.unwrap_or(1),
             outstanding_count_max: outstanding.unwrap_or(OUTSTANDING_DEFAULT),
         })

@@ -42,6 +42,8 @@ pub enum Cause {
     ConnectTimeout,
     /// Refused, unreachable, no such host, …
     Connect,
+    /// The server is knocked out: nothing was sent to it.
+    Tko,
     /// The server closed or reset the connection while the request was on it.
     Closed,
     /// The server said something that is not an answer to what it was asked.
@@ -59,10 +61,11 @@ pub enum Cause {
 }
 
 impl Cause {
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Timeout,
         Self::ConnectTimeout,
         Self::Connect,
+        Self::Tko,
         Self::Closed,
         Self::Desync,
         Self::QueueFull,
@@ -80,6 +83,7 @@ impl Cause {
             Self::Timeout => "SERVER_ERROR Reply timeout",
             Self::ConnectTimeout => "SERVER_ERROR connection timeout",
             Self::Connect => "SERVER_ERROR connection error",
+            Self::Tko => "SERVER_ERROR unavailable",
             Self::Closed => "SERVER_ERROR Connection closed by the server.",
             Self::Desync => "SERVER_ERROR Received unexpected data from the server.",
             Self::QueueFull => "SERVER_ERROR Max pending requests reached.",
@@ -98,6 +102,7 @@ impl Cause {
             Self::Timeout => "timeout",
             Self::ConnectTimeout => "connect_timeout",
             Self::Connect => "connect_error",
+            Self::Tko => "tko",
             Self::Closed => "closed",
             Self::Desync => "desync",
             Self::QueueFull => "queue_full",

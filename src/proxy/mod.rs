@@ -8,6 +8,7 @@ mod worker;
 use crate::admin::Process;
 use crate::cache::Cache;
 use crate::config::{Config, Endpoint, Server, Workers};
+use crate::health::Health;
 use crate::net::{self, BoundAddress};
 use crate::stats::Stats;
 use signal::Signals;
@@ -51,9 +52,11 @@ pub fn run(mut config: Config, ready: impl FnOnce(&[String])) -> Result<ExitCode
         return Err(StartError::NoListener);
     }
     let stats = Stats::new(workers);
+    let health = Arc::new(Health::default());
     let process = Arc::new(Process::new(
         config.settings.clone(),
         stats.clone(),
+        Arc::clone(&health),
         caches.iter().flatten().flatten().cloned().collect(),
         config.pools.iter().flat_map(|p| &p.servers).map(memory_bytes_max).sum(),
     ));
@@ -68,6 +71,7 @@ pub fn run(mut config: Config, ready: impl FnOnce(&[String])) -> Result<ExitCode
             counters: stats.of(index),
             process: Arc::clone(&process),
             clients: Arc::clone(&clients),
+            health: Arc::clone(&health),
             caches: caches.clone(),
             workers,
             listeners,

@@ -8,6 +8,7 @@ use crate::cache::{Cache, CacheLeaf};
 use crate::client;
 use crate::config::{Config, Endpoint, Pool};
 use crate::discovery::Resolver;
+use crate::health::Health;
 use crate::net::{Bound, Budget, Listener, ReadBlock};
 use crate::route::{self, Leaf, Leaves, Root};
 use crate::stats::Counters;
@@ -29,6 +30,8 @@ pub(super) struct Plan {
     pub(super) process: Arc<Process>,
     /// Clients of the whole process.
     pub(super) clients: Arc<AtomicUsize>,
+    /// What all workers know of the servers.
+    pub(super) health: Arc<Health>,
     /// By pool and server.
     pub(super) caches: Vec<Vec<Option<Arc<Cache>>>>,
     pub(super) workers: usize,
@@ -142,6 +145,7 @@ fn build(
         counters: Arc::clone(&plan.counters),
         block: Rc::clone(block),
         dial: Dial::Net(Resolver::default()),
+        health: Arc::clone(&plan.health),
         jitter_seed: RandomState::new().hash_one(0_u8),
         late_count_max: plan.config.settings.limits.late_count_max,
         budget: Rc::clone(budget),

@@ -54,6 +54,7 @@ impl Failure {
                 Cause::Timeout => Self::Timeout,
                 Cause::ConnectTimeout => Self::ConnectTimeout,
                 Cause::Connect => Self::ConnectError,
+                Cause::Tko => Self::Tko,
                 Cause::Closed | Cause::Desync => Self::RemoteError,
                 Cause::QueueFull | Cause::NoMemory | Cause::NoServer | Cause::Local => Self::LocalError,
                 Cause::Aborted => Self::Aborted,

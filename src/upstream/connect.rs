@@ -63,6 +63,16 @@ async fn establish(endpoint: &Endpoint, dial: &Dial) -> Result<(Stream, bool), C
     Ok((stream, modern))
 }
 
+/// Asks for a key that nobody has, on a connection of its own; any line is an answer.
+pub(super) async fn ask(mut stream: Stream, timeout: Duration) -> Result<(), ConnectFailure> {
+    const QUESTION: &[u8] = b"mg __ringway_probe__\r\n";
+    // Nothing is lost when the time is up: the connection is dropped with the future.
+    match tokio::time::timeout(timeout, line_for(&mut stream, QUESTION)).await {
+        Ok(answer) => answer.map(drop),
+        Err(_) => Err(ConnectFailure { cause: Cause::Timeout, text: Cause::Timeout.line().to_owned() }),
+    }
+}
+
 async fn over_net(endpoint: &Endpoint, resolver: &Resolver) -> Result<Stream, ConnectFailure> {
     match endpoint {
         Endpoint::Address(address) => tcp(&[*address]).await,
@@ -95,25 +105,30 @@ async fn tcp(addresses: &[SocketAddr]) -> Result<Stream, ConnectFailure> {
 /// Asks `version`: an address that was given to another program, or a memcached that wants a password,
 /// is found out before a request is trusted to it.
 async fn greet(stream: &mut Stream) -> Result<bool, ConnectFailure> {
-    /// A version line is shorter.
-    const GREETING_BYTES_MAX: usize = 512;
+    let answer = line_for(stream, b"version\r\n").await?;
+    if answer.starts_with(b"VERSION ") { Ok(is_modern(&answer)) } else { Err(not_memcached()) }
+}
+
+fn not_memcached() -> ConnectFailure {
+    ConnectFailure::new("the answer to 'version' is not memcached's")
+}
+
+/// Sends a question on a new connection, and takes the one line that comes.
+async fn line_for(stream: &mut Stream, question: &[u8]) -> Result<Vec<u8>, ConnectFailure> {
+    /// What is asked here has shorter answers.
+    const ANSWER_BYTES_MAX: usize = 512;
     #[expect(clippy::disallowed_methods, reason = "whoever drops this drops the new connection with it")]
-    stream.write_all(b"version\r\n").await.map_err(io_failure)?;
+    stream.write_all(question).await.map_err(io_failure)?;
     let mut answer = Vec::with_capacity(64);
     loop {
         if stream.read_buf(&mut answer).await.map_err(io_failure)? == 0 {
             return Err(ConnectFailure::new("closed by the server before it said its version"));
         }
         if let Some(end) = memchr::memchr(b'\n', &answer) {
-            let whole = end + 1 == answer.len();
-            return if whole && answer.starts_with(b"VERSION ") {
-                Ok(is_modern(&answer))
-            } else {
-                Err(ConnectFailure::new("the answer to 'version' is not memcached's"))
-            };
+            return if end + 1 == answer.len() { Ok(answer) } else { Err(not_memcached()) };
         }
-        if answer.len() > GREETING_BYTES_MAX {
-            return Err(ConnectFailure::new("the answer to 'version' is not memcached's"));
+        if answer.len() > ANSWER_BYTES_MAX {
+            return Err(not_memcached());
         }
     }
 }

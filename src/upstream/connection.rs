@@ -6,59 +6,18 @@
 //!  sessions ◄─ fill ─── slot of the oldest request ◄────────── one read per turn ◄────┘
 //! ```
 //! A connection object outlives its sockets (`life.rs`): while there is none, requests queue up (and one attempt
-//! to connect is under way) or fail at once (the last attempt failed a moment ago).
+//! to connect is under way) or fail at once (the server is knocked out).
 
-use super::connect::Dial;
 use super::inflight::{Asked, Check, Entry, Inflight, New};
-use crate::config::{Endpoint, OnError, Pool};
-use crate::net::{Budget, ReadBlock};
+use super::probe;
+use super::terms::{Shared, Terms};
+use crate::health::{Prober, Reason};
 use crate::protocol::{Cause, Found, MultiGet, Op, Reply, Request, Status, Values, WireBuf, ascii, meta};
 use crate::route::Slot;
-use crate::stats::Counters;
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
-use std::sync::Arc;
 use std::task::{Context, Waker};
-use std::time::Duration;
 use tokio::time::Instant;
-
-/// What all connections of a worker share.
-#[derive(Clone)]
-pub struct Shared {
-    pub counters: Arc<Counters>,
-    pub block: Rc<RefCell<ReadBlock>>,
-    pub dial: Dial,
-    /// Where the jitter of pauses comes from, so that workers and nodes do not knock in step.
-    pub jitter_seed: u64,
-    /// Late replies that one connection waits for.
-    pub late_count_max: usize,
-    /// What all buffers of the worker may hold.
-    pub budget: Rc<Budget>,
-}
-
-/// How one server is talked to.
-pub(super) struct Terms {
-    pub(super) label: String,
-    pub(super) endpoint: Endpoint,
-    pub(super) timeout: Duration,
-    pub(super) connect_timeout: Duration,
-    pub(super) outstanding_count_max: usize,
-    /// Failed gets are told to clients as misses.
-    pub(super) miss_on_error: bool,
-}
-
-impl Terms {
-    pub(super) fn new(pool: &Pool, label: String, endpoint: Endpoint) -> Self {
-        Self {
-            label,
-            endpoint,
-            timeout: pool.timeout,
-            connect_timeout: pool.connect_timeout,
-            outstanding_count_max: pool.outstanding_count_max,
-            miss_on_error: pool.on_error == OnError::Miss,
-        }
-    }
-}
 
 pub(super) struct Connection {
     pub(super) terms: Rc<Terms>,
@@ -79,6 +38,8 @@ pub(super) struct Connection {
     pub(super) logged: Cell<Option<Instant>>,
     /// Not a byte has come since the connection had nothing to do.
     pub(super) quiet_since_idle: Cell<bool>,
+    /// A request was answered, and with no error, since this was last looked at.
+    pub(super) answered: Cell<bool>,
 }
 
 #[derive(Default)]
@@ -89,9 +50,6 @@ pub(super) struct State {
     pub(super) opaque: u32,
     /// Request lines are put together here for the inflight queue.
     pub(super) line: WireBuf,
-    /// Set while the last attempt to connect failed: until when, and what requests are told.
-    pub(super) refused: Option<(Instant, Cause, String)>,
-    pub(super) attempts: u32,
 }
 
 impl Connection {
@@ -108,6 +66,7 @@ impl Connection {
             progress: Cell::new(false),
             logged: Cell::new(None),
             quiet_since_idle: Cell::new(true),
+            answered: Cell::new(false),
         }
     }
 
@@ -231,16 +190,26 @@ impl Connection {
             self.tell(slot, &Reply::line(Status::Failed(Cause::QueueFull), text));
             return None;
         }
-        let state = self.state.borrow();
-        if let Some((until, cause, text)) = &state.refused
-            && Instant::now() < *until
-        {
-            let (cause, text) = (*cause, text.clone());
-            drop(state);
-            self.tell(slot, &Reply::line(Status::Failed(cause), text.as_bytes()));
+        if let Some(reason) = self.terms.tko.reason() {
+            self.tell_tko(slot, reason);
             return None;
         }
         Some(slot)
+    }
+
+    /// Nothing is sent to a server that is knocked out.
+    #[cold]
+    fn tell_tko(&self, slot: Slot, reason: Reason) {
+        self.shared.counters.server_tko_requests.add(1);
+        self.probe(self.terms.tko.adopt());
+        self.tell(slot, &Reply::line(Status::Failed(Cause::Tko), reason.line().as_bytes()));
+    }
+
+    /// Sees to the server if that is for us to do.
+    pub(super) fn probe(&self, prober: Option<Prober>) {
+        if let Some(prober) = prober {
+            probe::spawn(prober, Rc::clone(&self.terms), self.shared.clone());
+        }
     }
 
     /// When a request that is queued now has waited long enough.
@@ -289,7 +258,12 @@ impl Connection {
         let counters = &self.shared.counters;
         counters.server_outstanding.sub(1);
         match entry.slot {
-            Some(slot) => self.tell(slot, reply),
+            Some(slot) => {
+                if !reply.status.is_error() {
+                    self.answered.set(true);
+                }
+                self.tell(slot, reply);
+            }
             None => counters.server_late.add(1),
         }
     }

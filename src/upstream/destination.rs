@@ -1,7 +1,8 @@
 //! One server as a worker sees it: a leaf for each of its connections.
 
-use super::connection::{Connection, Shared, Terms};
+use super::connection::Connection;
 use super::life;
+use super::terms::{Shared, Terms};
 use crate::config::{Pool, Server};
 use crate::protocol::{MultiGet, Request};
 use crate::route::{Call, Explained, Leaf, Route, Slot};
@@ -18,7 +19,7 @@ impl Destination {
     /// request comes.
     #[must_use]
     pub fn of_server(pool: &Pool, server: &Server, shared: &Shared) -> Vec<Rc<dyn Leaf>> {
-        let terms = Rc::new(Terms::new(pool, server.label(), server.endpoint.clone()));
+        let terms = Rc::new(Terms::new(pool, server, shared));
         (0..pool.connections_count)
             .map(|_| {
                 let connection = life::spawn(Rc::clone(&terms), shared.clone());

@@ -4,9 +4,10 @@
 //! that is lost fails, each with its cause, or is sent once more where that is harmless.
 
 use super::connect::{ConnectFailure, connect};
-use super::connection::{Connection, Shared, State, Terms};
+use super::connection::{Connection, State};
 use super::inflight::{Entry, Inflight, New};
 use super::reader::{Ended, Reader};
+use super::terms::{Shared, Terms};
 use crate::net::{Stream, poll_write_all};
 use crate::protocol::{Cause, Reply, Status, WireBuf};
 use crate::stats::{Counters, LogRate};
@@ -18,9 +19,6 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::time::{Instant, Sleep};
 
-/// First pause after a failed attempt to connect; it doubles up to the second, with up to half as much jitter.
-const RETRY_PAUSE_MIN: Duration = Duration::from_millis(50);
-const RETRY_PAUSE_MAX: Duration = Duration::from_secs(2);
 /// A late reply that is overdue by this many timeouts will not come: the connection is given up.
 const LATE_TIMEOUTS_MAX: u32 = 3;
 
@@ -29,7 +27,6 @@ mod told {
     use crate::stats::LogRate;
 
     pub(super) static REFUSED: LogRate = LogRate::new();
-    pub(super) static BACK: LogRate = LogRate::new();
     pub(super) static LOST: LogRate = LogRate::new();
     pub(super) static DESYNC: LogRate = LogRate::new();
 }
@@ -44,6 +41,11 @@ pub(super) fn spawn(terms: Rc<Terms>, shared: Shared) -> Rc<Connection> {
 async fn run(connection: Rc<Connection>) {
     loop {
         connection.requests().await;
+        // While the server is out nobody but its prober knocks.
+        if let Some(reason) = connection.terms.tko.reason() {
+            connection.fail_queued(&Reply::line(Status::Failed(Cause::Tko), reason.line().as_bytes()));
+            continue;
+        }
         match connect_and_expire(&connection).await {
             Ok((stream, modern)) => {
                 connection.on_connected(modern);
@@ -116,6 +118,9 @@ fn poll_once(
             Poll::Ready(Err(ended)) => return Poll::Ready(ended),
             Poll::Pending if write_failed => return Poll::Ready(Ended::Closed),
             Poll::Pending => {
+                if connection.answered.take() {
+                    connection.terms.tko.on_answer();
+                }
                 let state = connection.state.borrow();
                 connection.account(&state.out, &state.inflight);
                 return Poll::Pending;
@@ -177,36 +182,31 @@ impl Connection {
         .await;
     }
 
-    /// No connection: everything that waits is told why, and so is what comes in the next moments.
+    /// No connection: everything that waits is told why, and the server is knocked out.
     fn on_refused(&self, failure: &ConnectFailure) {
         self.shared.counters.server_connect_errors.add(1);
+        let tko = &self.terms.tko;
+        let prober = tko.on_no_connection(failure.cause, &failure.text, &self.shared.counters);
+        // Where servers are not knocked out, this is told instead.
+        if tko.reason().is_none() && self.may_log(&told::REFUSED) {
+            tracing::warn!(server = %self.terms.label, "cannot connect: {}", failure.text);
+        }
+        self.probe(prober);
+        self.fail_queued(&Reply::line(Status::Failed(failure.cause), failure.text.as_bytes()));
+    }
+
+    /// Answers all that is queued; nothing of it is on a connection.
+    fn fail_queued(&self, reply: &Reply<'_>) {
         let entries: Vec<Entry> = {
             let mut state = self.state.borrow_mut();
-            let doubled = RETRY_PAUSE_MIN * 2_u32.pow(state.attempts.min(16));
-            let pause = self.jittered(doubled.min(RETRY_PAUSE_MAX), state.attempts);
-            state.attempts = state.attempts.saturating_add(1);
-            state.refused = Some((Instant::now() + pause, failure.cause, failure.text.clone()));
             state.out.clear();
             let entries = state.inflight.drain().collect();
             self.account(&state.out, &state.inflight);
             entries
         };
-        if self.state.borrow().attempts == 1 && self.may_log(&told::REFUSED) {
-            tracing::warn!(server = %self.terms.label, "cannot connect: {}", failure.text);
-        }
-        let reply = Reply::line(Status::Failed(failure.cause), failure.text.as_bytes());
         for entry in entries {
-            self.fail(entry, &reply);
+            self.fail(entry, reply);
         }
-    }
-
-    /// `pause` and up to half of it more.
-    fn jittered(&self, pause: Duration, attempt: u32) -> Duration {
-        use std::hash::{DefaultHasher, Hash, Hasher};
-        let mut hasher = DefaultHasher::new();
-        (self.shared.jitter_seed, &self.terms.label, attempt).hash(&mut hasher);
-        let random = u32::try_from(hasher.finish() % 1000).unwrap_or(0);
-        pause + pause.mul_f64(f64::from(random) / 2000.0)
     }
 
     fn on_connected(&self, modern: bool) {
@@ -219,11 +219,6 @@ impl Connection {
         state.out.advance(waiting);
         self.shared.counters.server_outstanding.sub(late.len() as u64);
         self.account(&state.out, &state.inflight);
-        if state.attempts > 0 && told::BACK.may_log() {
-            tracing::info!(server = %self.terms.label, "connected again");
-        }
-        state.attempts = 0;
-        state.refused = None;
         self.shared.counters.server_connects.add(1);
         self.shared.counters.server_connections.add(1);
         self.quiet_since_idle.set(true);
@@ -234,6 +229,9 @@ impl Connection {
         let counters = &self.shared.counters;
         counters.server_connections.sub(1);
         counters.server_closed.add(1);
+        if ended != Ended::TooLate {
+            self.probe(self.terms.tko.on_disconnect(ended.cause(), counters));
+        }
         let again = ended == Ended::Closed && self.quiet_since_idle.get();
         let mut failed = Vec::new();
         {
@@ -285,8 +283,12 @@ impl Connection {
         let mut expired = Vec::new();
         self.state.borrow_mut().inflight.expire(now, |slot| expired.push(slot));
         let reply = Reply::failed(Cause::Timeout);
-        for slot in expired {
+        // Counted before anybody is told: who then turns to another server shall not come back to this one.
+        for _ in &expired {
             self.shared.counters.server_timeouts.add(1);
+            self.probe(self.terms.tko.on_timeout(&self.shared.counters));
+        }
+        for slot in expired {
             self.tell(slot, &reply);
         }
     }

@@ -5,10 +5,13 @@ mod connection;
 mod destination;
 mod inflight;
 mod life;
+mod probe;
 mod reader;
+mod terms;
 #[cfg(test)]
 mod tests;
+mod tko;
 
 pub use connect::Dial;
-pub use connection::Shared;
 pub use destination::Destination;
+pub use terms::Shared;

@@ -110,7 +110,7 @@ fn too_many_late_replies_cost_the_connection_not_the_order() {
             peer.say(format!("VALUE {key} 0 1\r\n1\r\nEND\r\n"));
         }
     });
-    let pool = pool_of(&[mock.address()], "timeout: 150ms");
+    let pool = pool_of(&[mock.address()], "timeout: 150ms\ntko: off");
     let proxy = Proxy::with(&format!("limits: {{late_replies_max: 3}}\n{pool}"));
     let mut client = proxy.client();
     let mut hits = 0;

@@ -15,6 +15,8 @@ mod clock;
 mod faults;
 /// mcrouter's hash functions and a second implementation of them give the same answers.
 mod hashes;
+/// Servers that fail are knocked out, looked after by one prober, and come back.
+mod health;
 /// Every bound: reached, told or waited for, and nobody else notices.
 mod limits;
 /// Multi-key gets: one command per server, one answer in the order of the asking.

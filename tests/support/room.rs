@@ -8,6 +8,7 @@ use ringway::cache::{Cache, CacheLeaf};
 use ringway::client::{self, Context};
 use ringway::config::{OnError, Pool, Settings};
 use ringway::hash::{Member, Ring, Spec};
+use ringway::health::Health;
 use ringway::net::{Budget, ReadBlock};
 use ringway::route::{Leaf, PoolRoute, Root};
 use ringway::stats::{Counters, Stats};
@@ -97,10 +98,12 @@ impl Room {
         let stats = Stats::new(1);
         let (counters, block) = (stats.of(0), Rc::new(RefCell::new(ReadBlock::default())));
         let budget = Budget::new(settings.limits.buffer_bytes_max, Arc::clone(&counters));
+        let health = Arc::<Health>::default();
         let shared = Shared {
             counters: Arc::clone(&counters),
             block: Rc::clone(&block),
             dial,
+            health: Arc::clone(&health),
             jitter_seed: 0,
             late_count_max: settings.limits.late_count_max,
             budget: Rc::clone(&budget),
@@ -108,7 +111,7 @@ impl Room {
         let leaves = (0..members.len()).flat_map(|i| leaves(i, &shared)).collect();
         let ring = Ring::build(spec, members).expect("a plain spec builds");
         let root = Root::of_pool(PoolRoute::new("main".into(), ring, leaves, lanes, on_error));
-        let process = Process::new(settings.clone(), stats, Vec::new(), 0);
+        let process = Process::new(settings.clone(), stats, health, Vec::new(), 0);
         let clients = Arc::new(AtomicUsize::new(0));
         let context = Context::new(
             Rc::new(root),
@@ -150,6 +153,7 @@ impl Room {
             &c.server_bytes_written,
             &c.server_connects,
             &c.server_connect_errors,
+            &c.server_probes,
             &c.server_closed,
         ]
         .iter()

@@ -1,0 +1,72 @@
+//! All servers of the process by address, all pools by name: made when workers are built, asked by `stats`.
+
+use super::fail_open::{FailOpen, Guard};
+use super::tko::{Server, Totals};
+use crate::sync::Lock;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// What the process knows of all its servers' health.
+#[derive(Debug, Default)]
+pub struct Health {
+    servers: Lock<BTreeMap<String, Arc<Server>>>,
+    guards: Lock<BTreeMap<String, Arc<Guard>>>,
+    totals: Arc<Totals>,
+}
+
+/// A server that has failed of late.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Suspect {
+    pub address: String,
+    pub is_out: bool,
+    pub failures_count: u32,
+}
+
+impl Health {
+    /// The server at this address as configured: the same for all workers and pools.
+    #[must_use]
+    pub fn server(&self, address: &str) -> Arc<Server> {
+        let mut servers = self.servers.lock();
+        if let Some(server) = servers.get(address) {
+            return Arc::clone(server);
+        }
+        let server = Arc::new(Server::new(Arc::clone(&self.totals)));
+        servers.insert(address.to_owned(), Arc::clone(&server));
+        server
+    }
+
+    /// The guard of the pool of this name: the same for all workers.
+    #[must_use]
+    pub fn guard(&self, pool: &str, bounds: Option<FailOpen>) -> Arc<Guard> {
+        let mut guards = self.guards.lock();
+        if let Some(guard) = guards.get(pool) {
+            return Arc::clone(guard);
+        }
+        let guard = Arc::new(Guard::new(bounds));
+        guards.insert(pool.to_owned(), Arc::clone(&guard));
+        guard
+    }
+
+    #[must_use]
+    pub fn totals(&self) -> &Totals {
+        &self.totals
+    }
+
+    /// Those that have failed of late, by address.
+    #[must_use]
+    pub fn suspects(&self) -> Vec<Suspect> {
+        let servers = self.servers.lock();
+        let all = servers.iter().map(|(address, server)| {
+            let (failures_count, is_out) = server.failures();
+            Suspect { address: address.clone(), is_out, failures_count }
+        });
+        all.filter(|suspect| suspect.is_out || suspect.failures_count > 0).collect()
+    }
+
+    /// How often pools failed open, and how often that ended.
+    #[must_use]
+    pub fn fail_open_counts(&self) -> (u64, u64) {
+        let guards = self.guards.lock();
+        guards.values().map(|guard| guard.counts()).fold((0, 0), |(a, b), (c, d)| (a + c, b + d))
+    }
+}
