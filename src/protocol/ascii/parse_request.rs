@@ -122,7 +122,7 @@ fn keys<'a>(
     let offset = line.len().checked_sub(text.len()).and_then(|offset| u32::try_from(offset).ok());
     ranges.clear();
     // counted before they are kept, where a line is long enough to hold too many
-    if text.len() / 2 >= GET_KEYS_MAX && memchr::memchr_iter(b' ', text).count() >= GET_KEYS_MAX {
+    if text.len() / 2 >= GET_KEYS_MAX && memchr::memchr_iter(b' ', text).count() > GET_KEYS_MAX {
         return Err(TOO_MANY_KEYS);
     }
     let mut longest = 0;
@@ -130,6 +130,9 @@ fn keys<'a>(
         longest = longest.max(end.wrapping_sub(start));
         ranges.push((start, end));
     });
+    if ranges.len() > GET_KEYS_MAX {
+        return Err(TOO_MANY_KEYS);
+    }
     if usize::try_from(longest).is_ok_and(|longest| longest > KEY_BYTES_MAX) {
         return Err(LineError::BAD_FORMAT);
     }
