@@ -34,7 +34,7 @@ pub(crate) fn run(plan: &Plan) -> Outcome {
     let addresses: Vec<&str> = servers.iter().map(|s| &*s.address).collect();
     let mut proxy = Proxy::with(&format!(
         "limits: {{late_replies_max: 1000000}}\n{}",
-        pool_of(&addresses, "timeout: 20ms\nconnect_timeout: 20ms")
+        pool_of(&addresses, "timeout: 20ms\nconnect_timeout: 20ms\ntko: off")
     ));
     let mut load = Load::new(&proxy, random.fork());
     // the amount is of requests that timed out
@@ -73,7 +73,7 @@ fn lonely() -> u64 {
     const REQUESTS: usize = 10;
     let silent =
         Timed::start(Duration::ZERO, || Box::new(|_, now| (now + Duration::from_secs(3_600), Vec::new())));
-    let proxy = Proxy::before(&[&silent.address], "timeout: 20ms");
+    let proxy = Proxy::before(&[&silent.address], "timeout: 20ms\ntko: off");
     let mut client = proxy.client();
     client.set_patience(HANG);
     for asked in 0..REQUESTS {

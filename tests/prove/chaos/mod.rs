@@ -28,7 +28,7 @@ const SERVERS: usize = 4;
 const THREADS: usize = 2;
 /// Of a request, in the program's configuration.
 const TIMEOUT: Duration = Duration::from_millis(250);
-/// After a trouble: longer than the longest pause between attempts to connect.
+/// After a trouble: longer than the longest pause between two probes, 3 s with its jitter.
 const RECOVERY_MAX: Duration = Duration::from_secs(5);
 
 pub(crate) fn run(plan: &Plan) -> Outcome {
@@ -40,7 +40,10 @@ pub(crate) fn run(plan: &Plan) -> Outcome {
         servers.iter().enumerate().map(|(n, s)| (n >= 2).then(|| TroubledRelay::to(s.address()))).collect();
     let addresses: Vec<&str> =
         servers.iter().zip(&relays).map(|(s, r)| r.as_ref().map_or(s.address(), |r| r.address())).collect();
-    let mut proxy = Proxy::with(&format!("workers: 2\n{}", pool_of(&addresses, "timeout: 250ms")));
+    let mut proxy = Proxy::with(&format!(
+        "workers: 2\n{}",
+        pool_of(&addresses, "timeout: 250ms\ntko: {probe_timeout_max: 2s}")
+    ));
 
     let mut keys = Keys::new(KEYS, SERVERS, &mut random);
     let mut outcome = Outcome::default();
