@@ -168,6 +168,9 @@ impl Input {
 
     /// Looks at the front of `bytes` for the next request, and dispatches it when it is whole.
     fn step(&mut self, session: &Rc<Session>, bytes: &[u8]) -> Step {
+        if session.is_condemned() {
+            return Step::Close; // perhaps for want of memory for the request before this one
+        }
         if let Mode::Swallow(count) = &mut self.mode {
             let here = (*count).min(bytes.len() as u64);
             *count -= here;
@@ -286,6 +289,10 @@ impl Input {
             return;
         }
         let Mode::Large(line, reader) = std::mem::take(&mut self.mode) else { return };
+        if session.is_condemned() {
+            self.closing = true;
+            return;
+        }
         let missing = reader.missing();
         let mut scratch = Scratch::default(); // a large value is seldom enough
         let Framed::Line { line: text, consumed } = frame(&line, 0) else { return };

@@ -87,7 +87,8 @@ impl Session {
         turn::wake_overdue();
         self.set_waker(cx);
         loop {
-            if self.poll_write(stream, cx).is_err() || self.condemned.get() {
+            // First: what is in the queue of one who has to go comes after answers that were thrown away.
+            if self.condemned.get() || self.poll_write(stream, cx).is_err() {
                 return Poll::Ready(());
             }
             if self.context.is_draining() && input.is_between_requests() {

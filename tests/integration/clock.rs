@@ -11,7 +11,7 @@ use tokio::time::{Duration, advance};
 type Dialled = Rc<RefCell<Vec<Pipe>>>;
 
 /// A room before a server that says its version and then what the test says.
-fn room_before_one() -> (Room, Dialled) {
+fn room_before_one(settings: &Settings) -> (Room, Dialled) {
     let text = "pools: {main: {servers: [\"127.0.0.1:1\"], timeout: 100ms}}\nroute: main\n";
     let (config, _) = ringway::config::from_text("test", text, ringway::route::check).unwrap();
     let pool: &Pool = &config.pools[0];
@@ -23,7 +23,7 @@ fn room_before_one() -> (Room, Dialled) {
         held.borrow_mut().push(near);
         Ok(far)
     }));
-    (Room::before(&Settings::default(), pool, dial), dialled)
+    (Room::before(settings, pool, dial), dialled)
 }
 
 fn taken(client: &mut Pipe) -> String {
@@ -38,7 +38,7 @@ const TIMEOUT: &str = "SERVER_ERROR Reply timeout\r\n";
 fn a_request_behind_a_late_reply_has_no_more_than_its_own_time() {
     for late_reply_comes in [false, true] {
         room::run(async {
-            let (room, server) = room_before_one();
+            let (room, server) = room_before_one(&Settings::default());
             let mut client = room.connect(1 << 16);
             client.send(b"get a\r\n");
             room.settle().await;
@@ -56,4 +56,19 @@ fn a_request_behind_a_late_reply_has_no_more_than_its_own_time() {
             assert_eq!(taken(&mut client), TIMEOUT, "the late reply came: {late_reply_comes}");
         });
     }
+}
+
+#[test]
+fn who_is_closed_for_want_of_memory_is_told_nothing_more() {
+    room::run(async {
+        let mut settings = Settings::default();
+        settings.limits.buffer_bytes_max = 5_000;
+        let (room, _server) = room_before_one(&settings);
+        let mut client = room.connect(1 << 16);
+        // The replies to the first are too much when the get asks for room: what follows it has no place to be told in.
+        client.send(&[&b"version\r\n".repeat(1_000)[..], b"get b\r\nwhat is this\r\n"].concat());
+        room.settle().await;
+        assert_eq!(room.counters.slow_clients_closed.value(), 1);
+        assert_eq!(taken(&mut client), "");
+    });
 }
