@@ -1,6 +1,6 @@
 //! Configurations, good and bad. A file in `tests/configs/bad` says in trailing comments what has to be told about it, one
 //! `# fault: LINE:COLUMN path: message (help)` per fault, all of them and no others, in the order of the text; `…` at the end
-//! stands for any rest. A file in `good` may do so with `# warning:`. `BLESS=1` writes what is told now; read the diff.
+//! stands for any rest. A file in `good` may do so with `# warning:`; in JSON the comments begin with `//`. `BLESS=1` writes what is told now; read the diff.
 
 #![allow(clippy::unwrap_used, reason = "in a test a panic is the answer")]
 
@@ -13,8 +13,8 @@ use std::time::Duration;
 
 #[test]
 fn bad_files_are_told_all_their_faults() {
-    let files = yaml_files("tests/configs/bad");
-    assert!(files.len() >= 25);
+    let files = [yaml_files("tests/configs/bad"), files("tests/configs/bad", "json")].concat();
+    assert!(files.len() >= 60);
     for file in files {
         let faults = config::load(&file, route::check).expect_err(&file.display().to_string());
         assert_eq!(faults.more_count, 0, "{}", file.display());
@@ -27,7 +27,7 @@ fn bad_files_are_told_all_their_faults() {
 
 #[test]
 fn good_files_load() {
-    for file in yaml_files("tests/configs/good") {
+    for file in [yaml_files("tests/configs/good"), files("tests/configs/good", "json")].concat() {
         let (_, warnings) = loaded(&file);
         compare(&file, "# warning: ", &warnings.iter().map(|w| told(&w.0)).collect::<Vec<_>>());
     }
@@ -162,8 +162,12 @@ fn what_cannot_be_read() {
 }
 
 fn yaml_files(folder: &str) -> Vec<PathBuf> {
+    files(folder, "yaml")
+}
+
+fn files(folder: &str, extension: &str) -> Vec<PathBuf> {
     let mut files: Vec<PathBuf> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
-    files.retain(|file| file.extension().is_some_and(|e| e == "yaml"));
+    files.retain(|file| file.extension().is_some_and(|e| e == extension));
     files.sort();
     files
 }
@@ -181,7 +185,12 @@ fn told(fault: &Fault) -> String {
 fn compare(file: &Path, mark: &str, told: &[String]) {
     let bytes = fs::read(file).unwrap();
     let text = String::from_utf8_lossy(&bytes);
-    let expected: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix(mark)).collect();
+    let mark = &if file.extension().is_some_and(|e| e == "json") {
+        mark.replace("# ", "// ")
+    } else {
+        mark.to_owned()
+    };
+    let expected: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix(mark.as_str())).collect();
     let same = |(want, told): (&&str, &String)| match want.strip_suffix('…') {
         Some(start) => told.starts_with(start),
         None => told == want,

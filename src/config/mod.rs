@@ -4,16 +4,19 @@
 //!
 //! ```text
 //! load ─► yaml (what it says) ─► document ─► settings, pool ─► Config
-//!                 │                  │ server, listen, placement, embedded, value
-//!                 └───── findings ◄──┘
-//!                            └─► position (where it says it) ─► Faults ─► render
+//!  │              │                  │ server, listen, placement, embedded, value
+//!  │              └───── findings ◄──┘
+//!  │                         └─► position (where it says it) ─► Faults ─► render
+//!  └───► json ─► mcrouter (macros, pools; every value keeps its place) ─► Config
 //! ```
 
 mod document;
 mod embedded;
 mod fault;
+mod json;
 mod listen;
 mod load;
+mod mcrouter;
 mod node;
 mod path;
 mod placement;
@@ -29,7 +32,7 @@ mod yaml;
 pub(crate) use fault::{At, quoted};
 pub use fault::{Fault, Faults, Findings, Place, Problem, Source, Warning};
 pub use listen::Listen;
-pub use load::{from_servers, from_text, load};
+pub use load::{Origin, from_servers, from_text, load, load_with};
 pub use node::Node;
 pub(crate) use path::Path;
 pub use pool::{Embedded, Endpoint, OnError, Pool, Server};
