@@ -6,7 +6,8 @@
 
 use ringway::config::{self, Config, Endpoint, Fault, Faults, Listen, OnError, Routes, Warning, Workers};
 use ringway::hash::{KeyHash, Placement};
-use ringway::route;
+use ringway::protocol::{Op, Request};
+use ringway::route::{self, Route as _};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -112,6 +113,50 @@ fn merged_keys_yield_to_written_ones() {
     assert_eq!(b.servers[0].label(), "z:11211");
     assert_eq!((b.timeout, b.hash.key_hash), (Duration::from_millis(250), Some(KeyHash::Md5)));
     assert_eq!(config.routes, Routes::to_pool(&config.pools[1].name));
+}
+
+#[test]
+fn mcrouters_files_and_what_they_are_converted_to_agree_on_every_key() {
+    let keys: Vec<String> = (0..10_000)
+        .map(|i| match i % 8 {
+            0 => format!("user:{i}"),
+            1 => format!("page:{i}:|#|name"),
+            2 => format!("page:shard:{}:{i}", i % 3),
+            3 => format!("hot:{i}"),
+            4 => format!("/west/main/k{i}"),
+            5 => format!("/*/*/k{i}"),
+            6 => format!("shared:{i}"),
+            _ => format!("k{i}"),
+        })
+        .collect();
+    for file in files("tests/configs/good", "json") {
+        let (written, _) = loaded(&file);
+        let text = config::to_yaml(&written, &route::in_our_words(&written));
+        let (converted, _) = config::from_text("converted.yaml", &text, route::check)
+            .unwrap_or_else(|faults| panic!("{}\n{text}\n{}", file.display(), faults.render(false)));
+        let pools = |config: &Config| -> Vec<_> {
+            config
+                .pools
+                .iter()
+                .map(|p| (p.timeout, p.connect_timeout, p.tko.clone(), p.hash.clone()))
+                .collect()
+        };
+        assert_eq!(pools(&written), pools(&converted), "{}", file.display());
+        let renamed = config::legal_names(&written);
+        let trees = (route::unconnected(&written).unwrap(), route::unconnected(&converted).unwrap());
+        for (i, key) in keys.iter().enumerate() {
+            // each key by some operations, all of them over the keys
+            for op in Op::ALL.into_iter().skip(i % 4).step_by(4) {
+                let request = Request::new(op, key.as_bytes());
+                let mut of_written = trees.0.explain(&request).to_string();
+                for (old, new) in &renamed {
+                    of_written = of_written.replace(&format!("pool {old}"), &format!("pool {new}"));
+                }
+                let of_converted = trees.1.explain(&request).to_string();
+                assert_eq!(of_written, of_converted, "{} {key} {op:?}\n{text}", file.display());
+            }
+        }
+    }
 }
 
 #[test]

@@ -27,6 +27,7 @@ mod section;
 mod server;
 mod settings;
 mod tko;
+mod write;
 mod yaml;
 
 pub(crate) use fault::{At, quoted};
@@ -40,6 +41,7 @@ pub(crate) use section::{Section, nearest_help};
 pub use settings::{Collect, Limits, Settings, Workers};
 pub use tko::{FailOpen, Share, Tko};
 pub(crate) use value::{show_bytes, show_duration};
+pub use write::{legal_names, to_yaml};
 pub(crate) mod value;
 
 /// All that the program is told to do.

@@ -48,7 +48,15 @@ pub fn build(config: &Config, leaves: &dyn Leaves) -> Result<Root, String> {
 /// # Errors
 /// As [`build`].
 pub fn explain(config: &Config, request: &Request<'_>) -> Result<Explained, String> {
-    Ok(build(config, &NoLeaves)?.explain(request))
+    Ok(unconnected(config)?.explain(request))
+}
+
+/// A tree whose ends lead nowhere, to be asked where requests would go.
+///
+/// # Errors
+/// As [`build`].
+pub fn unconnected(config: &Config) -> Result<Root, String> {
+    build(config, &NoLeaves)
 }
 
 /// Looks at the routes of a configuration: builds them without any server.

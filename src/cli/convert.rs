@@ -1,0 +1,51 @@
+//! `ringway convert`: another program's configuration as our YAML.
+
+use super::source::ConfigParams;
+use super::{EXIT_WRONG, output};
+use crate::config::{self, Config, Faults};
+use crate::route;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// Print mcrouter's configuration as a YAML one that does the same
+#[derive(clap::Args)]
+#[command(after_help = "Example:\n  ringway convert mcrouter.json > ringway.yaml\n\n\
+    Macros and imports are done, every default that differs is spelled out. Exit code 2 when something is wrong.")]
+pub(super) struct Args {
+    /// The configuration; `-` is standard input
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+    #[command(flatten)]
+    params: ConfigParams,
+}
+
+/// Prints the YAML.
+pub(super) fn run(args: &Args) -> ExitCode {
+    match config::load_with(&args.file, &args.params.config_params, route::check) {
+        Ok((config, warnings)) => {
+            for warning in &warnings {
+                output::error(&format!("{}\n", warning.render(output::has_colour())));
+            }
+            match converted(&config) {
+                Ok(text) => output::answer(&text),
+                Err(faults) => {
+                    output::error("error: our dialect cannot say this\n\n");
+                    wrong(&faults)
+                }
+            }
+        }
+        Err(faults) => wrong(&faults),
+    }
+}
+
+fn wrong(faults: &Faults) -> ExitCode {
+    output::error(&faults.render(output::has_colour()));
+    ExitCode::from(EXIT_WRONG)
+}
+
+/// The text, if reading it gives what was meant.
+fn converted(config: &Config) -> Result<String, Faults> {
+    let text = config::to_yaml(config, &route::in_our_words(config));
+    config::from_text("converted.yaml", &text, route::check)?;
+    Ok(text)
+}
