@@ -4,6 +4,7 @@ use super::document;
 use super::embedded;
 use super::fault::{Fault, Faults, Source, Warning};
 use super::mcrouter;
+use super::nutcracker::{from_nutcracker, is_nutcrackers};
 use super::pool::{Pool, Server, doubles};
 use super::position::place_at;
 use super::server;
@@ -44,6 +45,12 @@ pub fn load_with(
         .map_err(|error| Faults::of_file(&name, format!("cannot read it: {error}"), None))?;
     let folder = path.parent().map(Path::to_owned).unwrap_or_default();
     from_bytes(&name, bytes, &Origin { folder, params: params.to_vec() }, check)
+}
+
+/// Reads a file of twemproxy's; `None` when it is none. `pool` may be left out when the file has one only.
+pub fn load_nutcracker(path: &Path, pool: Option<&str>) -> Option<Result<(Config, Vec<Warning>), Faults>> {
+    let text = String::from_utf8(read_bounded(path).ok()?).ok()?;
+    is_nutcrackers(&text).then(|| from_nutcracker(&path.display().to_string(), &text, pool))
 }
 
 /// Checks a text; `name` is what faults call it.

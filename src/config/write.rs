@@ -2,7 +2,7 @@
 
 use super::node::Node;
 use super::value::{show_bytes, show_duration};
-use super::{Config, Endpoint, OnError, Pool, Share, Tko};
+use super::{Config, Endpoint, OnError, Pool, Settings, Share, Tko};
 use crate::hash::{KeyHash, Placement};
 use std::collections::{HashMap, HashSet};
 use std::fmt::Write as _;
@@ -18,7 +18,12 @@ const NAME_BYTES_MAX: usize = 64;
 pub fn to_yaml(config: &Config, routes: &[(String, Node)]) -> String {
     let names = legal_names(config);
     let pool = |pool: &Pool| (names.get(&pool.name).unwrap_or(&pool.name).clone(), pool_node(pool));
-    let mut top = vec![("pools".to_owned(), Node::Map(config.pools.iter().map(pool).collect()))];
+    let mut top = Vec::new();
+    if config.settings.listen != Settings::default().listen {
+        let listen = config.settings.listen.iter().map(|listen| Node::Text(listen.to_string())).collect();
+        top.push(("listen".to_owned(), Node::List(listen)));
+    }
+    top.push(("pools".to_owned(), Node::Map(config.pools.iter().map(pool).collect())));
     top.extend(routes.iter().cloned());
     let mut text = String::new();
     write_map(&mut text, &top, 0);
