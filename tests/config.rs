@@ -160,6 +160,25 @@ fn mcrouters_files_and_what_they_are_converted_to_agree_on_every_key() {
 }
 
 #[test]
+fn mcrouters_files_cut_and_garbled_are_told_or_taken() {
+    for file in files("tests/configs/good", "json") {
+        let text = fs::read_to_string(&file).unwrap();
+        for (at, c) in text.char_indices().step_by(7) {
+            let cut = &text[..at];
+            let without = format!("{cut}{}", &text[at + c.len_utf8()..]);
+            let doubled = format!("{cut}{c}{}", &text[at..]);
+            let garbled =
+                ["%", "@x(", "\\", "[", "{\"type\":", "-1e999,"].map(|g| format!("{cut}{g}{}", &text[at..]));
+            for text in [cut, &without, &doubled].into_iter().chain(garbled.iter().map(String::as_str)) {
+                if let Err(faults) = config::from_text("tests/configs/good/x.json", text, route::check) {
+                    assert!(!faults.list.is_empty() && !faults.render(false).is_empty());
+                }
+            }
+        }
+    }
+}
+
+#[test]
 fn servers_of_flags() {
     let config = config::from_servers(&["10.0.0.1".into(), "b:1 weight=2 name=x".into()]).unwrap();
     assert_eq!(config.pools[0].servers[1].label(), "x");
