@@ -1,4 +1,4 @@
-//! mcrouter's documents as a whole: what they say once macros, imports and pools are done, and what stops them.
+//! mcrouter's documents as a whole: what they say once macros, imports and pools are done; what stops them.
 
 use super::*;
 use crate::config::{Fault, from_text};
