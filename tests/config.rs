@@ -1,20 +1,21 @@
 //! Configurations, good and bad. A file in `tests/configs/bad` says in trailing comments what has to be told about it, one
 //! `# fault: LINE:COLUMN path: message (help)` per fault, all of them and no others, in the order of the text; `…` at the end
-//! stands for any rest. A file in `good` may do so with `# warning:`. `BLESS=1` writes what is told now; read the diff.
+//! stands for any rest. A file in `good` may do so with `# warning:`; in JSON the comments begin with `//`. `BLESS=1` writes what is told now; read the diff.
 
 #![allow(clippy::unwrap_used, reason = "in a test a panic is the answer")]
 
 use ringway::config::{self, Config, Endpoint, Fault, Faults, Listen, OnError, Routes, Warning, Workers};
 use ringway::hash::{KeyHash, Placement};
-use ringway::route;
+use ringway::protocol::{Op, Request};
+use ringway::route::{self, Route as _};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 #[test]
 fn bad_files_are_told_all_their_faults() {
-    let files = yaml_files("tests/configs/bad");
-    assert!(files.len() >= 25);
+    let files = [yaml_files("tests/configs/bad"), files("tests/configs/bad", "json")].concat();
+    assert!(files.len() >= 60);
     for file in files {
         let faults = config::load(&file, route::check).expect_err(&file.display().to_string());
         assert_eq!(faults.more_count, 0, "{}", file.display());
@@ -27,7 +28,7 @@ fn bad_files_are_told_all_their_faults() {
 
 #[test]
 fn good_files_load() {
-    for file in yaml_files("tests/configs/good") {
+    for file in [yaml_files("tests/configs/good"), files("tests/configs/good", "json")].concat() {
         let (_, warnings) = loaded(&file);
         compare(&file, "# warning: ", &warnings.iter().map(|w| told(&w.0)).collect::<Vec<_>>());
     }
@@ -115,6 +116,69 @@ fn merged_keys_yield_to_written_ones() {
 }
 
 #[test]
+fn mcrouters_files_and_what_they_are_converted_to_agree_on_every_key() {
+    let keys: Vec<String> = (0..10_000)
+        .map(|i| match i % 8 {
+            0 => format!("user:{i}"),
+            1 => format!("page:{i}:|#|name"),
+            2 => format!("page:shard:{}:{i}", i % 3),
+            3 => format!("hot:{i}"),
+            4 => format!("/west/main/k{i}"),
+            5 => format!("/*/*/k{i}"),
+            6 => format!("shared:{i}"),
+            _ => format!("k{i}"),
+        })
+        .collect();
+    for file in files("tests/configs/good", "json") {
+        let (written, _) = loaded(&file);
+        let text = config::to_yaml(&written, &route::in_our_words(&written));
+        let (converted, _) = config::from_text("converted.yaml", &text, route::check)
+            .unwrap_or_else(|faults| panic!("{}\n{text}\n{}", file.display(), faults.render(false)));
+        let pools = |config: &Config| -> Vec<_> {
+            config
+                .pools
+                .iter()
+                .map(|p| (p.timeout, p.connect_timeout, p.tko.clone(), p.hash.clone()))
+                .collect()
+        };
+        assert_eq!(pools(&written), pools(&converted), "{}", file.display());
+        let renamed = config::legal_names(&written);
+        let trees = (route::unconnected(&written).unwrap(), route::unconnected(&converted).unwrap());
+        for (i, key) in keys.iter().enumerate() {
+            // each key by some operations, all of them over the keys
+            for op in Op::ALL.into_iter().skip(i % 4).step_by(4) {
+                let request = Request::new(op, key.as_bytes());
+                let mut of_written = trees.0.explain(&request).to_string();
+                for (old, new) in &renamed {
+                    of_written = of_written.replace(&format!("pool {old}"), &format!("pool {new}"));
+                }
+                let of_converted = trees.1.explain(&request).to_string();
+                assert_eq!(of_written, of_converted, "{} {key} {op:?}\n{text}", file.display());
+            }
+        }
+    }
+}
+
+#[test]
+fn mcrouters_files_cut_and_garbled_are_told_or_taken() {
+    for file in files("tests/configs/good", "json") {
+        let text = fs::read_to_string(&file).unwrap();
+        for (at, c) in text.char_indices().step_by(7) {
+            let cut = &text[..at];
+            let without = format!("{cut}{}", &text[at + c.len_utf8()..]);
+            let doubled = format!("{cut}{c}{}", &text[at..]);
+            let garbled =
+                ["%", "@x(", "\\", "[", "{\"type\":", "-1e999,"].map(|g| format!("{cut}{g}{}", &text[at..]));
+            for text in [cut, &without, &doubled].into_iter().chain(garbled.iter().map(String::as_str)) {
+                if let Err(faults) = config::from_text("tests/configs/good/x.json", text, route::check) {
+                    assert!(!faults.list.is_empty() && !faults.render(false).is_empty());
+                }
+            }
+        }
+    }
+}
+
+#[test]
 fn servers_of_flags() {
     let config = config::from_servers(&["10.0.0.1".into(), "b:1 weight=2 name=x".into()]).unwrap();
     assert_eq!(config.pools[0].servers[1].label(), "x");
@@ -162,8 +226,12 @@ fn what_cannot_be_read() {
 }
 
 fn yaml_files(folder: &str) -> Vec<PathBuf> {
+    files(folder, "yaml")
+}
+
+fn files(folder: &str, extension: &str) -> Vec<PathBuf> {
     let mut files: Vec<PathBuf> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
-    files.retain(|file| file.extension().is_some_and(|e| e == "yaml"));
+    files.retain(|file| file.extension().is_some_and(|e| e == extension));
     files.sort();
     files
 }
@@ -181,7 +249,12 @@ fn told(fault: &Fault) -> String {
 fn compare(file: &Path, mark: &str, told: &[String]) {
     let bytes = fs::read(file).unwrap();
     let text = String::from_utf8_lossy(&bytes);
-    let expected: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix(mark)).collect();
+    let mark = &if file.extension().is_some_and(|e| e == "json") {
+        mark.replace("# ", "// ")
+    } else {
+        mark.to_owned()
+    };
+    let expected: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix(mark.as_str())).collect();
     let same = |(want, told): (&&str, &String)| match want.strip_suffix('…') {
         Some(start) => told.starts_with(start),
         None => told == want,

@@ -35,6 +35,7 @@ const DOORS: &[(&str, &[&str])] = &[
     ("nom", &["protocol/ascii/parse_", "protocol/meta/parse_"]),
     ("serde_yaml", &["config/yaml.rs"]),
     ("granit_parser", &["config/position.rs"]),
+    ("jsonc_parser", &["config/json.rs"]),
     ("annotate_snippets", &["config/"]),
     ("hickory_resolver", &["discovery/dns.rs"]),
     ("clap", &["cli/"]),

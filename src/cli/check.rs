@@ -1,6 +1,7 @@
 //! `ringway check`: load and build without sockets; every fault with its line, or a short summary.
 
 use super::greeting::plural;
+use super::source::ConfigParams;
 use super::{EXIT_WRONG, output};
 use crate::config::{self, Config, Node, Pool, Server, Workers, show_bytes, show_duration};
 use crate::hash::{Placement, Ring, Spec};
@@ -20,11 +21,13 @@ pub(super) struct Args {
     /// The configuration; `-` is standard input
     #[arg(value_name = "FILE")]
     file: PathBuf,
+    #[command(flatten)]
+    params: ConfigParams,
 }
 
 /// Checks the file.
 pub(super) fn run(args: &Args) -> ExitCode {
-    match config::load(&args.file, crate::route::check) {
+    match config::load_with(&args.file, &args.params.config_params, crate::route::check) {
         Ok((config, warnings)) => {
             for warning in &warnings {
                 output::error(&format!("{}\n", warning.render(output::has_colour())));

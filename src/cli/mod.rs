@@ -3,6 +3,7 @@
 mod bench;
 mod check;
 mod completions;
+mod convert;
 mod explain;
 mod greeting;
 mod logging;
@@ -39,6 +40,7 @@ enum Verb {
     Run(run::Args),
     Check(check::Args),
     Explain(explain::Args),
+    Convert(convert::Args),
     Stats(stats::Args),
     Bench(bench::BenchArgs),
     Completions(completions::Args),
@@ -54,6 +56,7 @@ pub fn main() -> ExitCode {
         Some(Verb::Run(args)) => run::run(args),
         Some(Verb::Check(args)) => check::run(&args),
         Some(Verb::Explain(args)) => explain::run(&args),
+        Some(Verb::Convert(args)) => convert::run(&args),
         Some(Verb::Stats(args)) => stats::run(&args),
         Some(Verb::Bench(args)) => bench::run(args),
         Some(Verb::Completions(args)) => completions::run(&args),
@@ -105,6 +108,8 @@ mod tests {
             "ringway check",
             "ringway explain",
             "ringway explain k --op fetch",
+            "ringway convert",
+            "ringway check x --config-params zone",
             "ringway bogus",
         ] {
             let error = Cli::try_parse_from(line.split(' ')).err().unwrap();

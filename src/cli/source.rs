@@ -6,6 +6,20 @@ use clap::Args;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+/// For the macros of mcrouter's files.
+#[derive(Args)]
+pub(super) struct ConfigParams {
+    /// Names and values for the macros of mcrouter's files: `zone:a,cluster:main`
+    #[arg(long, value_name = "NAME:VALUE,…", value_parser = parse_param, value_delimiter = ',')]
+    pub(super) config_params: Vec<(String, String)>,
+}
+
+fn parse_param(text: &str) -> Result<(String, String), String> {
+    let parts = text.split_once(':').filter(|(name, _)| !name.trim().is_empty());
+    let (name, value) = parts.ok_or_else(|| "as in `zone:a,cluster:main`".to_owned())?;
+    Ok((name.trim().to_owned(), value.trim().to_owned()))
+}
+
 /// `-c FILE` or `--server ADDR`…
 #[derive(Args)]
 pub(super) struct Source {
@@ -15,13 +29,15 @@ pub(super) struct Source {
     /// A memcached server, as in a configuration: `10.0.0.2:11211`, `'host:11211 weight=2 name=b'`; may be repeated
     #[arg(long, value_name = "ADDR")]
     pub(super) server: Vec<String>,
+    #[command(flatten)]
+    pub(super) params: ConfigParams,
 }
 
 impl Source {
     /// Loads the configuration, or prints all that is wrong.
     pub(super) fn load(&self) -> Result<(Config, Vec<Warning>), ExitCode> {
         let loaded = match &self.config {
-            Some(file) => config::load(file, crate::route::check),
+            Some(file) => config::load_with(file, &self.params.config_params, crate::route::check),
             None if self.server.is_empty() => Ok((Config::embedded_default(), Vec::new())),
             None => config::from_servers(&self.server).map(|config| (config, Vec::new())),
         };

@@ -1,6 +1,6 @@
-//! The whole document: its top keys, the pools, the route; and what only shows when all is read.
+//! The whole document in our dialect: its top keys, the pools, the route; and what only shows when all is read.
 
-use super::fault::{At, Fault, Faults, Findings, Problem, Source, Warning, quoted};
+use super::fault::{At, Fault, Faults, Finding, Findings, Problem, Source, Warning, quoted};
 use super::node::Node;
 use super::path::{Path, Shown};
 use super::pool::Pool;
@@ -9,7 +9,7 @@ use super::section::{Hint, Section};
 use super::settings::{self, Limits, Settings};
 use super::value;
 use super::yaml;
-use super::{CheckRoutes, Config, Dialect, Endpoint, Listen, Routes};
+use super::{CheckRoutes, Config, Dialect, Endpoint, Listen, Place, Routes};
 use std::sync::Arc;
 
 const KEYS: &[&str] =
@@ -50,7 +50,11 @@ pub(super) fn read(source: &Arc<Source>, check: CheckRoutes) -> Result<(Config, 
         check(config, &findings);
     }
     let is_sound = findings.faults_count() == 0 && syntax.is_none();
-    let (faults, warnings) = placed(source, findings, syntax);
+    let (faults, warnings) = placed(findings, syntax.into_iter().collect(), |list| {
+        let positions = Positions::of(&source.text);
+        let place = |f: &Finding| positions.place(&f.steps, f.at, f.problem.word.as_deref());
+        list.iter().map(|finding| (Arc::clone(source), place(finding))).collect()
+    });
     match config {
         Some(config) if is_sound => Ok((config, warnings)),
         _ => Err(faults),
@@ -179,32 +183,32 @@ fn warn_small_shards(config: &Config, root: &Path<'_>, findings: &Findings) {
 }
 
 /// Gives every finding its place, in the order of the text. An aliased map is read once per use: what is wrong in it is told
-/// once.
-fn placed(source: &Arc<Source>, findings: Findings, syntax: Option<Fault>) -> (Faults, Vec<Warning>) {
+/// once. `locate` finds the places of all of them, and is not asked when there are none.
+pub(super) fn placed(
+    findings: Findings,
+    mut faults: Vec<Fault>,
+    locate: impl FnOnce(&[Finding]) -> Vec<(Arc<Source>, Place)>,
+) -> (Faults, Vec<Warning>) {
     let (list, more_count) = findings.finish();
-    let mut faults: Vec<Fault> = syntax.into_iter().collect();
     let mut warnings = Vec::new();
-    if !list.is_empty() {
-        let positions = Positions::of(&source.text);
-        for finding in list {
-            let place = positions.place(&finding.steps, finding.at, finding.problem.word.as_deref());
-            let fault = Fault {
-                source: Arc::clone(source),
-                path: Shown(&finding.steps).to_string(),
-                message: finding.problem.message,
-                help: finding.problem.help,
-                place: Some(place),
-            };
-            if finding.is_warning {
-                warnings.push(Warning(fault));
-            } else {
-                faults.push(fault);
-            }
+    let places = if list.is_empty() { Vec::new() } else { locate(&list) };
+    for (finding, (source, place)) in list.into_iter().zip(places) {
+        let mut message = finding.problem.message;
+        if finding.problem.ends_with_line {
+            message.push_str(&format!(" line: {}", place.line));
+        }
+        let path = Shown(&finding.steps).to_string();
+        let fault = Fault { source, path, message, help: finding.problem.help, place: Some(place) };
+        if finding.is_warning {
+            warnings.push(Warning(fault));
+        } else {
+            faults.push(fault);
         }
     }
     let start = |fault: &Fault| fault.place.as_ref().map(|place| (place.line, place.column));
-    faults.sort_by_key(start);
-    faults.dedup_by(|b, a| a.place == b.place && a.message == b.message);
-    warnings.sort_by_key(|warning| start(&warning.0));
+    let order = |a: &Fault, b: &Fault| (&a.source.name, start(a)).cmp(&(&b.source.name, start(b)));
+    faults.sort_by(order);
+    faults.dedup_by(|b, a| a.source == b.source && a.place == b.place && a.message == b.message);
+    warnings.sort_by(|a, b| order(&a.0, &b.0));
     (Faults { list: faults, more_count }, warnings)
 }

@@ -117,11 +117,18 @@ pub struct Problem {
     pub help: Option<String>,
     /// The word of the value that is to blame; the whole value when `None`.
     pub(super) word: Option<String>,
+    /// Whether ` line: N` ends the message once the place is known, as mcrouter writes it.
+    pub(super) ends_with_line: bool,
 }
 
 impl Problem {
     pub(crate) fn new(message: impl Into<String>) -> Self {
-        Self { message: message.into(), help: None, word: None }
+        Self { message: message.into(), help: None, word: None, ends_with_line: false }
+    }
+
+    pub(crate) fn with_line(mut self) -> Self {
+        self.ends_with_line = true;
+        self
     }
 
     pub(crate) fn help(mut self, help: impl Into<String>) -> Self {

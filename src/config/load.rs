@@ -3,13 +3,15 @@
 use super::document;
 use super::embedded;
 use super::fault::{Fault, Faults, Source, Warning};
+use super::mcrouter;
+use super::nutcracker::{from_nutcracker, is_nutcrackers};
 use super::pool::{Pool, Server, doubles};
 use super::position::place_at;
 use super::server;
 use super::{CheckRoutes, Config, Place, Routes, Settings};
 use std::fs::File;
 use std::io::Read;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// A thousand pools of a hundred servers are 5 MB.
@@ -18,17 +20,42 @@ const FILE_BYTES_MAX: usize = 10 << 20;
 /// What [`Config::embedded_default`] holds.
 const DEFAULT_SHARDS_COUNT: usize = 3;
 
+/// What a text of mcrouter's may refer to.
+#[derive(Clone, Debug, Default)]
+pub struct Origin {
+    /// Where paths of other files start.
+    pub folder: PathBuf,
+    /// Names and values of `--config-params`, for macros.
+    pub params: Vec<(String, String)>,
+}
+
 /// Reads and checks a file; `-` is standard input. `check` looks at the routes (`route::check`).
 pub fn load(path: &Path, check: CheckRoutes) -> Result<(Config, Vec<Warning>), Faults> {
+    load_with(path, &[], check)
+}
+
+/// [`load`], with names and values for the macros of mcrouter's files.
+pub fn load_with(
+    path: &Path,
+    params: &[(String, String)],
+    check: CheckRoutes,
+) -> Result<(Config, Vec<Warning>), Faults> {
     let name = path.display().to_string();
     let bytes = read_bounded(path)
         .map_err(|error| Faults::of_file(&name, format!("cannot read it: {error}"), None))?;
-    from_bytes(&name, bytes, check)
+    let folder = path.parent().map(Path::to_owned).unwrap_or_default();
+    from_bytes(&name, bytes, &Origin { folder, params: params.to_vec() }, check)
+}
+
+/// Reads a file of twemproxy's; `None` when it is none. `pool` may be left out when the file has one only.
+pub fn load_nutcracker(path: &Path, pool: Option<&str>) -> Option<Result<(Config, Vec<Warning>), Faults>> {
+    let text = String::from_utf8(read_bounded(path).ok()?).ok()?;
+    is_nutcrackers(&text).then(|| from_nutcracker(&path.display().to_string(), &text, pool))
 }
 
 /// Checks a text; `name` is what faults call it.
 pub fn from_text(name: &str, text: &str, check: CheckRoutes) -> Result<(Config, Vec<Warning>), Faults> {
-    from_bytes(name, text.as_bytes().to_vec(), check)
+    from_bytes(name, text.as_bytes().to_vec(), &Origin::default(), check)
 }
 
 /// Checks the servers of `--server` flags: one pool named `main` with every default.
@@ -84,7 +111,12 @@ fn read_bounded(path: &Path) -> std::io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-fn from_bytes(name: &str, bytes: Vec<u8>, check: CheckRoutes) -> Result<(Config, Vec<Warning>), Faults> {
+fn from_bytes(
+    name: &str,
+    bytes: Vec<u8>,
+    origin: &Origin,
+    check: CheckRoutes,
+) -> Result<(Config, Vec<Warning>), Faults> {
     if bytes.len() > FILE_BYTES_MAX {
         let help = "is it the right file?";
         return Err(Faults::of_file(name, "longer than 10MiB".into(), Some(help.into())));
@@ -98,5 +130,32 @@ fn from_bytes(name: &str, bytes: Vec<u8>, check: CheckRoutes) -> Result<(Config,
         let fault = Fault { source, path: String::new(), message, help: None, place: Some(place) };
         Faults { list: vec![fault], more_count: 0 }
     })?;
-    document::read(&Arc::new(Source { name: name.to_owned(), text }), check)
+    let source = Arc::new(Source { name: name.to_owned(), text });
+    if is_mcrouters(&source) {
+        return mcrouter::read(&source, origin, check);
+    }
+    document::read(&source, check)
+}
+
+/// A file that is named `.json`, or begins with `{`. (YAML may begin so too: then its name has to say that it is YAML.)
+fn is_mcrouters(source: &Source) -> bool {
+    match Path::new(&source.name).extension().and_then(|extension| extension.to_str()) {
+        Some("json" | "jsonm") => true,
+        Some("yaml" | "yml") => false,
+        _ => begins_with_brace(&source.text),
+    }
+}
+
+/// After white space and C's comments.
+fn begins_with_brace(mut text: &str) -> bool {
+    loop {
+        text = text.trim_start();
+        text = if let Some(rest) = text.strip_prefix("//") {
+            rest.split_once('\n').map_or("", |(_, rest)| rest)
+        } else if let Some(rest) = text.strip_prefix("/*") {
+            rest.split_once("*/").map_or("", |(_, rest)| rest)
+        } else {
+            return text.starts_with('{');
+        };
+    }
 }

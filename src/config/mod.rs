@@ -4,17 +4,21 @@
 //!
 //! ```text
 //! load ─► yaml (what it says) ─► document ─► settings, pool ─► Config
-//!                 │                  │ server, listen, placement, embedded, value
-//!                 └───── findings ◄──┘
-//!                            └─► position (where it says it) ─► Faults ─► render
+//!  │              │                  │ server, listen, placement, embedded, value
+//!  │              └───── findings ◄──┘
+//!  │                         └─► position (where it says it) ─► Faults ─► render
+//!  └───► json ─► mcrouter (macros, pools; every value keeps its place) ─► Config
 //! ```
 
 mod document;
 mod embedded;
 mod fault;
+mod json;
 mod listen;
 mod load;
+mod mcrouter;
 mod node;
+mod nutcracker;
 mod path;
 mod placement;
 mod pool;
@@ -24,19 +28,22 @@ mod section;
 mod server;
 mod settings;
 mod tko;
+mod write;
 mod yaml;
 
 pub(crate) use fault::{At, quoted};
 pub use fault::{Fault, Faults, Findings, Place, Problem, Source, Warning};
 pub use listen::Listen;
-pub use load::{from_servers, from_text, load};
+pub use load::{Origin, from_servers, from_text, load, load_nutcracker, load_with};
 pub use node::Node;
+pub use nutcracker::from_nutcracker;
 pub(crate) use path::Path;
 pub use pool::{Embedded, Endpoint, OnError, Pool, Server};
 pub(crate) use section::{Section, nearest_help};
 pub use settings::{Collect, Limits, Settings, Workers};
 pub use tko::{FailOpen, Share, Tko};
 pub(crate) use value::{show_bytes, show_duration};
+pub use write::{legal_names, to_yaml};
 pub(crate) mod value;
 
 /// All that the program is told to do.

@@ -32,6 +32,10 @@ impl<'a> Section<'a> {
         None
     }
 
+    pub(crate) fn keys(&self) -> impl Iterator<Item = &'a str> + use<'a> {
+        self.map.iter().map(|(key, _)| key.as_str())
+    }
+
     pub(crate) fn node(&self, key: &str) -> Option<&'a Node> {
         self.map.iter().find(|(k, _)| k == key).map(|(_, node)| node)
     }

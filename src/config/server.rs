@@ -109,7 +109,7 @@ fn read_map(node: &Node, path: &Path<'_>, findings: &Findings) -> Option<Server>
 }
 
 /// An address, and host and port as they were written: placements hash what was configured.
-fn parse_address(text: &str) -> Result<(Endpoint, String, Option<u16>), Problem> {
+pub(super) fn parse_address(text: &str) -> Result<(Endpoint, String, Option<u16>), Problem> {
     if let Some(path) = text.strip_prefix("unix:") {
         let path = check_unix_path(path)?;
         let host = path.display().to_string();

@@ -10,7 +10,7 @@ use super::{Explained, Leaf, PoolRoute, Root, Route};
 use crate::config::{
     At, Config, Dialect, Findings, Node, Path, Pool, Problem, Section, nearest_help, quoted, value,
 };
-use crate::hash::Ring;
+use crate::hash::{Member, Ring};
 use crate::protocol::Request;
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeSet, HashMap};
@@ -48,7 +48,15 @@ pub fn build(config: &Config, leaves: &dyn Leaves) -> Result<Root, String> {
 /// # Errors
 /// As [`build`].
 pub fn explain(config: &Config, request: &Request<'_>) -> Result<Explained, String> {
-    Ok(build(config, &NoLeaves)?.explain(request))
+    Ok(unconnected(config)?.explain(request))
+}
+
+/// A tree whose ends lead nowhere, to be asked where requests would go.
+///
+/// # Errors
+/// As [`build`].
+pub fn unconnected(config: &Config) -> Result<Root, String> {
+    build(config, &NoLeaves)
 }
 
 /// Looks at the routes of a configuration: builds them without any server.
@@ -64,6 +72,8 @@ pub struct Builder<'a> {
     pools: RefCell<HashMap<String, Rc<PoolRoute>>>,
     named: RefCell<HashMap<String, Named>>,
     used_handles: RefCell<BTreeSet<String>>,
+    /// Keys of mcrouter's that no route reads, told already.
+    unread: RefCell<BTreeSet<String>>,
     depth: Cell<usize>,
     routes_count: Cell<usize>,
 }
@@ -84,6 +94,7 @@ impl<'a> Builder<'a> {
             pools: RefCell::default(),
             named: RefCell::default(),
             used_handles: RefCell::default(),
+            unread: RefCell::default(),
             depth: Cell::new(0),
             routes_count: Cell::new(0),
         }
@@ -297,7 +308,12 @@ impl<'a> Builder<'a> {
         self.pool(name, path).map(|pool| pool as Rc<dyn Route>)
     }
 
-    fn pool(&self, name: &str, path: &Path<'_>) -> Option<Rc<PoolRoute>> {
+    /// The members of a pool, as its ring sees them.
+    pub(super) fn pool_members(&self, name: &str) -> Vec<Member> {
+        self.config.pool(name).map(Pool::members).unwrap_or_default()
+    }
+
+    pub(super) fn pool(&self, name: &str, path: &Path<'_>) -> Option<Rc<PoolRoute>> {
         if let Some(pool) = self.pools.borrow().get(name) {
             return Some(Rc::clone(pool));
         }
@@ -345,7 +361,7 @@ impl<'a> Builder<'a> {
     /// `{type: …}`, or ours: one key that is a route's name.
     fn of_map(&self, node: &Node, map: &[(String, Node)], path: &Path<'_>) -> Option<Rc<dyn Route>> {
         if let Some(kind) = node_text(map, "type") {
-            let Some(kind) = registry::find(kind) else { return self.unknown(kind, &path.key("type")) };
+            let Some(kind) = registry::find(kind) else { return self.unknown_type(kind, path) };
             let name = node_text(map, "name");
             if let Some(Named::Built(built)) = name.and_then(|name| self.named.borrow().get(name).cloned()) {
                 return built; // the first of a name is the one
@@ -379,10 +395,21 @@ impl<'a> Builder<'a> {
     fn of_kind(&self, kind: &'static registry::Kind, node: &Node, path: &Path<'_>) -> Option<Rc<dyn Route>> {
         let section = Section::open(node, path, self.findings, "the keys of a route")?;
         let known: Vec<&str> = kind.keys.iter().map(|key| key.name).chain(["type", "name"]).collect();
-        if self.dialect() == Dialect::Ringway {
-            section.refuse_unknown(&known, &[]);
+        match self.dialect() {
+            Dialect::Ringway => section.refuse_unknown(&known, &[]),
+            Dialect::Mcrouter => self.warn_unread(&section, &known),
         }
         (kind.build)(&Params { builder: self, kind, section })
+    }
+
+    /// Each key that is not read is told once.
+    fn warn_unread(&self, section: &Section<'_>, known: &[&str]) {
+        for key in section.keys().filter(|key| !known.contains(key)) {
+            if self.unread.borrow_mut().insert(key.to_owned()) {
+                let problem = Problem::new(format!("{} is not read", quoted(key)));
+                self.findings.warn(&section.path.key(key), At::Key, problem);
+            }
+        }
     }
 
     fn is_named(&self, name: &str) -> bool {
@@ -423,10 +450,19 @@ impl<'a> Builder<'a> {
         built
     }
 
+    /// An object's type; in the words that mcrouter's users search for.
+    fn unknown_type(&self, name: &str, path: &Path<'_>) -> Option<Rc<dyn Route>> {
+        if self.dialect() == Dialect::Ringway {
+            return self.unknown(name, &path.key("type"));
+        }
+        let problem = Problem::new(format!("Unknown RouteHandle: {name}")).with_line();
+        self.findings.fault(path, At::Value, problem);
+        None
+    }
+
     fn unknown(&self, name: &str, path: &Path<'_>) -> Option<Rc<dyn Route>> {
         let problem = if self.dialect() == Dialect::Mcrouter {
-            // the words that mcrouter's users search for
-            Problem::new(format!("Unknown RouteHandle: {name}"))
+            Problem::new(format!("Unknown type or Missing Name Handle : {name}"))
         } else {
             let mut known: Vec<&str> = self.config.pools.iter().map(|pool| pool.name.as_str()).collect();
             known.extend(KINDS.iter().map(|kind| kind.short));

@@ -5,8 +5,8 @@
 
 use super::registry::{Key, Kind, Params};
 use super::{Call, Explained, PoolRoute, Route, Slot, When};
-use crate::config::{Problem, value};
-use crate::hash::{Member, Placement, Ring, Spec};
+use crate::config::{Node, Problem, Section, value};
+use crate::hash::{Member, Placement, Ring, Spec, weights_for};
 use crate::protocol::{Cause, Op, Reply, Request};
 use std::rc::Rc;
 
@@ -17,31 +17,82 @@ pub(super) const KIND: Kind = Kind {
     keys: &[
         Key { name: "children", what: "the routes to choose from" },
         Key { name: "hash_func", what: "how: Ch3 (default), Crc32, …, or the name of a placement" },
+        Key { name: "salt", what: "hashed behind the key" },
+        Key { name: "weights", what: "with WeightedCh3 and WeightedRendezvous: a number for each child" },
+        Key { name: "tags", what: "with Rendezvous and WeightedRendezvous: a name for each child" },
     ],
     build,
 };
 
+/// mcrouter's names; the placements' own are the others.
+const FUNCTIONS: &[(&str, Placement)] = &[
+    ("Ch3", Placement::Ch3),
+    ("Crc32", Placement::Crc32),
+    ("WeightedCh3", Placement::WeightedCh3),
+    ("ConstShard", Placement::ConstShard),
+    ("Rendezvous", Placement::Rendezvous),
+    ("WeightedRendezvous", Placement::WeightedRendezvous),
+];
+
 fn build(params: &Params<'_>) -> Option<Rc<dyn Route>> {
     let children = params.children("children")?;
-    let placement =
-        params.section.value("hash_func", |node| match value::text(node, "a hash function")?.as_str() {
-            "Ch3" => Ok(Placement::Ch3),
-            "Crc32" => Ok(Placement::Crc32),
-            _ => value::choice(node, "a hash function", Placement::ALL),
-        });
-    if params.has("hash_func") && placement.is_none() {
-        return None;
-    }
-    let spec = Spec { placement: placement.unwrap_or(Placement::Ch3), ..Spec::default() };
+    let spec = read_spec(&params.section, children.len())?;
     let member = |i: usize| Member { host: format!("child-{i}"), port: None, name: None, weight: 1 };
     let members: Vec<Member> = (0..children.len()).map(member).collect();
-    match Ring::build(&spec, &members) {
-        Ok(ring) => Some(Rc::new(HashRoute { ring, children })),
-        Err(error) => {
-            params.fault("hash_func", Problem::new(error.to_string()));
-            None
-        }
+    let ring = build_ring(&params.section, &spec, &members)?;
+    Some(Rc::new(HashRoute { ring, children }))
+}
+
+/// A ring; why there is none goes to the hash function's place.
+pub(super) fn build_ring(section: &Section<'_>, spec: &Spec, members: &[Member]) -> Option<Ring> {
+    let built = Ring::build(spec, members);
+    built.map_err(|error| section.fault("hash_func", Problem::new(error.to_string()))).ok()
+}
+
+/// The keys of this route that say how to choose, for so many members. They also stand under `hash` of a pool's route.
+pub(super) fn read_spec(section: &Section<'_>, count: usize) -> Option<Spec> {
+    let placement = match section.node("hash_func") {
+        None => Placement::Ch3,
+        Some(_) => section.value("hash_func", read_function)?,
+    };
+    let salt = match section.node("salt") {
+        None => String::new(),
+        Some(_) => section.value("salt", |node| value::text(node, "a text"))?,
+    };
+    let weights = match section.node("weights") {
+        Some(_) if placement.has_weight_list() => section.value("weights", |node| {
+            let number = |node: &Node| match node {
+                Node::Integer(weight) => Some(*weight as f64),
+                Node::Float(weight) => Some(*weight),
+                _ => None,
+            };
+            let Node::List(list) = node else { return Err(value::expected("a list of weights", node)) };
+            let weights: Option<Vec<f64>> = list.iter().map(number).collect();
+            weights.ok_or_else(|| Problem::new("a weight is not a number"))
+        })?,
+        _ => Vec::new(),
+    };
+    let tags = match section.node("tags") {
+        Some(_) if placement.has_tags() => section.value("tags", |node| {
+            let Node::List(list) = node else { return Err(value::expected("a list of tags", node)) };
+            list.iter().map(|tag| value::text(tag, "a tag")).collect()
+        })?,
+        _ => Vec::new(),
+    };
+    // mcrouter makes a list of another length fit; with rendezvous it must be right
+    let weights = if placement == Placement::WeightedCh3 { weights_for(count, weights) } else { weights };
+    Some(Spec { placement, salt, weights, tags, ..Spec::default() })
+}
+
+fn read_function(node: &Node) -> Result<Placement, Problem> {
+    let name = value::text(node, "a hash function")?;
+    if let Some((_, placement)) = FUNCTIONS.iter().find(|(known, _)| *known == name) {
+        return Ok(*placement);
     }
+    if matches!(name.as_str(), "Latest" | "LoadBalancer" | "WeightedCh3Rv") {
+        return Err(Problem::new(format!("`{name}` is not there yet")));
+    }
+    value::choice(node, "a hash function", Placement::ALL)
 }
 
 impl HashRoute {

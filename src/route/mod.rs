@@ -23,6 +23,7 @@ mod registry;
 mod rekey;
 mod root;
 mod slot;
+mod translate;
 
 // select
 mod hash;
@@ -59,12 +60,13 @@ mod scripted;
 #[cfg(test)]
 mod tests;
 
-pub use build::{Builder, Leaves, build, check, explain};
+pub use build::{Builder, Leaves, build, check, explain, unconnected};
 pub use call::{Call, Kind};
 pub use explain::{Explained, When};
 pub use pool::PoolRoute;
 pub use root::Root;
 pub use slot::{Sink, Slot};
+pub use translate::in_our_words;
 
 use crate::protocol::{MultiGet, Op, Request};
 

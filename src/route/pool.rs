@@ -3,12 +3,12 @@
 //! All operations: to the one server that the pool's ring gives for the key. There is no second server: when it is
 //! down, its keys fail.
 
-use super::hash::HashRoute;
+use super::hash::{HashRoute, build_ring, read_spec};
 use super::outstanding_limit::{self, OUTSTANDING_COUNT_MAX};
 use super::registry::{Key, Kind, Params};
 use super::{Call, Explained, Leaf, Route, Slot, When, rate_limit, shadow};
-use crate::config::OnError;
-use crate::hash::{Explained as Why, Ring};
+use crate::config::{Node, OnError, Section};
+use crate::hash::{Explained as Why, Member, Ring};
 use crate::protocol::{Cause, Keys, Op, Reply, Request};
 use std::rc::Rc;
 
@@ -18,6 +18,10 @@ pub(super) const KIND: Kind = Kind {
     bare: "pool",
     keys: &[
         Key { name: "pool", what: "the pool's name" },
+        Key {
+            name: "hash",
+            what: "how keys are placed, instead of what the pool says: as the keys of `hash`",
+        },
         Key { name: "shadows", what: "copies of requests to other places, as in `shadow`" },
         Key { name: "rates", what: "so many requests a second, as in `rate_limit`" },
         Key { name: "fallback", what: "with `rates`: where requests beyond go" },
@@ -29,13 +33,18 @@ pub(super) const KIND: Kind = Kind {
 
 fn build(params: &Params<'_>) -> Option<Rc<dyn Route>> {
     let name = params.text("pool", "the name of a pool")?;
-    let route = params.pool("pool", &name)?;
+    let mut route = params.pool("pool", &name)?;
+    let members = params.builder.pool_members(&name);
+    if let Some(ring) = own_ring(params, &members)? {
+        route = Rc::new(route.with_ring(ring));
+    }
     let is_plain = !["shadows", "rates", "max_outstanding"].iter().any(|key| params.has(key));
     if is_plain {
         return Some(route);
     }
     // from the servers outwards, as mcrouter's makePoolRoute: limit, shadows, choice, rates
     let (ring, mut servers) = params.members(&name)?;
+    let ring = own_ring(params, &members)?.unwrap_or(ring);
     let count_max = params.count("max_outstanding", 0..=OUTSTANDING_COUNT_MAX);
     if let Some(count_max @ 1..) = count_max {
         servers = servers.into_iter().map(|server| outstanding_limit::of(server, count_max)).collect();
@@ -43,6 +52,20 @@ fn build(params: &Params<'_>) -> Option<Rc<dyn Route>> {
     let servers = shadow::shadowed(params, servers)?;
     let route: Rc<dyn Route> = Rc::new(HashRoute::new(ring, servers));
     if params.has("rates") { rate_limit::of(params, route) } else { Some(route) }
+}
+
+/// `hash`: a name, or a map with the keys of HashRoute.
+fn own_ring(params: &Params<'_>, members: &[Member]) -> Option<Option<Ring>> {
+    let Some(node) = params.section.node("hash") else { return Some(None) };
+    let path = params.path().key("hash");
+    let named = match node {
+        Node::Text(_) => Node::Map(vec![("hash_func".to_owned(), node.clone())]),
+        _ => node.clone(),
+    };
+    let section =
+        Section::open(&named, &path, params.section.findings, "a hash function, or a map of its keys")?;
+    let spec = read_spec(&section, members.len())?;
+    build_ring(&section, &spec, members).map(Some)
 }
 
 /// A pool as a worker uses it: the ring, and a leaf for each place on it.
@@ -62,6 +85,12 @@ impl PoolRoute {
     pub fn new(name: String, ring: Ring, leaves: Vec<Rc<dyn Leaf>>, lanes: usize, on_error: OnError) -> Self {
         debug_assert_eq!(leaves.len(), ring.len() * lanes, "a leaf for each lane of each server");
         Self { name, ring, leaves, lanes, on_error }
+    }
+
+    /// The same servers, placed in another way.
+    fn with_ring(&self, ring: Ring) -> Self {
+        let leaves = self.leaves.iter().map(Rc::clone).collect();
+        Self { name: self.name.clone(), ring, leaves, lanes: self.lanes, on_error: self.on_error }
     }
 
     #[must_use]

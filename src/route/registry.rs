@@ -151,8 +151,8 @@ impl Params<'_> {
         entries.iter().map(read).collect::<Vec<_>>().into_iter().collect()
     }
 
-    pub(super) fn pool(&self, key: &str, name: &str) -> Option<Rc<dyn Route>> {
-        self.builder.pool_route(name, &self.section.path.key(key))
+    pub(super) fn pool(&self, key: &str, name: &str) -> Option<Rc<pool::PoolRoute>> {
+        self.builder.pool(name, &self.section.path.key(key))
     }
 
     /// The ring of a pool, and its servers as routes of their own.

@@ -27,7 +27,7 @@ pub(super) const KIND: Kind = Kind {
 };
 
 /// The keys of one shadow.
-const SHADOW_KEYS: &[&str] = &[
+pub(super) const SHADOW_KEYS: &[&str] = &[
     "target",
     "index_range",
     "key_fraction_range",

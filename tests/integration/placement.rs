@@ -2,6 +2,7 @@
 
 use crate::support::nutcracker::{Nutcracker, has_nutcracker};
 use crate::support::{Client, Memcached, Proxy, has_memcached, python};
+use ringway::config::Node;
 
 const KEYS: usize = 10_000;
 
@@ -54,6 +55,33 @@ fn twemproxys_weights_and_names() {
         "hash: modula\nkey_hash: fnv1a_64",
         &ours,
     );
+}
+
+#[test]
+fn twemproxys_configuration_converted() {
+    if !has_nutcracker() || !has_memcached() {
+        return;
+    }
+    let servers = Memcached::start_several(5);
+    let weighted: Vec<String> = (0..5).map(|n| format!("{}:{}", servers[n].address(), 5 - n)).collect();
+    let named: Vec<String> =
+        (0..5).map(|n| format!("{}:1 {}", servers[n].address(), ["c", "bb", "a", "d", "aa"][n])).collect();
+    for (pool, entries) in [
+        ("hash: fnv1a_64", &weighted),
+        ("hash: murmur\ndistribution: ketama", &named),
+        ("hash: md5\ndistribution: modula", &weighted),
+        ("hash: crc32\ndistribution: modula", &named),
+        ("hash: jenkins\nhash_tag: \"{}\"", &weighted),
+    ] {
+        write_through_twemproxy(&servers, pool, entries);
+        let pool = pool.replace('\n', "\n  ");
+        let theirs =
+            format!("alpha:\n  {pool}\n  timeout: 20000\n  servers:\n   - {}\n", entries.join("\n   - "));
+        let (config, _) = ringway::config::from_nutcracker("nutcracker.yml", &theirs, None).unwrap();
+        let Node::Map(routes) = &config.routes.document else { panic!() };
+        let ours = ringway::config::to_yaml(&config, routes);
+        reads_all(&theirs, &servers, &Proxy::with(&ours));
+    }
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Trees of routes in front of real servers: what clients see while servers die.
 
-use crate::support::{Memcached, Proxy, has_latest};
+use crate::support::{Directory, Memcached, Proxy, has_latest};
 
 /// Two clusters; the first fails over to a gutter pool and deletes everywhere.
 fn config(main: &Memcached, gutter: &Memcached, log: &Memcached) -> String {
@@ -18,6 +18,35 @@ routes:
 default_route: /a/main/
 "#
     )
+}
+
+#[test]
+fn mcrouters_own_file_in_front_of_real_servers() {
+    if !has_latest() {
+        return;
+    }
+    let (near, far) = (Memcached::latest(), Memcached::latest());
+    let text = r#"// two clusters; `/*/*/key` goes to both
+{
+  "macros": {"pool": {"type": "macroDef", "params": ["server"], "result": {"servers": ["%server%:ascii:plain"]}}},
+  "pools": {"near": "@pool(%near%)", "far": "@pool(%far%)",},
+  "routes": [
+    {"aliases": ["/././"], "route": "PoolRoute|near"},
+    {"aliases": ["/far/main/"], "route": {"type": "PoolRoute", "pool": "far", "asynclog": false}},
+  ],
+}
+"#;
+    let text = text.replace("%near%", near.address()).replace("%far%", far.address());
+    let directory = Directory::new();
+    let file = directory.write("mcrouter.json", &text);
+    let proxy = Proxy::start(&["run", "-c", &file, "--listen", "127.0.0.1:0"]);
+    let mut client = proxy.client();
+    client.ask("set a 0 0 1\r\n1\r\nset /far/main/a 0 0 1\r\n2\r\n", "STORED\r\nSTORED\r\n");
+    near.client().ask("get a\r\n", "VALUE a 0 1\r\n1\r\nEND\r\n");
+    far.client().ask("get a\r\n", "VALUE a 0 1\r\n2\r\nEND\r\n");
+    client.ask("get /nobody/knows/a\r\n", "SERVER_ERROR RootRoute: No rh found\r\n");
+    client.ask("delete /*/*/a\r\n", "DELETED\r\n");
+    client.ask("get a /far/main/a\r\n", "END\r\n");
 }
 
 #[test]

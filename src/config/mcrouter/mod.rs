@@ -1,0 +1,112 @@
+//! mcrouter's own configuration files, unchanged.
+//!
+//! ```text
+//! files ─► json ─► expand (macros, imports) ─► resolve (inherit, pools within routes) ─► pool, and the routes as they are
+//! ```
+//!
+//! All of that is done on values that keep their places, whatever file they come from; so a fault of the room `route`, which
+//! knows paths only, is found in the text by walking the same path through the resolved document.
+
+mod builtin;
+mod expand;
+mod files;
+mod loops;
+mod pool;
+mod resolve;
+mod server;
+#[cfg(test)]
+mod tests;
+
+use super::document::placed;
+use super::fault::{At, Fault, Faults, Finding, Findings, Problem, Source, Warning, quoted};
+use super::json::{Json, Spot, Value};
+use super::load::Origin;
+use super::path::{Path, Step};
+use super::{CheckRoutes, Config, Dialect, Node, Pool, Routes, Settings};
+use files::{Files, Trouble};
+use std::collections::HashSet;
+use std::sync::Arc;
+
+/// What [`Routes`] keeps.
+const ROUTE_KEYS: &[&str] = &["route", "routes", "named_handles"];
+const KEYS: &[&str] = &["pools", "route", "routes", "named_handles"];
+
+/// Reads a document that is known to be UTF-8 and not too long.
+pub(super) fn read(
+    source: &Arc<Source>,
+    origin: &Origin,
+    check: CheckRoutes,
+) -> Result<(Config, Vec<Warning>), Faults> {
+    let files = Files::new(&origin.folder, source);
+    let document = match resolved(&files, origin) {
+        Ok(document) => document,
+        Err(troubles) => return Err(Faults { list: files.faults(troubles), more_count: 0 }),
+    };
+    let findings = Findings::default();
+    let config = read_document(&document, &findings);
+    if let Some(config) = &config {
+        check(config, &findings);
+    }
+    let is_sound = findings.faults_count() == 0;
+    let (faults, warnings) = placed(findings, Vec::<Fault>::new(), |list| {
+        let spot = |finding: &Finding| {
+            let word = finding.problem.word.as_deref();
+            files.narrowed(spot_of(&document, &finding.steps, finding.at), word)
+        };
+        files.places(&list.iter().map(spot).collect::<Vec<_>>())
+    });
+    match config {
+        Some(config) if is_sound => Ok((config, warnings)),
+        _ => Err(faults),
+    }
+}
+
+/// The document without macros, with every pool complete.
+fn resolved(files: &Files, origin: &Origin) -> Result<Json, Vec<Trouble>> {
+    let written = files.first().map_err(|trouble| vec![*trouble])?;
+    let expanded = expand::document(&written, files, &origin.params).map_err(|trouble| vec![*trouble])?;
+    resolve::document(&expanded, files)
+}
+
+fn read_document(document: &Json, findings: &Findings) -> Option<Config> {
+    let Node::Map(entries) = document.node() else { return None };
+    for (key, _) in entries.iter().filter(|(key, _)| !KEYS.contains(&key.as_str())) {
+        findings.warn(&Path::ROOT.key(key), At::Key, Problem::new(format!("{} is not read", quoted(key))));
+    }
+    let path = Path::ROOT.key("pools");
+    let mut unread = HashSet::new();
+    let mut pools = Vec::new();
+    if let Some((_, Node::Map(written))) = entries.iter().find(|(key, _)| key == "pools") {
+        for (name, node) in written {
+            pools.push(Pool::read_mcrouters(name, node, &path.key(name), findings, &mut unread));
+        }
+    }
+    let routes = entries.into_iter().filter(|(key, _)| ROUTE_KEYS.contains(&key.as_str())).collect();
+    Some(Config {
+        settings: Settings::default(),
+        pools: pools.into_iter().collect::<Option<_>>()?,
+        routes: Routes { dialect: Dialect::Mcrouter, document: Node::Map(routes) },
+    })
+}
+
+/// The place of a path: of its key or its value; of what cannot be found the nearest thing above it.
+fn spot_of(document: &Json, steps: &[Step], at: At) -> Spot {
+    let mut here = document;
+    let mut spot = Spot { end: document.spot.start, ..document.spot };
+    for (i, step) in steps.iter().enumerate() {
+        let is_last = i + 1 == steps.len();
+        match (&here.value, step) {
+            (Value::List(list), Step::Index(index)) => {
+                let Some(item) = list.items.get(*index) else { return spot };
+                (here, spot) = (item, item.spot);
+            }
+            (Value::Map(map), Step::Key(name, _)) => {
+                let Some((key, value)) = map.entry(name) else { return spot };
+                spot = if at == At::Value && is_last { value.spot } else { key.spot };
+                here = value;
+            }
+            _ => return spot,
+        }
+    }
+    spot
+}

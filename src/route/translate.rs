@@ -1,0 +1,98 @@
+//! The routes of mcrouter's documents in our words: the same tree, with every default that differs spelled out.
+
+use super::registry;
+use super::shadow::SHADOW_KEYS;
+use crate::config::{Config, Dialect, Node, legal_names};
+use std::collections::HashMap;
+
+/// The keys of our document that say where requests go.
+#[must_use]
+pub fn in_our_words(config: &Config) -> Vec<(String, Node)> {
+    let Node::Map(document) = &config.routes.document else { return Vec::new() };
+    if config.routes.dialect == Dialect::Ringway {
+        return document.clone();
+    }
+    let translator = Translator { pools: legal_names(config) };
+    document
+        .iter()
+        .map(|(key, node)| match key.as_str() {
+            // mcrouter's keys always may have a routing prefix
+            "route" => {
+                let only = vec![("/././".to_owned(), translator.node(node))];
+                ("routes".to_owned(), Node::Map(only))
+            }
+            _ => (key.clone(), translator.node(node)),
+        })
+        .collect()
+}
+
+struct Translator {
+    /// New names of pools.
+    pools: HashMap<String, String>,
+}
+
+impl Translator {
+    fn node(&self, node: &Node) -> Node {
+        match node {
+            Node::Text(text) => Node::Text(self.text(text)),
+            Node::List(list) => Node::List(list.iter().map(|node| self.node(node)).collect()),
+            Node::Map(map) => self.map(map),
+            other => other.clone(),
+        }
+    }
+
+    /// `PoolRoute|old` is `PoolRoute|new`.
+    fn text(&self, text: &str) -> String {
+        let renamed = text.split_once("Pool|").or_else(|| text.split_once("PoolRoute|"));
+        match renamed.and_then(|(_, name)| Some((name, self.pools.get(name)?))) {
+            Some((old, new)) => format!("{}{new}", &text[..text.len() - old.len()]),
+            None => text.to_owned(),
+        }
+    }
+
+    fn map(&self, map: &[(String, Node)]) -> Node {
+        let kind = match map.iter().find(|(key, _)| key == "type") {
+            Some((_, Node::Text(kind))) => kind.as_str(),
+            _ => return Node::Map(map.iter().map(|(key, node)| (key.clone(), self.node(node))).collect()),
+        };
+        if kind == "Pool" {
+            let of = |wanted: &str| map.iter().find(|(key, _)| key == wanted);
+            if let Some((_, Node::Text(name))) = of("pool").or_else(|| of("name")) {
+                return Node::Text(self.text(&format!("Pool|{name}")));
+            }
+        }
+        let known = registry::find(kind);
+        let is_read = |key: &str| {
+            key == "type"
+                || key == "name"
+                || known.is_none_or(|kind| kind.keys.iter().any(|known| known.name == key))
+        };
+        let entry = |(key, node): &(String, Node)| {
+            let node = match (key.as_str(), node) {
+                ("type", _) => Node::Text(known.map_or(kind, |kind| kind.short).to_owned()),
+                ("pool", Node::Text(name)) => Node::Text(self.pools.get(name).unwrap_or(name).clone()),
+                ("shadows", Node::List(list)) => {
+                    Node::List(list.iter().map(|node| self.shadow(node)).collect())
+                }
+                _ => self.node(node),
+            };
+            (key.clone(), node)
+        };
+        Node::Map(map.iter().filter(|(key, _)| is_read(key)).map(entry).collect())
+    }
+
+    /// Where mcrouter's ranges are empty when they are not written, ours are everything.
+    fn shadow(&self, node: &Node) -> Node {
+        let Node::Map(map) = node else { return node.clone() };
+        let read = map.iter().filter(|(key, _)| SHADOW_KEYS.contains(&key.as_str()));
+        let mut shadow: Vec<(String, Node)> =
+            read.map(|(key, node)| (key.clone(), self.node(node))).collect();
+        let has = |wanted: &str| map.iter().any(|(key, _)| key == wanted);
+        for range in ["index_range", "key_fraction_range"] {
+            if !has(range) && !has("keys_to_shadow") {
+                shadow.push((range.to_owned(), Node::List(vec![Node::Integer(0), Node::Integer(0)])));
+            }
+        }
+        Node::Map(shadow)
+    }
+}
