@@ -40,11 +40,18 @@ impl Health {
     pub fn guard(&self, pool: &str, bounds: Option<FailOpen>) -> Arc<Guard> {
         let mut guards = self.guards.lock();
         if let Some(guard) = guards.get(pool) {
+            guard.set_bounds(bounds);
             return Arc::clone(guard);
         }
         let guard = Arc::new(Guard::new(bounds));
         guards.insert(pool.to_owned(), Arc::clone(&guard));
         guard
+    }
+
+    /// Servers that no worker has any longer are forgotten: their number must not grow with every change.
+    pub fn forget_unused(&self) {
+        self.servers.lock().retain(|_, server| Arc::strong_count(server) > 1);
+        self.guards.lock().retain(|_, guard| Arc::strong_count(guard) > 1);
     }
 
     #[must_use]

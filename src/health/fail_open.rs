@@ -12,12 +12,12 @@ pub struct FailOpen {
 /// Counts the servers of one pool that are out.
 #[derive(Debug, Default)]
 pub struct Guard {
-    bounds: Option<FailOpen>,
     state: Lock<State>,
 }
 
 #[derive(Debug, Default)]
 struct State {
+    bounds: Option<FailOpen>,
     out_count: usize,
     is_open: bool,
     entered_count: u64,
@@ -27,8 +27,15 @@ struct State {
 impl Guard {
     #[must_use]
     pub const fn new(bounds: Option<FailOpen>) -> Self {
-        let state = State { out_count: 0, is_open: false, entered_count: 0, exited_count: 0 };
-        Self { bounds, state: Lock::new(state) }
+        let state = State { bounds, out_count: 0, is_open: false, entered_count: 0, exited_count: 0 };
+        Self { state: Lock::new(state) }
+    }
+
+    /// From now on with these; whether the pool is open is looked at when the next server goes or comes.
+    pub(super) fn set_bounds(&self, bounds: Option<FailOpen>) {
+        let mut state = self.state.lock();
+        state.bounds = bounds;
+        state.is_open &= bounds.is_some();
     }
 
     /// One more is to go out; whether it may.
@@ -38,7 +45,7 @@ impl Guard {
             return false;
         }
         state.out_count += 1;
-        if self.bounds.is_some_and(|bounds| state.out_count >= bounds.upper_count) {
+        if state.bounds.is_some_and(|bounds| state.out_count >= bounds.upper_count) {
             state.is_open = true;
             state.entered_count += 1;
         }
@@ -49,7 +56,7 @@ impl Guard {
     pub(super) fn leave(&self) {
         let mut state = self.state.lock();
         state.out_count -= 1;
-        if state.is_open && self.bounds.is_some_and(|bounds| state.out_count <= bounds.lower_count) {
+        if state.is_open && state.bounds.is_some_and(|bounds| state.out_count <= bounds.lower_count) {
             state.is_open = false;
             state.exited_count += 1;
         }
@@ -78,6 +85,16 @@ mod tests {
         assert!(guard.enter() && guard.enter());
         assert!(!guard.enter());
         assert_eq!(guard.counts(), (2, 1));
+    }
+
+    #[test]
+    fn bounds_can_change() {
+        let guard = Guard::new(Some(FailOpen { upper_count: 1, lower_count: 0 }));
+        assert!(guard.enter() && !guard.enter());
+        guard.set_bounds(None);
+        assert!(guard.enter());
+        guard.set_bounds(Some(FailOpen { upper_count: 3, lower_count: 0 }));
+        assert!(guard.enter() && !guard.enter(), "the third opens it");
     }
 
     #[test]

@@ -65,6 +65,16 @@ pub struct Server {
     totals: Arc<Totals>,
 }
 
+/// One that was out when the last worker forgot it is no longer counted.
+impl Drop for Server {
+    fn drop(&mut self) {
+        if let Some(out) = self.state.lock().out.take() {
+            self.totals.sub(out.reason);
+            out.guard.leave();
+        }
+    }
+}
+
 /// Nothing is known against the server.
 const CLEAR: u32 = 0;
 /// It has failed of late, but is asked.
@@ -93,7 +103,7 @@ struct Out {
 
 impl Server {
     pub(super) fn new(totals: Arc<Totals>) -> Self {
-        Self { totals, ..Self::default() }
+        Self { gate: AtomicU32::default(), state: Lock::default(), totals }
     }
 
     /// Why it must not be sent to; `None` if it may.
@@ -315,6 +325,17 @@ mod tests {
     use super::super::{Health, Suspect};
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn what_nobody_has_is_forgotten() {
+        let (health, server, guard) = one();
+        let prober = server.on_no_connection(Reason::ConnectError, &RULES, &guard);
+        health.forget_unused();
+        assert_eq!(health.suspects().len(), 1, "it is still in use");
+        drop((prober, server, guard));
+        health.forget_unused();
+        assert_eq!((health.suspects().len(), health.totals().counts()), (0, (0, 0)));
+    }
 
     const RULES: Rules = Rules {
         timeouts_count: 3,

@@ -40,6 +40,8 @@ pub(super) struct Connection {
     pub(super) quiet_since_idle: Cell<bool>,
     /// A request was answered, and with no error, since this was last looked at.
     pub(super) answered: Cell<bool>,
+    /// Nobody will send anything any more: it ends when all that was asked is answered.
+    pub(super) retired: Cell<bool>,
 }
 
 #[derive(Default)]
@@ -67,7 +69,14 @@ impl Connection {
             logged: Cell::new(None),
             quiet_since_idle: Cell::new(true),
             answered: Cell::new(false),
+            retired: Cell::new(false),
         }
+    }
+
+    /// Its last owner is gone.
+    pub(super) fn retire(&self) {
+        self.retired.set(true);
+        self.wake();
     }
 
     pub(super) fn send(&self, request: &Request<'_>, slot: Slot) {
@@ -224,6 +233,11 @@ impl Connection {
         inflight.push(new, slot);
         self.account(out, inflight);
         self.shared.counters.server_outstanding.add(1);
+        self.wake();
+    }
+
+    #[inline]
+    fn wake(&self) {
         if !self.awake.replace(true)
             && let Some(waker) = &*self.waker.borrow()
         {

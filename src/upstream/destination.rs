@@ -29,6 +29,13 @@ impl Destination {
     }
 }
 
+/// Whoever waits for a reply still gets it; then the connection is closed.
+impl Drop for Destination {
+    fn drop(&mut self) {
+        self.connection.retire();
+    }
+}
+
 impl Route for Destination {
     #[inline]
     fn send(&self, request: &Request<'_>, _call: &Call, slot: Slot) {

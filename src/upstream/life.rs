@@ -39,8 +39,7 @@ pub(super) fn spawn(terms: Rc<Terms>, shared: Shared) -> Rc<Connection> {
 }
 
 async fn run(connection: Rc<Connection>) {
-    loop {
-        connection.requests().await;
+    while connection.requests().await {
         // While the server is out nobody but its prober knocks.
         if let Some(reason) = connection.terms.tko.reason() {
             connection.fail_queued(&Reply::line(Status::Failed(Cause::Tko), reason.line().as_bytes()));
@@ -123,7 +122,8 @@ fn poll_once(
                 }
                 let state = connection.state.borrow();
                 connection.account(&state.out, &state.inflight);
-                return Poll::Pending;
+                let is_done = connection.retired.get() && state.inflight.next_deadline().is_none();
+                return if is_done { Poll::Ready(Ended::Retired) } else { Poll::Pending };
             }
         }
     }
@@ -173,13 +173,16 @@ fn poll_timer(connection: &Connection, timer: &mut Timer, cx: &mut Context<'_>) 
 }
 
 impl Connection {
-    /// Resolves when a request is queued.
-    async fn requests(&self) {
+    /// Resolves when a request is queued; `false`: there will be none.
+    async fn requests(&self) -> bool {
         poll_fn(|cx| {
             self.set_waker(cx);
-            if self.state.borrow().inflight.is_empty() { Poll::Pending } else { Poll::Ready(()) }
+            if !self.state.borrow().inflight.is_empty() {
+                return Poll::Ready(true);
+            }
+            if self.retired.get() { Poll::Ready(false) } else { Poll::Pending }
         })
-        .await;
+        .await
     }
 
     /// No connection: everything that waits is told why, and the server is knocked out.
@@ -229,7 +232,7 @@ impl Connection {
         let counters = &self.shared.counters;
         counters.server_connections.sub(1);
         counters.server_closed.add(1);
-        if ended != Ended::TooLate {
+        if !matches!(ended, Ended::TooLate | Ended::Retired) {
             self.probe(self.terms.tko.on_disconnect(ended.cause(), counters));
         }
         let again = ended == Ended::Closed && self.quiet_since_idle.get();
@@ -258,7 +261,7 @@ impl Connection {
             if self.may_log(&told::DESYNC) {
                 tracing::error!(server = %self.terms.label, "the server answered what it was not asked; connection closed");
             }
-        } else if !failed.is_empty() && self.may_log(&told::LOST) {
+        } else if ended != Ended::Retired && !failed.is_empty() && self.may_log(&told::LOST) {
             tracing::warn!(server = %self.terms.label, failed = failed.len(), "connection lost: {}", ended.cause().line());
         }
         let reply = Reply::failed(ended.cause());

@@ -20,6 +20,9 @@ async fn run(mut prober: Prober, terms: Rc<Terms>, shared: Shared) {
     for attempt in 0_u64.. {
         let pause = prober.pause(random(&terms, &shared, attempt));
         tokio::time::sleep(pause).await;
+        if Rc::strong_count(&terms) == 1 {
+            return; // no connection is left: the server is none of ours any more
+        }
         shared.counters.server_probes.add(1);
         match probe(&terms, &shared, prober.needs()).await {
             Ok(answered) => match prober.on_answer(answered) {

@@ -22,12 +22,14 @@ pub(super) enum Ended {
     Desync,
     /// Its replies stayed out for too long.
     TooLate,
+    /// Nobody sends there any more, and all that was asked is answered.
+    Retired,
 }
 
 impl Ended {
     pub(super) const fn cause(self) -> Cause {
         match self {
-            Self::Closed => Cause::Closed,
+            Self::Closed | Self::Retired => Cause::Closed,
             Self::Desync => Cause::Desync,
             Self::TooLate => Cause::Timeout,
         }
