@@ -58,6 +58,8 @@ mod null;
 #[cfg(test)]
 mod scripted;
 #[cfg(test)]
+mod stage;
+#[cfg(test)]
 mod tests;
 
 pub use build::{Builder, Leaves, build, check, explain, unconnected};
