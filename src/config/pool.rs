@@ -38,6 +38,7 @@ const KEYS: &[&str] = &[
     "tko",
     "connections",
     "outstanding_max",
+    "failure_domains",
 ];
 const HINTS: &[Hint] = &[
     ("server_connections", "write `connections`"),
@@ -72,6 +73,8 @@ pub struct Pool {
     pub connections_count: usize,
     /// Requests waiting for one server in one worker, sent or not.
     pub outstanding_count_max: usize,
+    /// What else fails with a server, its rack or its zone: one for each server, or none at all.
+    pub failure_domains: Vec<String>,
 }
 
 /// One server, as written.
@@ -155,6 +158,7 @@ impl Pool {
             tko: Some(Tko::DEFAULT),
             connections_count: 1,
             outstanding_count_max: OUTSTANDING_DEFAULT,
+            failure_domains: Vec::new(),
         }
     }
 
@@ -170,6 +174,7 @@ impl Pool {
         let entries = read_servers(&section);
         check_weights(&section, &entries, &hash);
         placement::check_lists(&section, &hash, entries.len());
+        let failure_domains = read_domains(&section, entries.len());
         let servers: Vec<Server> = entries.into_iter().flatten().collect();
         if findings.faults_count() == faults_count
             && let Err(problem) = placement::check(&hash, &servers)
@@ -207,8 +212,27 @@ impl Pool {
             tko,
             connections_count: connections.unwrap_or(1),
             outstanding_count_max: outstanding.unwrap_or(OUTSTANDING_DEFAULT),
+            failure_domains,
         })
     }
+}
+
+/// `failure_domains`: names or numbers, one for each server.
+pub(super) fn read_domains(section: &Section<'_>, servers_count: usize) -> Vec<String> {
+    let what = "a list of names or numbers, one for each server";
+    let read = |node: &Node| {
+        let Node::List(list) = node else { return Err(value::expected(what, node)) };
+        if list.len() != servers_count {
+            let problem = Problem::new(format!("{} failure domains for {servers_count} servers", list.len()));
+            return Err(problem.help("one for each server, in the order of `servers`"));
+        }
+        let domain = |node: &Node| match node {
+            Node::Integer(number) => Ok(number.to_string()),
+            _ => value::text(node, what),
+        };
+        list.iter().map(domain).collect()
+    };
+    section.value("failure_domains", read).unwrap_or_default()
 }
 
 /// `servers` or `embedded`; exactly one of them.

@@ -99,6 +99,9 @@ fn pool_node(pool: &Pool) -> Node {
     add("tko", pool.tko.as_ref().map_or_else(|| text("off"), tko_node));
     add("connections", Node::Integer(pool.connections_count as i128));
     add("outstanding_max", Node::Integer(pool.outstanding_count_max as i128));
+    if !pool.failure_domains.is_empty() {
+        add("failure_domains", list(pool.failure_domains.clone()));
+    }
     Node::Map(map)
 }
 

@@ -71,6 +71,12 @@ impl Ring {
         }
     }
 
+    /// As [`pick`](Self::pick) where there is a choice and the key decides it: `None` with fewer than two members, and with the
+    /// placement `random`.
+    pub fn place(&self, key: &[u8]) -> Option<usize> {
+        if self.placement == Placement::Random || self.rule.is_none() { None } else { self.pick(key) }
+    }
+
     /// Appends what [`pick`](Self::pick) says of each key, in order; nothing if there are no members. Cheaper than to ask for
     /// the keys of a multi-get one by one where they are hashed with MD5.
     pub fn pick_many<'k>(&self, keys: impl IntoIterator<Item = &'k [u8]>, out: &mut Vec<u32>) {

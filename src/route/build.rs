@@ -5,8 +5,8 @@
 
 use super::registry::{self, KINDS, Params};
 use super::root::Prefixes;
-use super::shadow;
 use super::{Explained, Leaf, PoolRoute, Root, Route};
+use super::{domain, shadow};
 use crate::config::{
     At, Config, Dialect, Findings, Node, Path, Pool, Problem, Section, nearest_help, quoted, value,
 };
@@ -292,8 +292,13 @@ impl<'a> Builder<'a> {
 
     /// The servers of a pool, each as a route of its own.
     fn destinations(&self, name: &str, path: &Path<'_>) -> Option<Vec<Rc<dyn Route>>> {
-        let pool = self.pool(name, path)?;
-        Some(pool.servers().map(|leaf| Rc::clone(leaf) as Rc<dyn Route>).collect())
+        let route = self.pool(name, path)?;
+        let servers = route.servers().map(|leaf| Rc::clone(leaf) as Rc<dyn Route>);
+        let domains = &self.config.pool(name)?.failure_domains;
+        if domains.is_empty() {
+            return Some(servers.collect());
+        }
+        Some(servers.zip(domains).map(|(server, domain)| domain::of(server, domain)).collect())
     }
 
     /// The ring of a pool, and a route for each member.
@@ -335,7 +340,8 @@ impl<'a> Builder<'a> {
             }
         };
         let (leaves, lanes) = self.leaves.of_pool(pool);
-        let route = Rc::new(PoolRoute::new(pool.name.clone(), ring, leaves, lanes, pool.on_error));
+        let route = PoolRoute::new(pool.name.clone(), ring, leaves, lanes, pool.on_error);
+        let route = Rc::new(route.with_domains(&pool.failure_domains));
         self.pools.borrow_mut().insert(pool.name.clone(), Rc::clone(&route));
         Some(route)
     }

@@ -2,17 +2,19 @@
 //!
 //! All operations: to the first child; when its reply is one of `failover_errors`, to the next, and so on; the answer is the
 //! first reply that is none of them, else the last. A miss is an answer, unless `on` has `miss`. Which errors count may
-//! differ for gets, updates and deletes; arithmetic and touch always use mcrouter's set.
+//! differ for gets, updates and deletes (`failover_errors.rs`), and so may the order of the others (`failover_policy.rs`).
 
 use super::attempt::{Retry, attempt};
 use super::call::Kind as CallKind;
-use super::failure::{Failure, Failures};
+use super::failover_errors::{ERRORS_KEY, Errors};
+use super::failover_policy::{HASH_KEY, POLICY_KEY, Policy, TAGS_KEY, Walk};
+use super::failure::Failure;
 use super::gather::Answers;
 use super::registry::{Key, Kind, Params};
 use super::rekey::send_as;
 use super::{Call, Explained, Route, Slot, When, null};
-use crate::config::{At, Node, Problem, Section, nearest_help, quoted, value};
-use crate::protocol::{Class, OwnedReply, OwnedRequest, Reply, Request, Status};
+use crate::config::{Node, Section, value};
+use crate::protocol::{OwnedReply, OwnedRequest, Reply, Request, Status};
 use std::cell::Cell;
 use std::rc::Rc;
 
@@ -25,6 +27,9 @@ pub(super) const KIND: Kind = Kind {
         ERRORS_KEY,
         LIMIT_KEY,
         TAG_KEY,
+        POLICY_KEY,
+        HASH_KEY,
+        TAGS_KEY,
         Key { name: "on", what: "what makes it try the next: [error] (default), [miss], [error, miss]" },
     ],
     build,
@@ -34,10 +39,6 @@ pub(super) const LIMIT_KEY: Key =
     Key { name: "failover_limit", what: "failovers per request: rate, and burst" };
 pub(super) const TAG_KEY: Key =
     Key { name: "failover_tag", what: "whether keys with a hash stop get `:failover=N` behind them" };
-pub(super) const ERRORS_KEY: Key = Key {
-    name: "failover_errors",
-    what: "names of errors that are reason enough, for all, or in a map for gets, updates and deletes",
-};
 
 fn build(params: &Params<'_>) -> Option<Rc<dyn Route>> {
     let children = params.children("children");
@@ -58,7 +59,10 @@ pub(super) fn of(
     Some(match children.len() {
         0 => null::route(),
         1 => children.remove(0),
-        _ => Rc::new(Failover(Rc::new(Inner { children, errors, on_miss, limit, tags }))),
+        count => {
+            let policy = Policy::read(params, count)?;
+            Rc::new(Failover(Rc::new(Inner { children, errors, on_miss, policy, limit, tags })))
+        }
     })
 }
 
@@ -92,10 +96,7 @@ impl Limit {
     }
 
     fn allows(&self, failed: &Reply<'_>) -> bool {
-        let is_free = matches!(
-            Failure::of(failed),
-            Some(Failure::Tko | Failure::ConnectError | Failure::ConnectTimeout)
-        );
+        let is_free = Failure::of(failed).is_some_and(Failure::is_free);
         let tokens = self.tokens.get();
         if !is_free && tokens < 1.0 {
             return false;
@@ -122,92 +123,6 @@ fn read_on(params: &Params<'_>) -> Option<bool> {
     Some(on_miss)
 }
 
-/// Which failures are reason enough, by class of operation.
-#[derive(Clone, Copy)]
-pub(super) struct Errors {
-    gets: Failures,
-    updates: Failures,
-    deletes: Failures,
-}
-
-impl Default for Errors {
-    fn default() -> Self {
-        Self { gets: Failures::FAILOVER, updates: Failures::FAILOVER, deletes: Failures::FAILOVER }
-    }
-}
-
-impl Errors {
-    /// Reads `failover_errors`: a list for all three, or a map of lists; what is missing keeps mcrouter's set.
-    pub(super) fn read(params: &Params<'_>) -> Option<Self> {
-        let mut errors = Self::default();
-        let key = ERRORS_KEY.name;
-        let path = params.path().key(key);
-        match params.section.node(key) {
-            None => {}
-            Some(node @ Node::List(_)) => {
-                let set = read_set(params, node, &path)?;
-                errors = Self { gets: set, updates: set, deletes: set };
-            }
-            Some(Node::Map(entries)) => {
-                for (name, node) in entries {
-                    let path = path.key(name);
-                    let set = read_set(params, node, &path)?;
-                    match name.as_str() {
-                        "gets" => errors.gets = set,
-                        "updates" => errors.updates = set,
-                        "deletes" => errors.deletes = set,
-                        _ => {
-                            let problem = Problem::new(format!("unknown key {}", quoted(name)));
-                            let problem = problem.help("one of `gets`, `updates`, `deletes`");
-                            params.section.findings.fault(&path, At::Key, problem);
-                            return None;
-                        }
-                    }
-                }
-            }
-            Some(other) => {
-                params.fault(key, value::expected("a list of errors", other));
-                return None;
-            }
-        }
-        Some(errors)
-    }
-
-    /// Whether this reply to this request is reason enough.
-    pub(super) fn has(&self, request: &Request<'_>, reply: &Reply<'_>) -> bool {
-        let set = match request.op.class() {
-            Class::GetLike => self.gets,
-            Class::UpdateLike => self.updates,
-            Class::DeleteLike => self.deletes,
-            Class::ArithmeticLike | Class::Other => Failures::FAILOVER,
-        };
-        set.has(reply)
-    }
-}
-
-fn read_set(params: &Params<'_>, node: &Node, path: &crate::config::Path<'_>) -> Option<Failures> {
-    let Node::List(list) = node else {
-        params.section.findings.fault(path, At::Value, value::expected("a list of errors", node));
-        return None;
-    };
-    let mut set = Failures::NONE;
-    for (i, word) in list.iter().enumerate() {
-        let name = if let Node::Text(name) = word { name.as_str() } else { "" };
-        match Failure::ALL.iter().find(|(known, _)| *known == name) {
-            Some((_, failure)) => set = set.with(*failure),
-            None => {
-                let known: Vec<&str> = Failure::ALL.iter().map(|(name, _)| *name).collect();
-                // mcrouter's words
-                let problem = Problem::new(format!("Failover error {name} is not a valid error result"));
-                let problem = problem.help(nearest_help(name, &known));
-                params.section.findings.fault(&path.index(i), At::Value, problem);
-                return None;
-            }
-        }
-    }
-    Some(set)
-}
-
 /// What a client is told of a key that has no room for the tag.
 const REFUSAL: &[u8] = b"SERVER_ERROR The key provided is invalid";
 
@@ -218,18 +133,20 @@ struct Inner {
     children: Vec<Rc<dyn Route>>,
     errors: Errors,
     on_miss: bool,
+    policy: Policy,
     limit: Option<Limit>,
     /// Keys with a hash stop tell the other children that they come by failover.
     tags: bool,
 }
 
 impl Inner {
-    async fn ask(&self, index: usize, request: &OwnedRequest, call: &Call) -> OwnedReply {
-        let (child, request) = (&*self.children[index], request.as_request());
+    /// `nth`: how many were asked before.
+    async fn ask(&self, child: usize, nth: usize, request: &OwnedRequest, call: &Call) -> OwnedReply {
+        let (child, request) = (&*self.children[child], request.as_request());
         if !self.tags || memchr::memmem::find(request.key, b"|#|").is_none() {
             return Answers::of(child, &request, call).only().await;
         }
-        let key = [request.key, format!(":failover={index}").as_bytes()].concat();
+        let key = [request.key, format!(":failover={nth}").as_bytes()].concat();
         let mut answers = Answers::new();
         answers.expect(|slot| send_as(child, &key, REFUSAL, &request, call, slot));
         answers.only().await
@@ -245,10 +162,12 @@ impl Route for Failover {
     }
 
     fn explain(&self, request: &Request<'_>) -> Explained {
-        let here = Explained::new("failover");
-        let mut children = self.0.children.iter().map(|child| child.explain(request));
-        let Some(first) = children.next() else { return here };
-        children.fold(here.with(When::Now, first), |here, child| here.with(When::OnError, child))
+        let Inner { children, policy, .. } = &*self.0;
+        let first = Explained::new(policy.label()).with(When::Now, children[0].explain(request));
+        let others = Walk::new(policy, children, request.op, request.key).all(request);
+        others
+            .into_iter()
+            .fold(first, |here, child| here.with(When::OnError, children[child].explain(request)))
     }
 }
 
@@ -260,12 +179,18 @@ impl Retry for Inner {
 
     async fn go_on(self: Rc<Self>, request: OwnedRequest, call: Call, first: OwnedReply) -> OwnedReply {
         let call = call.to(CallKind::Failover);
+        let mut walk = {
+            let request = request.as_request();
+            Walk::new(&self.policy, &self.children, request.op, request.key)
+        };
         let mut last = first;
-        for index in 1..self.children.len() {
+        for nth in 1.. {
+            let Some(child) = walk.next(&request.as_request(), &last.as_reply()) else { break };
             if self.limit.as_ref().is_some_and(|limit| !limit.allows(&last.as_reply())) {
                 break;
             }
-            last = self.ask(index, &request, &call).await;
+            last = self.ask(child, nth, &request, &call).await;
+            self.policy.learn(child, &last.as_reply());
             if self.is_final(&request.as_request(), &last.as_reply()) {
                 break;
             }

@@ -4,7 +4,9 @@
 //! `failover_exptime` (60 s). Deletes have none.
 
 use super::Route;
-use super::failover::{self, ERRORS_KEY, Errors, LIMIT_KEY, TAG_KEY};
+use super::failover::{self, LIMIT_KEY, TAG_KEY};
+use super::failover_errors::{ERRORS_KEY, Errors};
+use super::failover_policy::{HASH_KEY, POLICY_KEY, TAGS_KEY};
 use super::modify_exptime::{self, Action};
 use super::registry::{Key, Kind, Params};
 use std::rc::Rc;
@@ -20,6 +22,9 @@ pub(super) const KIND: Kind = Kind {
         ERRORS_KEY,
         LIMIT_KEY,
         TAG_KEY,
+        POLICY_KEY,
+        HASH_KEY,
+        TAGS_KEY,
     ],
     build,
 };

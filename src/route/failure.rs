@@ -47,6 +47,11 @@ impl Failure {
         ("ooo", Self::OutOfOrder),
     ];
 
+    /// Whether it cost the server nothing, because it is out or cannot be connected to.
+    pub(super) const fn is_free(self) -> bool {
+        matches!(self, Self::Tko | Self::ConnectError | Self::ConnectTimeout | Self::Shutdown)
+    }
+
     /// What kind of failure this reply is; `None` for an answer.
     pub(super) fn of(reply: &Reply<'_>) -> Option<Self> {
         match reply.status {

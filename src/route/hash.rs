@@ -4,7 +4,7 @@
 //! removed at the end of the list (`ch3`, the default).
 
 use super::registry::{Key, Kind, Params};
-use super::{Call, Explained, PoolRoute, Route, Slot, When};
+use super::{Call, Chosen, Explained, PoolRoute, Route, Slot, When};
 use crate::config::{Node, Problem, Section, value};
 use crate::hash::{Member, Placement, Ring, Spec, weights_for};
 use crate::protocol::{Cause, Op, Reply, Request};
@@ -123,6 +123,15 @@ impl Route for HashRoute {
 
     fn pool(&self, op: Op, key: &[u8]) -> Option<&PoolRoute> {
         self.child(key)?.pool(op, key)
+    }
+
+    fn chosen(&self, op: Op, key: &[u8]) -> Chosen<'_> {
+        let place = self.ring.place(key);
+        // with one child there is nothing to choose here
+        let child =
+            self.children.get(place.unwrap_or(0)).filter(|_| place.is_some() || self.children.len() == 1);
+        let inner = child.map_or_else(Chosen::default, |child| child.chosen(op, key));
+        Chosen { place: inner.place.or(place), ..inner }
     }
 
     fn explain(&self, request: &Request<'_>) -> Explained {

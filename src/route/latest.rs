@@ -3,7 +3,9 @@
 //! All operations: as FailoverRoute over `failover_count` children, chosen once, by the name of the host, so that hosts
 //! share the children out. (Which host prefers which child is ours to choose: it need not be the same as with mcrouter.)
 
-use super::failover::{self, ERRORS_KEY, Errors, LIMIT_KEY, TAG_KEY};
+use super::failover::{self, LIMIT_KEY, TAG_KEY};
+use super::failover_errors::{ERRORS_KEY, Errors};
+use super::failover_policy::{HASH_KEY, POLICY_KEY, TAGS_KEY};
 use super::host_id::host_id;
 use super::registry::{Key, Kind, Params};
 use super::{Route, null};
@@ -21,6 +23,9 @@ pub(super) const KIND: Kind = Kind {
         ERRORS_KEY,
         LIMIT_KEY,
         TAG_KEY,
+        POLICY_KEY,
+        HASH_KEY,
+        TAGS_KEY,
     ],
     build,
 };

@@ -14,7 +14,10 @@ mod attempt;
 mod build;
 mod call;
 mod copy;
+mod domain;
 mod explain;
+mod failover_errors;
+mod failover_policy;
 mod failure;
 mod gather;
 mod key;
@@ -58,6 +61,8 @@ mod null;
 #[cfg(test)]
 mod scripted;
 #[cfg(test)]
+mod stage;
+#[cfg(test)]
 mod tests;
 
 pub use build::{Builder, Leaves, build, check, explain, unconnected};
@@ -82,8 +87,23 @@ pub trait Route {
         None
     }
 
+    /// Whom this key's requests go to, for who looks for somebody else: as far as it is told by choosing alone.
+    fn chosen(&self, op: Op, key: &[u8]) -> Chosen<'_> {
+        let _ = (op, key);
+        Chosen::default()
+    }
+
     /// Where this request would go, without sending it.
     fn explain(&self, request: &Request<'_>) -> Explained;
+}
+
+/// One of several, chosen by the key.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Chosen<'a> {
+    /// Its place in the list.
+    pub place: Option<usize>,
+    /// What else fails when it does: its rack or its zone (`failure_domains` of a pool).
+    pub domain: Option<&'a str>,
 }
 
 /// What answers requests at the end of the tree.

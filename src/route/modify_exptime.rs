@@ -5,7 +5,7 @@
 //! ever. Deletes, arithmetic and plain gets: unchanged.
 
 use super::registry::{Key, Kind, Params};
-use super::{Call, Explained, Route, Slot, When};
+use super::{Call, Chosen, Explained, Route, Slot, When};
 use crate::config::value;
 use crate::protocol::{Class, Meta, Op, Request, letter_bit};
 use std::io::Write;
@@ -95,6 +95,10 @@ impl Route for ModifyExptime {
         } else {
             self.target.send(request, call, slot);
         }
+    }
+
+    fn chosen(&self, op: Op, key: &[u8]) -> Chosen<'_> {
+        self.target.chosen(op, key)
     }
 
     fn explain(&self, request: &Request<'_>) -> Explained {

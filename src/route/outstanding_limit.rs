@@ -4,8 +4,8 @@
 //! served.
 
 use super::registry::{Key, Kind, Params};
-use super::{Call, Explained, Route, Sink, Slot, When};
-use crate::protocol::{Cause, OwnedRequest, Reply, Request, Status};
+use super::{Call, Chosen, Explained, Route, Sink, Slot, When};
+use crate::protocol::{Cause, Op, OwnedRequest, Reply, Request, Status};
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::rc::{Rc, Weak};
@@ -111,6 +111,10 @@ impl Route for Limit {
             return slot.fill(&Reply::line(Status::Failed(Cause::QueueFull), b"SERVER_ERROR 307 busy"));
         }
         queue.push_back((OwnedRequest::new(request), call.clone(), slot));
+    }
+
+    fn chosen(&self, op: Op, key: &[u8]) -> Chosen<'_> {
+        self.target.chosen(op, key)
     }
 
     fn explain(&self, request: &Request<'_>) -> Explained {

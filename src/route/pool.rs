@@ -6,7 +6,7 @@
 use super::hash::{HashRoute, build_ring, read_spec};
 use super::outstanding_limit::{self, OUTSTANDING_COUNT_MAX};
 use super::registry::{Key, Kind, Params};
-use super::{Call, Explained, Leaf, Route, Slot, When, rate_limit, shadow};
+use super::{Call, Chosen, Explained, Leaf, Route, Slot, When, rate_limit, shadow};
 use crate::config::{Node, OnError, Section};
 use crate::hash::{Explained as Why, Member, Ring};
 use crate::protocol::{Cause, Keys, Op, Reply, Request};
@@ -77,6 +77,8 @@ pub struct PoolRoute {
     /// Connections per server; one key always takes the same, so that its requests stay in order.
     lanes: usize,
     on_error: OnError,
+    /// What else fails with a server, by server; empty where nobody has said.
+    domains: Rc<[String]>,
 }
 
 impl PoolRoute {
@@ -84,13 +86,20 @@ impl PoolRoute {
     #[must_use]
     pub fn new(name: String, ring: Ring, leaves: Vec<Rc<dyn Leaf>>, lanes: usize, on_error: OnError) -> Self {
         debug_assert_eq!(leaves.len(), ring.len() * lanes, "a leaf for each lane of each server");
-        Self { name, ring, leaves, lanes, on_error }
+        Self { name, ring, leaves, lanes, on_error, domains: Rc::default() }
+    }
+
+    /// With what else fails when a server does, by server.
+    #[must_use]
+    pub fn with_domains(self, domains: &[String]) -> Self {
+        Self { domains: domains.into(), ..self }
     }
 
     /// The same servers, placed in another way.
     fn with_ring(&self, ring: Ring) -> Self {
         let leaves = self.leaves.iter().map(Rc::clone).collect();
-        Self { name: self.name.clone(), ring, leaves, lanes: self.lanes, on_error: self.on_error }
+        let domains = Rc::clone(&self.domains);
+        Self { name: self.name.clone(), ring, leaves, lanes: self.lanes, on_error: self.on_error, domains }
     }
 
     #[must_use]
@@ -168,6 +177,15 @@ impl Route for PoolRoute {
 
     fn pool(&self, _op: Op, _key: &[u8]) -> Option<&PoolRoute> {
         Some(self)
+    }
+
+    fn chosen(&self, _op: Op, key: &[u8]) -> Chosen<'_> {
+        let place = self.ring.place(key);
+        let domain = match self.domains.as_ref() {
+            [only] => Some(only.as_str()),
+            domains => place.and_then(|place| domains.get(place)).map(String::as_str),
+        };
+        Chosen { place, domain }
     }
 
     fn explain(&self, request: &Request<'_>) -> Explained {

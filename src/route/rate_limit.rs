@@ -5,9 +5,9 @@
 //! silence. Arithmetic and touch are never limited. Each worker has buckets of its own.
 
 use super::registry::{Key, Kind, Params};
-use super::{Call, Explained, Route, Slot, When, null};
+use super::{Call, Chosen, Explained, Route, Slot, When, null};
 use crate::config::{Section, value};
-use crate::protocol::{Cause, Class, Reply, Request, Status};
+use crate::protocol::{Cause, Class, Op, Reply, Request, Status};
 use std::cell::Cell;
 use std::rc::Rc;
 use tokio::time::Instant;
@@ -110,6 +110,10 @@ impl Route for RateLimit {
             }
             None => null::fill_default(request, slot),
         }
+    }
+
+    fn chosen(&self, op: Op, key: &[u8]) -> Chosen<'_> {
+        self.target.chosen(op, key)
     }
 
     fn explain(&self, request: &Request<'_>) -> Explained {

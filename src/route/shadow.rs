@@ -6,9 +6,9 @@
 use super::call::Kind as CallKind;
 use super::key::{Fraction, routing_key};
 use super::registry::{Key, Kind, Params};
-use super::{Call, Explained, Route, Slot, When};
+use super::{Call, Chosen, Explained, Route, Slot, When};
 use crate::config::{At, Node, Path, Problem, Section, value};
-use crate::protocol::Request;
+use crate::protocol::{Op, Request};
 use std::cell::Cell;
 use std::collections::HashSet;
 use std::hash::{BuildHasher, RandomState};
@@ -179,6 +179,10 @@ impl Route for Shadowed {
                 shadow.target.send(request, &call.to(CallKind::Shadow), Slot::nowhere());
             }
         }
+    }
+
+    fn chosen(&self, op: Op, key: &[u8]) -> Chosen<'_> {
+        self.child.chosen(op, key)
     }
 
     fn explain(&self, request: &Request<'_>) -> Explained {

@@ -1,107 +1,9 @@
 //! Each route over scripted leaves: whom it asks, what it answers.
 
-use super::scripted::{Say, Scripted, Waiting};
-use super::{Call, Leaf, Leaves, Route, build};
-use crate::config::{self, Pool};
-use crate::protocol::ascii::{Framed, Scratch, frame, parse_request};
-use crate::protocol::{Cause, Line, Request, Status, Value};
-use std::cell::RefCell;
-use std::collections::HashMap;
-use std::rc::Rc;
-
-/// A tree whose pools are scripted leaves: `a`, `b`, `c`.
-struct Tree {
-    root: super::Root,
-    leaves: HashMap<String, Rc<Scripted>>,
-}
-
-struct Stage(RefCell<HashMap<String, Rc<Scripted>>>);
-
-impl Leaves for Stage {
-    fn of_pool(&self, pool: &Pool) -> (Vec<Rc<dyn Leaf>>, usize) {
-        let leaves = self.0.borrow();
-        let leaf = |server: &config::Server| Rc::clone(&leaves[&server.label()]) as Rc<dyn Leaf>;
-        (pool.servers.iter().map(leaf).collect(), 1)
-    }
-}
-
-/// `route` over pools `a`, `b` and `c` of one server each, with these scripts; and a pool `all` of all three.
-fn tree<const N: usize>(route: &str, scripts: [(&str, Vec<Say>); N]) -> Tree {
-    tree_of(&format!("route: {route}\n"), scripts)
-}
-
-/// The same for whole lines.
-fn tree_of<const N: usize>(routes: &str, scripts: [(&str, Vec<Say>); N]) -> Tree {
-    let mut scripts: HashMap<&str, Vec<Say>> = scripts.into_iter().collect();
-    let leaf = |name: &str| {
-        let script = scripts.remove(name).unwrap_or_default();
-        (format!("{name}:11211"), Scripted::new(name, script))
-    };
-    let leaves: HashMap<String, Rc<Scripted>> = ["a", "b", "c"].map(leaf).into_iter().collect();
-    let pools = "pools: {a: {servers: [a]}, b: {servers: [b]}, c: {servers: [c]}, all: {servers: [a, b, c]}}";
-    let text = format!("{pools}\n{routes}");
-    let (config, _) = config::from_text("test", &text, super::check).unwrap_or_else(|f| panic!("{f}"));
-    let root = build(&config, &Stage(RefCell::new(leaves.clone()))).unwrap();
-    Tree { root, leaves }
-}
-
-impl Tree {
-    /// Sends it and lets everything run that can.
-    async fn send(&self, text: &str) -> Rc<Waiting> {
-        let (waiting, slot) = Waiting::slot();
-        with_request(text, |request| self.root.send(request, &Call::default(), slot));
-        settle().await;
-        waiting
-    }
-
-    /// The answer, which comes at once.
-    async fn ask(&self, text: &str) -> String {
-        self.send(text).await.reply().expect("an answer")
-    }
-
-    fn heard(&self, name: &str) -> Vec<String> {
-        self.leaves[&format!("{name}:11211")].heard()
-    }
-
-    fn finish(&self, name: &str, reply: &crate::protocol::Reply<'_>) {
-        let slot = self.leaves[&format!("{name}:11211")].waiting.borrow_mut().remove(0);
-        slot.fill(reply);
-    }
-}
-
-/// A request as a client writes it, `|` for the line end.
-fn with_request(text: &str, then: impl FnOnce(&Request<'_>)) {
-    // a hash stop is none
-    let text = text.replace("|#|", "\0").replace('|', "\r\n").replace('\0', "|#|") + "\r\n";
-    let Framed::Line { line, consumed } = frame(text.as_bytes(), 0) else { panic!("no line: {text}") };
-    let mut scratch = Scratch::default();
-    match parse_request(line, consumed, &mut scratch).unwrap() {
-        Line::Request(request) => then(&request),
-        Line::Storage(request, length) => {
-            let value = Value::Slice(&text.as_bytes()[consumed..consumed + length]);
-            then(&Request { value, ..request });
-        }
-        other => panic!("{other:?}"),
-    }
-}
-
-async fn settle() {
-    for _ in 0..20 {
-        tokio::task::yield_now().await;
-    }
-}
-
-fn run(test: impl Future<Output = ()>) {
-    let runtime =
-        tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
-    tokio::task::LocalSet::new().block_on(&runtime, test);
-}
-
-const STORED: Say = Say::Line(Status::Stored, "STORED");
-const MISS: Say = Say::Line(Status::Miss, "");
-const NOT_FOUND: Say = Say::Line(Status::NotFound, "NOT_FOUND");
-const DELETED: Say = Say::Line(Status::Deleted, "DELETED");
-const TIMEOUT: Say = Say::Fail(Cause::Timeout);
+use super::scripted::Say;
+use super::stage::{DELETED, MISS, NOT_FOUND, STORED, TIMEOUT, run, settle, tree, tree_of};
+use crate::config;
+use crate::protocol::{Cause, Status};
 
 #[test]
 fn failover_asks_the_next_after_a_failure_and_not_after_a_miss() {
@@ -245,7 +147,7 @@ fn all_async_waits_for_nobody() {
         assert_eq!(tree.ask("ms k 1 Oabc|x").await, "NS Oabc");
         assert_eq!((tree.heard("a").len(), tree.heard("b").len()), (3, 3));
         let says =
-            super::tests::tree("{type: all_async, children: [a], reply: stored}", [("a", vec![Say::Wait])]);
+            super::stage::tree("{type: all_async, children: [a], reply: stored}", [("a", vec![Say::Wait])]);
         assert_eq!(says.ask("set k 0 0 1|x").await, "STORED");
     });
 }
@@ -307,7 +209,7 @@ fn operations_go_where_they_are_sent() {
             (tree.heard("a"), tree.heard("c")),
             (vec!["delete k".into()], vec!["set k 0 0 1|x".into()])
         );
-        let none = super::tests::tree("{type: operation, operation_policies: {get: b}}", []);
+        let none = super::stage::tree("{type: operation, operation_policies: {get: b}}", []);
         let told = none.ask("set k 0 0 1|x").await;
         assert_eq!(told, "SERVER_ERROR unexpected result mc_res_unknown (0) for set");
     });
@@ -403,7 +305,7 @@ fn routing_prefixes_are_taken_off_and_given_back() {
         assert_eq!(tree.heard("b"), ["get k", "mg k k v", "get k"]);
         assert_eq!(tree.heard("a"), ["get k", "mg k k v", "get k"], "beside the default route");
         assert_eq!(tree.heard("c"), ["get k"]);
-        let plain = super::tests::tree("a", [("a", vec![Say::Hit("1")])]);
+        let plain = super::stage::tree("a", [("a", vec![Say::Hit("1")])]);
         assert_eq!(plain.ask("get /x/a/k").await, "VALUE /x/a/k 0 1|1", "a key like any other");
         assert_eq!(plain.heard("a"), ["get /x/a/k"]);
     });
@@ -554,7 +456,7 @@ fn hot_keys_have_copies() {
         let heard = tree.heard("a");
         assert_eq!(heard.len(), 6, "{heard:?}");
         assert_eq!(heard[3], format!("delete {}", name(own)), "the own one first");
-        let hits = super::tests::tree(
+        let hits = super::stage::tree(
             "{type: key_split, destination: a, replicas: 3, all_sync: false, first_hit: true}",
             [("a", vec![MISS, Say::Hit("1"), Say::Wait])],
         );
@@ -577,7 +479,7 @@ fn so_many_a_second_and_no_more() {
         assert_eq!(tree.ask("get k").await, "");
         assert_eq!(tree.ask("get k").await, "SERVER_ERROR rate limit exceeded");
         let quiet =
-            super::tests::tree(&format!("{{type: rate_limit, target: a, {rates}}}"), [("a", vec![DELETED])]);
+            super::stage::tree(&format!("{{type: rate_limit, target: a, {rates}}}"), [("a", vec![DELETED])]);
         assert_eq!(quiet.ask("delete k").await, "DELETED");
         assert_eq!(quiet.ask("delete k").await, "NOT_FOUND", "as mcrouter: dropped in silence");
     });
@@ -650,7 +552,7 @@ fn shadows_get_copies_and_nobody_waits() {
         let of_half = tree.heard("c").len();
         assert!((1..8).contains(&of_half), "{of_half}");
         let route = "{type: pool, pool: a, shadows: [{target: b, requests_fraction: 0}, {target: c}]}";
-        let of_pool = super::tests::tree(route, [("a", hits()), ("b", wait()), ("c", wait())]);
+        let of_pool = super::stage::tree(route, [("a", hits()), ("b", wait()), ("c", wait())]);
         of_pool.ask("get k").await;
         assert_eq!((of_pool.heard("b").len(), of_pool.heard("c").len()), (0, 1));
     });

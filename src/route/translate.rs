@@ -1,5 +1,6 @@
 //! The routes of mcrouter's documents in our words: the same tree, with every default that differs spelled out.
 
+use super::failover_policy;
 use super::registry;
 use super::shadow::SHADOW_KEYS;
 use crate::config::{Config, Dialect, Node, legal_names};
@@ -62,7 +63,11 @@ impl Translator {
             }
         }
         let known = registry::find(kind);
-        let is_read = |key: &str| {
+        let is_read = |key: &str, node: &Node| {
+            // what mcrouter makes nothing of would count here
+            if key == failover_policy::POLICY_KEY.name && !failover_policy::is_policy(node) {
+                return false;
+            }
             key == "type"
                 || key == "name"
                 || known.is_none_or(|kind| kind.keys.iter().any(|known| known.name == key))
@@ -78,7 +83,7 @@ impl Translator {
             };
             (key.clone(), node)
         };
-        Node::Map(map.iter().filter(|(key, _)| is_read(key)).map(entry).collect())
+        Node::Map(map.iter().filter(|(key, node)| is_read(key, node)).map(entry).collect())
     }
 
     /// Where mcrouter's ranges are empty when they are not written, ours are everything.

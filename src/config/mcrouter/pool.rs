@@ -1,6 +1,7 @@
 //! A pool with mcrouter's keys and defaults.
 
 use super::server;
+use crate::config::pool::read_domains;
 use crate::config::value::{self, expected};
 use crate::config::{
     At, FailOpen, Findings, Node, OnError, Path, Pool, Problem, Section, Server, Share, Tko, quoted,
@@ -37,6 +38,7 @@ const KEYS: &[&str] = &[
     "use_ssl",
     "port_override",
     "tko_tracker",
+    "failure_domains",
 ];
 /// Of `tko_tracker`: numbers of servers, or shares of them.
 const FAIL_OPEN: [Thresholds; 2] = [
@@ -71,6 +73,7 @@ impl Pool {
         let connect_ms = section.value("connect_timeout", |node| value::count(node, &TIMEOUTS_MS));
         let fanout = section.value("additional_fanout", |node| value::count(node, &(0..=32_768)));
         let hash = read_hash(&section, servers.as_ref().map_or(0, Vec::len));
+        let failure_domains = read_domains(&section, servers.as_ref().map_or(0, Vec::len));
         let timeout_ms = timeout_ms.unwrap_or(TIMEOUT_MS_DEFAULT);
         let ms = |ms: usize| Duration::from_millis(ms as u64);
         Some(Self {
@@ -83,6 +86,7 @@ impl Pool {
             tko: Some(Tko { fail_open: read_tracker(&section), ..Tko::MCROUTER }),
             connections_count: (fanout.unwrap_or(0) + 1).min(CONNECTIONS_COUNT_MAX),
             outstanding_count_max: OUTSTANDING_COUNT_MAX,
+            failure_domains,
         })
     }
 }

@@ -1,0 +1,108 @@
+//! A tree of routes over scripted leaves, and a client in front of it: what the tests of routes are played on.
+
+use super::scripted::{Say, Scripted, Waiting};
+use super::{Call, Leaf, Leaves, Route, build};
+use crate::config::{self, Pool};
+use crate::protocol::ascii::{Framed, Scratch, frame, parse_request};
+use crate::protocol::{Cause, Line, Request, Status, Value};
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::rc::Rc;
+
+/// A tree whose pools are scripted leaves: `a`, `b`, `c`.
+pub(super) struct Tree {
+    pub(super) root: super::Root,
+    leaves: HashMap<String, Rc<Scripted>>,
+}
+
+struct Stage(RefCell<HashMap<String, Rc<Scripted>>>);
+
+impl Leaves for Stage {
+    fn of_pool(&self, pool: &Pool) -> (Vec<Rc<dyn Leaf>>, usize) {
+        let leaves = self.0.borrow();
+        let leaf = |server: &config::Server| Rc::clone(&leaves[&server.label()]) as Rc<dyn Leaf>;
+        (pool.servers.iter().map(leaf).collect(), 1)
+    }
+}
+
+/// `route` over pools `a`, `b` and `c` of one server each, with these scripts; and a pool `all` of all three.
+pub(super) fn tree<const N: usize>(route: &str, scripts: [(&str, Vec<Say>); N]) -> Tree {
+    tree_of(&format!("route: {route}\n"), scripts)
+}
+
+/// The same for whole lines.
+pub(super) fn tree_of<const N: usize>(routes: &str, scripts: [(&str, Vec<Say>); N]) -> Tree {
+    let pools = "pools: {a: {servers: [a]}, b: {servers: [b]}, c: {servers: [c]}, all: {servers: [a, b, c]}}";
+    tree_with("test", &format!("{pools}\n{routes}"), scripts)
+}
+
+/// A whole configuration, whose servers are some of `a` to `e`; what it is called decides the dialect.
+pub(super) fn tree_with<const N: usize>(name: &str, text: &str, scripts: [(&str, Vec<Say>); N]) -> Tree {
+    let mut scripts: HashMap<&str, Vec<Say>> = scripts.into_iter().collect();
+    let leaf = |name: &str| {
+        let script = scripts.remove(name).unwrap_or_default();
+        (format!("{name}:11211"), Scripted::new(name, script))
+    };
+    let leaves: HashMap<String, Rc<Scripted>> = ["a", "b", "c", "d", "e"].map(leaf).into_iter().collect();
+    let (config, _) = config::from_text(name, text, super::check).unwrap_or_else(|f| panic!("{f}"));
+    let root = build(&config, &Stage(RefCell::new(leaves.clone()))).unwrap();
+    Tree { root, leaves }
+}
+
+impl Tree {
+    /// Sends it and lets everything run that can.
+    pub(super) async fn send(&self, text: &str) -> Rc<Waiting> {
+        let (waiting, slot) = Waiting::slot();
+        with_request(text, |request| self.root.send(request, &Call::default(), slot));
+        settle().await;
+        waiting
+    }
+
+    /// The answer, which comes at once.
+    pub(super) async fn ask(&self, text: &str) -> String {
+        self.send(text).await.reply().expect("an answer")
+    }
+
+    pub(super) fn heard(&self, name: &str) -> Vec<String> {
+        self.leaves[&format!("{name}:11211")].heard()
+    }
+
+    pub(super) fn finish(&self, name: &str, reply: &crate::protocol::Reply<'_>) {
+        let slot = self.leaves[&format!("{name}:11211")].waiting.borrow_mut().remove(0);
+        slot.fill(reply);
+    }
+}
+
+/// A request as a client writes it, `|` for the line end.
+pub(super) fn with_request(text: &str, then: impl FnOnce(&Request<'_>)) {
+    // a hash stop is none
+    let text = text.replace("|#|", "\0").replace('|', "\r\n").replace('\0', "|#|") + "\r\n";
+    let Framed::Line { line, consumed } = frame(text.as_bytes(), 0) else { panic!("no line: {text}") };
+    let mut scratch = Scratch::default();
+    match parse_request(line, consumed, &mut scratch).unwrap() {
+        Line::Request(request) => then(&request),
+        Line::Storage(request, length) => {
+            let value = Value::Slice(&text.as_bytes()[consumed..consumed + length]);
+            then(&Request { value, ..request });
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+pub(super) async fn settle() {
+    for _ in 0..20 {
+        tokio::task::yield_now().await;
+    }
+}
+
+pub(super) fn run(test: impl Future<Output = ()>) {
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+    tokio::task::LocalSet::new().block_on(&runtime, test);
+}
+
+pub(super) const STORED: Say = Say::Line(Status::Stored, "STORED");
+pub(super) const MISS: Say = Say::Line(Status::Miss, "");
+pub(super) const NOT_FOUND: Say = Say::Line(Status::NotFound, "NOT_FOUND");
+pub(super) const DELETED: Say = Say::Line(Status::Deleted, "DELETED");
+pub(super) const TIMEOUT: Say = Say::Fail(Cause::Timeout);
