@@ -22,7 +22,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("cache", &["route", "protocol", "stats", "time", "sync"]),
     ("bench", &[]), // the load tool shares nothing with what it checks
     ("spool", &["route", "protocol", "stats", "time"]),
-    ("admin", &["route", "config", "health", "stats", "cache", "protocol"]),
+    ("admin", &["route", "config", "health", "stats", "cache", "protocol", "sync"]),
     ("client", &["admin", "route", "protocol", "net", "config", "stats", "time"]),
     ("proxy", &["*"]), // the composition root
     ("cli", &["proxy", "config", "admin", "route", "hash", "protocol", "bench"]),
@@ -38,6 +38,7 @@ const DOORS: &[(&str, &[&str])] = &[
     ("jsonc_parser", &["config/json.rs"]),
     ("annotate_snippets", &["config/"]),
     ("hickory_resolver", &["discovery/dns.rs"]),
+    ("notify_debouncer_mini", &["proxy/watch.rs"]),
     ("clap", &["cli/"]),
     ("clap_complete", &["cli/"]),
     ("quick_cache", &["cache/"]),

@@ -4,7 +4,7 @@
 //! not, for callgrind sees user space only.
 
 use super::Case;
-use ringway::admin::{Admin, Process};
+use ringway::admin::{Admin, Current, Process};
 use ringway::cache::{Cache, CacheLeaf};
 use ringway::client::{self, Context};
 use ringway::config::{Listen, OnError, Settings};
@@ -71,7 +71,7 @@ async fn connected() -> UnixStream {
     let root = Root::of_pool(PoolRoute::new("main".into(), ring, vec![leaf], 1, OnError::Error));
     let stats = Stats::new(1);
     let counters = stats.of(0);
-    let process = Process::new(settings.clone(), stats, Arc::default(), Vec::new(), 0);
+    let process = Process::new(Current::default(), stats, Arc::default());
     let budget = Budget::new(settings.limits.buffer_bytes_max, Arc::clone(&counters));
     let context = Context::new(
         Rc::new(root),

@@ -2,7 +2,7 @@
 
 mod stats;
 
-pub use stats::Process;
+pub use stats::{Current, Process};
 
 use std::sync::Arc;
 
@@ -31,11 +31,11 @@ impl Admin {
     /// Keys with control characters are refused.
     #[must_use]
     pub fn is_strict(&self) -> bool {
-        self.process.settings().strict
+        self.process.current().settings.strict
     }
 
     #[must_use]
     pub fn allows_flush(&self) -> bool {
-        self.process.settings().allow_flush
+        self.process.current().settings.allow_flush
     }
 }

@@ -5,22 +5,41 @@ use crate::cache::Cache;
 use crate::config::Settings;
 use crate::health::Health;
 use crate::stats::{COUNTERS, Stats};
+use crate::sync::Lock;
 use std::fmt::Write;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 /// What the whole process knows about itself.
 pub struct Process {
-    settings: Settings,
+    current: Lock<Arc<Current>>,
     stats: Stats,
     health: Arc<Health>,
     started: Instant,
-    /// The embedded caches, if any.
-    caches: Vec<Arc<Cache>>,
-    /// What they may hold together.
-    memory_bytes_max: usize,
     /// Counter values at the last `stats reset`.
-    baseline: Mutex<Vec<u64>>,
+    baseline: Lock<Vec<u64>>,
+    config: Lock<ConfigTimes>,
+}
+
+/// What a configuration brought, until the next one.
+#[derive(Default)]
+pub struct Current {
+    pub settings: Settings,
+    /// The embedded caches, if any.
+    pub caches: Vec<Arc<Cache>>,
+    /// What they may hold together.
+    pub memory_bytes_max: usize,
+}
+
+/// When a configuration was read.
+#[derive(Clone, Copy)]
+struct ConfigTimes {
+    /// Since when the one that serves does so.
+    since: SystemTime,
+    last_attempt: SystemTime,
+    reloads_count: u64,
+    /// Those that were refused.
+    failures_count: u64,
 }
 
 /// Gauges: what is now, not since when. `stats reset` leaves them alone.
@@ -29,26 +48,37 @@ const GAUGES: &[&str] =
 
 impl Process {
     #[must_use]
-    pub fn new(
-        settings: Settings,
-        stats: Stats,
-        health: Arc<Health>,
-        caches: Vec<Arc<Cache>>,
-        memory_bytes_max: usize,
-    ) -> Self {
+    pub fn new(current: Current, stats: Stats, health: Arc<Health>) -> Self {
+        let now = SystemTime::now();
+        let config = ConfigTimes { since: now, last_attempt: now, reloads_count: 0, failures_count: 0 };
         Self {
-            settings,
+            current: Lock::new(Arc::new(current)),
             stats,
             health,
             started: Instant::now(),
-            caches,
-            memory_bytes_max,
-            baseline: Mutex::default(),
+            baseline: Lock::default(),
+            config: Lock::new(config),
         }
     }
 
-    pub(super) const fn settings(&self) -> &Settings {
-        &self.settings
+    /// Another configuration serves from now on.
+    pub fn adopt(&self, current: Current) {
+        *self.current.lock() = Arc::new(current);
+        let mut config = self.config.lock();
+        config.since = SystemTime::now();
+        config.last_attempt = config.since;
+        config.reloads_count += 1;
+    }
+
+    /// A configuration was refused; the one before serves on.
+    pub fn config_failed(&self) {
+        let mut config = self.config.lock();
+        config.last_attempt = SystemTime::now();
+        config.failures_count += 1;
+    }
+
+    pub(super) fn current(&self) -> Arc<Current> {
+        Arc::clone(&self.current.lock())
     }
 
     /// Sub-commands are told apart as memcached does it: what it would not know is `ERROR`.
@@ -62,8 +92,7 @@ impl Process {
             Some(b"suspect_servers") => self.suspect_servers(),
             Some(b"conns" | b"sizes" | b"extstore") => "END\r\n".to_owned(),
             Some(b"reset") => {
-                *self.baseline.lock().unwrap_or_else(PoisonError::into_inner) =
-                    COUNTERS.iter().map(|c| self.stats.sum(c.pick)).collect();
+                *self.baseline.lock() = COUNTERS.iter().map(|c| self.stats.sum(c.pick)).collect();
                 "RESET\r\n".to_owned()
             }
             Some(_) => "ERROR\r\n".to_owned(),
@@ -72,18 +101,18 @@ impl Process {
 
     fn general(&self) -> String {
         let mut text = String::with_capacity(2048);
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
+        let current = self.current();
         let (user, system) = cpu_seconds();
         stat(&mut text, "pid", std::process::id());
         stat(&mut text, "uptime", self.started.elapsed().as_secs());
-        stat(&mut text, "time", now);
+        stat(&mut text, "time", unix_seconds(SystemTime::now()));
         stat(&mut text, "version", VERSION);
         stat(&mut text, "pointer_size", usize::BITS);
         stat(&mut text, "rusage_user", format_args!("{user:.6}"));
         stat(&mut text, "rusage_system", format_args!("{system:.6}"));
-        stat(&mut text, "max_connections", self.settings.limits.clients_count_max);
+        stat(&mut text, "max_connections", current.settings.limits.clients_count_max);
         {
-            let baseline = self.baseline.lock().unwrap_or_else(PoisonError::into_inner);
+            let baseline = self.baseline.lock();
             for (i, counter) in COUNTERS.iter().enumerate() {
                 let base =
                     if GAUGES.contains(&counter.name) { 0 } else { baseline.get(i).copied().unwrap_or(0) };
@@ -91,8 +120,9 @@ impl Process {
             }
         }
         self.health_lines(&mut text);
-        let caches: Vec<_> = self.caches.iter().map(|c| c.stats()).collect();
-        stat(&mut text, "limit_maxbytes", self.memory_bytes_max);
+        self.config_lines(&mut text);
+        let caches: Vec<_> = current.caches.iter().map(|c| c.stats()).collect();
+        stat(&mut text, "limit_maxbytes", current.memory_bytes_max);
         stat(&mut text, "bytes", caches.iter().map(|c| c.bytes).sum::<u64>());
         stat(&mut text, "curr_items", caches.iter().map(|c| c.items).sum::<u64>());
         stat(&mut text, "evictions", caches.iter().map(|c| c.evictions).sum::<u64>());
@@ -112,6 +142,16 @@ impl Process {
         stat(text, "num_fail_open_state_exited", exited);
     }
 
+    /// mcrouter's names, and one of ours.
+    fn config_lines(&self, text: &mut String) {
+        let config = *self.config.lock();
+        stat(text, "config_age", config.since.elapsed().map_or(0, |age| age.as_secs()));
+        stat(text, "config_last_success", unix_seconds(config.since));
+        stat(text, "config_last_attempt", unix_seconds(config.last_attempt));
+        stat(text, "config_failures", config.failures_count);
+        stat(text, "config_reloads", config.reloads_count);
+    }
+
     /// Servers that have failed of late, in mcrouter's form.
     fn suspect_servers(&self) -> String {
         let mut text = String::new();
@@ -125,16 +165,17 @@ impl Process {
     }
 
     fn settings_text(&self) -> String {
-        let limits = &self.settings.limits;
+        let current = self.current();
+        let limits = &current.settings.limits;
         let mut text = String::with_capacity(512);
-        stat(&mut text, "maxbytes", self.memory_bytes_max);
+        stat(&mut text, "maxbytes", current.memory_bytes_max);
         stat(&mut text, "maxconns", limits.clients_count_max);
         stat(&mut text, "udpport", 0);
         stat(&mut text, "verbosity", 0);
         stat(&mut text, "num_threads", self.stats.workers_count());
         stat(&mut text, "item_size_max", limits.value_bytes_max);
         stat(&mut text, "cas_enabled", "yes");
-        stat(&mut text, "flush_enabled", if self.settings.allow_flush { "yes" } else { "no" });
+        stat(&mut text, "flush_enabled", if current.settings.allow_flush { "yes" } else { "no" });
         stat(&mut text, "binding_protocol", "ascii");
         stat(&mut text, "client_flags_size", 4);
         stat(&mut text, "client_outstanding_count_max", limits.client_outstanding_count_max);
@@ -148,9 +189,10 @@ impl Process {
     /// All embedded items count as one class; without an embedded cache there are none.
     fn items(&self) -> String {
         let mut text = String::new();
-        if !self.caches.is_empty() {
-            stat(&mut text, "items:1:number", self.caches.iter().map(|c| c.stats().items).sum::<u64>());
-            stat(&mut text, "items:1:evicted", self.caches.iter().map(|c| c.stats().evictions).sum::<u64>());
+        let caches: Vec<_> = self.current().caches.iter().map(|c| c.stats()).collect();
+        if !caches.is_empty() {
+            stat(&mut text, "items:1:number", caches.iter().map(|c| c.items).sum::<u64>());
+            stat(&mut text, "items:1:evicted", caches.iter().map(|c| c.evictions).sum::<u64>());
         }
         text.push_str("END\r\n");
         text
@@ -158,11 +200,16 @@ impl Process {
 
     fn slabs(&self) -> String {
         let mut text = String::new();
-        stat(&mut text, "active_slabs", usize::from(!self.caches.is_empty()));
-        stat(&mut text, "total_malloced", self.caches.iter().map(|c| c.stats().bytes).sum::<u64>());
+        let current = self.current();
+        stat(&mut text, "active_slabs", usize::from(!current.caches.is_empty()));
+        stat(&mut text, "total_malloced", current.caches.iter().map(|c| c.stats().bytes).sum::<u64>());
         text.push_str("END\r\n");
         text
     }
+}
+
+fn unix_seconds(time: SystemTime) -> u64 {
+    time.duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs())
 }
 
 fn stat(text: &mut String, name: &str, value: impl std::fmt::Display) {

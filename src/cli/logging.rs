@@ -6,7 +6,7 @@ use tracing::level_filters::LevelFilter;
 use tracing_subscriber::EnvFilter;
 
 /// How to log.
-#[derive(Args)]
+#[derive(Clone, Args)]
 pub(super) struct Logging {
     /// How logs are written to stderr
     #[arg(long, value_enum, default_value_t = Format::Text, value_name = "FORMAT")]

@@ -5,6 +5,8 @@ use super::logging::{Format, Logging};
 use super::output;
 use super::source::Source;
 use crate::config::{Collect, Config, Listen, Workers};
+use crate::proxy::{self, Origin};
+use std::path::Path;
 use std::process::ExitCode;
 use tracing::level_filters::LevelFilter;
 
@@ -41,27 +43,38 @@ pub(super) fn run(args: Args) -> ExitCode {
     for warning in warnings {
         tracing::warn!("{}", warning.0);
     }
-    if !args.listen.is_empty() {
-        config.settings.listen = args.listen;
-    } else if is_activated() {
-        // Whoever wrote the socket unit decided where clients connect.
-        config.settings.listen.clear();
-    }
-    if let Some(workers) = args.workers {
-        config.settings.workers = workers;
-    }
-    if let Some(collect) = args.collect {
-        config.settings.collect = collect;
-    }
+    args.override_settings(&mut config);
     let greeting = Greeting::of(&config, args.source.config.as_deref());
-    serve(config, &greeting, &args.logging)
-}
-
-/// The one place where the process is started.
-fn serve(config: Config, greeting: &Greeting, logging: &Logging) -> ExitCode {
-    match crate::proxy::run(config, |listening| greet(&greeting.text(listening), logging)) {
+    let logging = args.logging.clone();
+    let origin = args.source.file().map(Path::to_owned).map(|file| Origin {
+        file: Some(file),
+        read: Box::new(move || {
+            let (mut config, warnings) = args.source.read().map_err(|faults| faults.render(false))?;
+            args.override_settings(&mut config);
+            Ok((config, warnings))
+        }),
+    });
+    match proxy::run(config, origin, |listening| greet(&greeting.text(listening), &logging)) {
         Ok(code) => code,
         Err(error) => output::failed(&error.to_string()),
+    }
+}
+
+impl Args {
+    /// Flags say more than the file.
+    fn override_settings(&self, config: &mut Config) {
+        if !self.listen.is_empty() {
+            config.settings.listen.clone_from(&self.listen);
+        } else if is_activated() {
+            // Whoever wrote the socket unit decided where clients connect.
+            config.settings.listen.clear();
+        }
+        if let Some(workers) = self.workers {
+            config.settings.workers = workers;
+        }
+        if let Some(collect) = self.collect {
+            config.settings.collect = collect;
+        }
     }
 }
 

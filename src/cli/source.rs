@@ -1,9 +1,9 @@
 //! Where a verb gets its configuration: a file, `--server` flags, or nothing (the embedded cache).
 
 use super::{EXIT_WRONG, output};
-use crate::config::{self, Config, Warning};
+use crate::config::{self, Config, Faults, Warning};
 use clap::Args;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 /// For the macros of mcrouter's files.
@@ -36,14 +36,23 @@ pub(super) struct Source {
 impl Source {
     /// Loads the configuration, or prints all that is wrong.
     pub(super) fn load(&self) -> Result<(Config, Vec<Warning>), ExitCode> {
-        let loaded = match &self.config {
-            Some(file) => config::load_with(file, &self.params.config_params, crate::route::check),
-            None if self.server.is_empty() => Ok((Config::embedded_default(), Vec::new())),
-            None => config::from_servers(&self.server).map(|config| (config, Vec::new())),
-        };
-        loaded.map_err(|faults| {
+        self.read().map_err(|faults| {
             output::error(&faults.render(output::has_colour()));
             ExitCode::from(EXIT_WRONG)
         })
+    }
+
+    /// Loads the configuration.
+    pub(super) fn read(&self) -> Result<(Config, Vec<Warning>), Faults> {
+        match &self.config {
+            Some(file) => config::load_with(file, &self.params.config_params, crate::route::check),
+            None if self.server.is_empty() => Ok((Config::embedded_default(), Vec::new())),
+            None => config::from_servers(&self.server).map(|config| (config, Vec::new())),
+        }
+    }
+
+    /// The file, if there is one that can be read again.
+    pub(super) fn file(&self) -> Option<&Path> {
+        self.config.as_deref().filter(|file| *file != Path::new("-"))
     }
 }

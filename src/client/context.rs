@@ -20,9 +20,9 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 pub struct Context {
     pub(super) root: RefCell<Rc<Root>>,
     pub(super) counters: Arc<Counters>,
-    pub(super) limits: Limits,
+    limits: Cell<Limits>,
     /// Only lines and keys that memcached's documentation allows.
-    pub(super) is_strict: bool,
+    is_strict: Cell<bool>,
     pub(super) block: Rc<RefCell<ReadBlock>>,
     pub(super) admin: Rc<Admin>,
     /// Clients of the whole process.
@@ -78,8 +78,8 @@ impl Context {
             counters,
             budget,
             scratch: Cell::default(),
-            limits,
-            is_strict: admin.is_strict(),
+            limits: Cell::new(limits),
+            is_strict: Cell::new(admin.is_strict()),
             block,
             admin,
             clients,
@@ -116,9 +116,28 @@ impl Context {
         Rc::clone(&self.root.borrow())
     }
 
+    #[inline]
+    pub(super) fn limits(&self) -> Limits {
+        self.limits.get()
+    }
+
+    #[inline]
+    pub(super) fn is_strict(&self) -> bool {
+        self.is_strict.get()
+    }
+
+    /// From the next request on. What is under way ends on the tree that it began with.
+    pub fn adopt(&self, root: Rc<Root>, limits: Limits) {
+        let former = self.root.replace(root);
+        self.limits.set(limits);
+        self.is_strict.set(self.admin.is_strict());
+        // Only now: what ends with it may look at the new one.
+        drop(former);
+    }
+
     /// A place for one more client of the process; `false`: there is none.
     pub(super) fn admit(&self) -> bool {
-        let admitted = self.clients.fetch_add(1, Relaxed) < self.limits.clients_count_max;
+        let admitted = self.clients.fetch_add(1, Relaxed) < self.limits().clients_count_max;
         if !admitted {
             self.clients.fetch_sub(1, Relaxed);
         }

@@ -209,7 +209,7 @@ impl Input {
         consumed: usize,
         scratch: &mut Scratch,
     ) -> Step {
-        let is_strict = session.context.is_strict;
+        let is_strict = session.context.is_strict();
         if is_strict && !bytes[..consumed].ends_with(b"\r\n") {
             return Self::refuse(session, &LineError::BARE_NEWLINE, consumed);
         }
@@ -218,7 +218,7 @@ impl Input {
                 Self::refuse(session, &line.refused(), consumed)
             }
             Ok(Line::Storage(request, length)) => {
-                if length > session.context.limits.value_bytes_max {
+                if length > session.context.limits().value_bytes_max {
                     session.too_large(&request);
                     return Step::Swallow { start: consumed, count: length as u64 + 2 };
                 }

@@ -120,7 +120,7 @@ impl Session {
 
     /// The client's bounds are reached: it is not read until replies have left.
     pub(super) fn is_full(&self, queue: &ReplyQueue) -> bool {
-        let limits = &self.context.limits;
+        let limits = self.context.limits();
         queue.len() >= limits.client_outstanding_count_max
             || queue.reply_bytes() >= limits.client_reply_bytes_max
             || (!queue.is_empty() && queue.expected_bytes() >= limits.client_reply_bytes_max)

@@ -52,7 +52,7 @@ struct Patience {
 
 /// Looks at the clients until the task is ended.
 pub async fn sweep(context: Rc<Context>) {
-    let limits = &context.limits;
+    let limits = context.limits();
     let timeouts = [limits.client_idle_timeout, limits.client_stall_timeout];
     let Some(shortest) = timeouts.into_iter().flatten().min() else { return };
     let pause = pause_between_looks(shortest);

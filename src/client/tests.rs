@@ -3,8 +3,8 @@
 use super::context::Context;
 use super::multi::{Multi, Split};
 use super::reply_queue::{How, Progress, ReplyQueue, part_token};
-use crate::admin::{Admin, Process};
-use crate::config::{Limits, Settings};
+use crate::admin::{Admin, Current, Process};
+use crate::config::Limits;
 use crate::hash::{Ring, Spec};
 use crate::net::Budget;
 use crate::protocol::{Cause, Keys, Op, Reply, Status, Value};
@@ -18,7 +18,7 @@ fn context() -> Rc<Context> {
     let stats = Stats::new(1);
     let ring = Ring::build(&Spec::default(), &[]).expect("an empty ring");
     let pool = PoolRoute::new("none".to_owned(), ring, Vec::new(), 1, crate::config::OnError::Error);
-    let process = Process::new(Settings::default(), stats.clone(), Arc::default(), Vec::new(), 0);
+    let process = Process::new(Current::default(), stats.clone(), Arc::default());
     Context::new(
         Rc::new(Root::of_pool(pool)),
         stats.of(0),

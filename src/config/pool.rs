@@ -86,7 +86,7 @@ pub struct Server {
 }
 
 /// Where a server is.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Endpoint {
     Address(SocketAddr),
     /// Resolved when a connection is made.
@@ -96,7 +96,7 @@ pub enum Endpoint {
 }
 
 /// An in-process cache in the place of a server.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Embedded {
     /// Which of the pool's shards.
     pub shard: usize,

@@ -58,7 +58,7 @@ pub enum Collect {
 }
 
 /// Every bound of the process. Each is at least 1.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Client connections, all workers together.
     pub clients_count_max: usize,

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 /// One per worker.
 pub struct Budget {
-    bytes_max: usize,
+    bytes_max: Cell<usize>,
     held: Cell<usize>,
     /// The most that was held since this was last forgotten.
     highest: Cell<usize>,
@@ -33,13 +33,18 @@ impl Budget {
     #[must_use]
     pub fn new(bytes_max: usize, counters: Arc<Counters>) -> Rc<Self> {
         Rc::new(Self {
-            bytes_max: bytes_max.max(1),
+            bytes_max: Cell::new(bytes_max.max(1)),
             held: Cell::new(0),
             highest: Cell::new(0),
             counters,
             relief: RefCell::new(None),
             hopeless_until: Cell::new(None),
         })
+    }
+
+    /// A new bound; what is held beyond it has to go when the next one asks.
+    pub fn set_bytes_max(&self, bytes_max: usize) {
+        self.bytes_max.set(bytes_max.max(1));
     }
 
     /// What is done for room.
@@ -81,7 +86,7 @@ impl Budget {
 
     #[must_use]
     pub fn is_over(&self) -> bool {
-        self.held.get() > self.bytes_max
+        self.held.get() > self.bytes_max.get()
     }
 
     /// Whether the bound is kept, if need be after clients were closed. Nothing of a session may be borrowed.
@@ -97,7 +102,8 @@ impl Budget {
         let relief = self.relief.borrow().clone();
         if let Some(relief) = relief {
             // An eighth at once, so that the next one who asks need not look at all clients again.
-            relief(self.held.get() - (self.bytes_max - self.bytes_max / 8));
+            let bytes_max = self.bytes_max.get();
+            relief(self.held.get() - (bytes_max - bytes_max / 8));
         }
         let is_relieved = !self.is_over();
         self.hopeless_until.set((!is_relieved).then_some(now + HOPELESS_PAUSE));

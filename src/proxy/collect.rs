@@ -38,12 +38,9 @@ const PERIOD: Duration = Duration::from_millis(2);
 /// Timers of a thread are late by so much, to save wake-ups; 50 µs by default, which is all of our sleep.
 const TIMER_SLACK_NS: NonZeroU64 = NonZeroU64::new(1_000).expect("not zero");
 
-/// Of one worker; called whenever it has nothing left to do.
-pub(super) struct Collector {
-    collect: Collect,
-}
-
 thread_local! {
+    /// What the configuration says. (Thread-local like the rest: the runtime's hook has nothing but the thread.)
+    static COLLECT: Cell<Collect> = const { Cell::new(Collect::Off) };
     /// Since when the load is measured.
     static SINCE: Cell<Option<Instant>> = const { Cell::new(None) };
     /// What the load of the last period came to.
@@ -101,29 +98,28 @@ impl Trial {
     }
 }
 
-impl Collector {
-    /// To be made in the worker's own thread.
-    pub(super) fn new(collect: Collect) -> Self {
-        if collect != Collect::Off {
-            // A kernel that refuses makes the sleeps longer, nothing else.
-            let _ = set_current_timer_slack(Some(TIMER_SLACK_NS));
-        }
-        Self { collect }
+/// How this thread, a worker's, does it from now on.
+pub(super) fn set(collect: Collect) {
+    if collect != Collect::Off {
+        // A kernel that refuses makes the sleeps longer, nothing else.
+        let _ = set_current_timer_slack(Some(TIMER_SLACK_NS));
     }
+    COLLECT.set(collect);
+}
 
-    pub(super) fn on_park(&self) {
-        let time = match self.collect {
-            Collect::Off => None,
-            Collect::Time(time) => Some(time),
-            Collect::Auto => auto_time_now(),
-        };
-        if let Some(time) = time {
-            let time = Timespec { tv_sec: 0, tv_nsec: i64::from(time.subsec_nanos()) };
-            // Woken early by a signal: then there is something to do.
-            let _ = nanosleep(&time);
-        }
-        client::on_park();
+/// Called whenever a worker has nothing left to do.
+pub(super) fn on_park() {
+    let time = match COLLECT.get() {
+        Collect::Off => None,
+        Collect::Time(time) => Some(time),
+        Collect::Auto => auto_time_now(),
+    };
+    if let Some(time) = time {
+        let time = Timespec { tv_sec: 0, tv_nsec: i64::from(time.subsec_nanos()) };
+        // Woken early by a signal: then there is something to do.
+        let _ = nanosleep(&time);
     }
+    client::on_park();
 }
 
 fn auto_time_now() -> Option<Duration> {

@@ -1,23 +1,31 @@
-//! The life of the process: bind, start workers, wait for a signal, drain, leave.
+//! The life of the process: bind, start workers, change the configuration, wait for a signal, drain, leave.
 
+mod caches;
 mod collect;
+mod ends;
+mod events;
 mod memory;
-mod signal;
+mod reload;
+mod watch;
 mod worker;
 
+pub use reload::{Origin, Read};
+
 use crate::admin::Process;
-use crate::cache::Cache;
-use crate::config::{Config, Endpoint, Server, Workers};
+use crate::config::{Config, Workers};
 use crate::health::Health;
 use crate::net::{self, BoundAddress};
 use crate::stats::Stats;
-use signal::Signals;
+use caches::Caches;
+use events::{Event, Events};
+use reload::{Address, Serving};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::thread;
-use std::time::Duration;
-use worker::{Plan, Worker};
+use std::time::{Duration, Instant};
+use watch::Watch;
+use worker::{Listening, Plan, Worker};
 
 /// What went wrong before anything was served.
 #[derive(Debug, thiserror::Error)]
@@ -32,90 +40,120 @@ pub enum StartError {
     Worker(std::io::Error),
 }
 
-/// Serves until told to stop. `ready` is called with the addresses, as they really are, once clients are served.
+/// Serves until told to stop. `origin` is where the configuration can be read again, if anywhere. `ready` is called with
+/// the addresses, as they really are, once clients are served.
 ///
 /// # Errors
 /// When nothing could be started; then nothing listens.
-pub fn run(mut config: Config, ready: impl FnOnce(&[String])) -> Result<ExitCode, StartError> {
-    let workers = match config.settings.workers {
+pub fn run(
+    config: Config,
+    origin: Option<Origin>,
+    ready: impl FnOnce(&[String]),
+) -> Result<ExitCode, StartError> {
+    let mut serving = start(config)?;
+    let events = Events::watch().map_err(StartError::Worker)?;
+    let labels: Vec<String> = serving.addresses.iter().map(|a| a.label().to_owned()).collect();
+    for label in &labels {
+        tracing::info!("listening on {label}");
+    }
+    let _watch = origin.as_ref().and_then(|origin| watch(origin, &events));
+    ready(&labels);
+    let name = reload_until_stopped(&mut serving, origin, &events);
+    let code = drain(&serving, name, &events);
+    for address in &serving.addresses {
+        address.remove_file();
+    }
+    Ok(code)
+}
+
+/// Listeners, workers and what they share.
+fn start(read: Config) -> Result<Serving, StartError> {
+    let count = match read.settings.workers {
         Workers::Count(count) => count.max(1),
         Workers::Auto => thread::available_parallelism().map_or(1, std::num::NonZero::get),
     };
-    fit_descriptors(&mut config, workers);
-    let config = Arc::new(config);
-    let caches = embedded_caches(&config);
-    let mut addresses = net::activated(workers)?;
+    let mut fitted = read.clone();
+    fit_descriptors(&mut fitted, count);
+    let config = Arc::new(fitted);
+    let caches = Arc::new(Caches::of(&config, &Caches::default()));
+    let mut bound = net::activated(count)?;
+    let mut addresses: Vec<Address> = bound.iter().map(|handed| Address::new(handed, None)).collect();
     for listen in &config.settings.listen {
-        addresses.push(net::bind(listen, workers)?);
+        let new = net::bind(listen, count)?;
+        addresses.push(Address::new(&new, Some(listen.clone())));
+        bound.push(new);
     }
     if addresses.is_empty() {
         return Err(StartError::NoListener);
     }
-    let stats = Stats::new(workers);
+    let stats = Stats::new(count);
     let health = Arc::new(Health::default());
-    let process = Arc::new(Process::new(
-        config.settings.clone(),
-        stats.clone(),
-        Arc::clone(&health),
-        caches.iter().flatten().flatten().cloned().collect(),
-        config.pools.iter().flat_map(|p| &p.servers).map(memory_bytes_max).sum(),
-    ));
-    let signals = Signals::watch().map_err(StartError::Worker)?;
-    let labels: Vec<String> = addresses.iter().map(|a| a.label.clone()).collect();
-    let paths: Vec<_> = addresses.iter().filter_map(|a| a.path.clone()).collect();
+    let current = reload::current(&config, &caches);
+    let process = Arc::new(Process::new(current, stats.clone(), Arc::clone(&health)));
     let clients = Arc::new(AtomicUsize::new(0));
-    let mut running = Vec::with_capacity(workers);
-    for (index, listeners) in per_worker(addresses, workers).into_iter().enumerate() {
+    let mut workers = Vec::with_capacity(count);
+    for (index, listeners) in per_worker(bound, count).into_iter().enumerate() {
         let plan = Plan {
             config: Arc::clone(&config),
             counters: stats.of(index),
             process: Arc::clone(&process),
             clients: Arc::clone(&clients),
             health: Arc::clone(&health),
-            caches: caches.clone(),
-            workers,
+            caches: Arc::clone(&caches),
+            workers: count,
             listeners,
         };
-        running.push(Worker::start(index, plan)?);
+        workers.push(Worker::start(index, plan)?);
     }
-    for label in &labels {
-        tracing::info!("listening on {label}");
-    }
-    ready(&labels);
-    let code = stop(&config, running, signals);
-    for path in paths {
-        // Nobody listens there any more; a file that is already gone is as good.
-        let _ = std::fs::remove_file(path);
-    }
-    Ok(code)
+    Ok(Serving { read, caches, addresses, workers, process, health, digest: None, told: None })
 }
 
-/// Waits for a signal, then for the workers to finish what is in flight.
-fn stop(config: &Config, running: Vec<Worker>, signals: Signals) -> ExitCode {
-    let timeout = config.settings.drain_timeout;
+/// Watches the configuration's file. Where that cannot be done, SIGHUP remains.
+fn watch(origin: &Origin, events: &Events) -> Option<Watch> {
+    let file = origin.file.as_deref()?;
+    Watch::start(file, events.sender())
+        .inspect_err(|error| {
+            tracing::warn!("{} is not watched, send SIGHUP when it changes: {error}", file.display());
+        })
+        .ok()
+}
+
+/// Changes the configuration when asked to; the name of the signal that ends it.
+fn reload_until_stopped(serving: &mut Serving, mut origin: Option<Origin>, events: &Events) -> &'static str {
+    loop {
+        match (events.next(), &mut origin) {
+            (Event::Stop(name), _) => return name,
+            (Event::Reload(why), Some(origin)) => serving.reload(origin, why),
+            (Event::Reload(why), None) => tracing::info!("{}: there is no file to read again", why.text()),
+        }
+    }
+}
+
+/// Waits for the workers to finish what is in flight.
+fn drain(serving: &Serving, name: &str, events: &Events) -> ExitCode {
     /// The same wish told twice at once (by `timeout`, by a terminal) is one wish.
     const SAME_WISH: Duration = Duration::from_millis(20);
-    let name = signals.wait(None).unwrap_or("the end of all signals");
-    let told = std::time::Instant::now();
+    let timeout = serving.read.settings.drain_timeout;
+    let told = Instant::now();
     tracing::info!(
         "{name}: finishing what is in flight, for {timeout:?} at most; a second signal ends at once"
     );
-    for worker in &running {
+    for worker in &serving.workers {
         worker.drain();
     }
     // The workers say when they are done; a second signal or the deadline says that it is enough.
-    let deadline = std::time::Instant::now() + timeout;
+    let deadline = told + timeout;
     loop {
-        if running.iter().all(Worker::is_done) {
+        if serving.workers.iter().all(Worker::is_done) {
             tracing::info!("all clients are answered; leaving");
             return ExitCode::SUCCESS;
         }
-        let now = std::time::Instant::now();
+        let now = Instant::now();
         if now >= deadline {
             tracing::warn!("drain_timeout is over; leaving with clients unanswered");
             return ExitCode::SUCCESS;
         }
-        if let Some(name) = signals.wait(Some((deadline - now).min(Duration::from_millis(10))))
+        if let Some(name) = events.stop_within((deadline - now).min(Duration::from_millis(10)))
             && told.elapsed() >= SAME_WISH
         {
             tracing::warn!("{name} again: leaving at once");
@@ -141,34 +179,12 @@ fn fit_descriptors(config: &mut Config, workers: usize) {
     }
 }
 
-/// One cache for each embedded shard of each pool, shared by all workers.
-fn embedded_caches(config: &Config) -> Vec<Vec<Option<Arc<Cache>>>> {
-    let value_bytes_max = config.settings.limits.value_bytes_max;
-    let of_pool = |pool: &crate::config::Pool| {
-        pool.servers
-            .iter()
-            .map(|server| match &server.endpoint {
-                Endpoint::Embedded(e) => Some(Arc::new(Cache::new(e.memory_bytes_max, value_bytes_max))),
-                _ => None,
-            })
-            .collect()
-    };
-    config.pools.iter().map(of_pool).collect()
-}
-
-fn memory_bytes_max(server: &Server) -> usize {
-    match server.endpoint {
-        Endpoint::Embedded(e) => e.memory_bytes_max,
-        _ => 0,
-    }
-}
-
 /// Each worker gets one socket of every address.
-fn per_worker(addresses: Vec<BoundAddress>, workers: usize) -> Vec<Vec<net::Bound>> {
-    let mut listeners: Vec<Vec<net::Bound>> = (0..workers).map(|_| Vec::new()).collect();
+fn per_worker(addresses: Vec<BoundAddress>, workers: usize) -> Vec<Vec<Listening>> {
+    let mut listeners: Vec<Vec<Listening>> = (0..workers).map(|_| Vec::new()).collect();
     for address in addresses {
         for (worker, socket) in listeners.iter_mut().zip(address.sockets) {
-            worker.push(socket);
+            worker.push((address.label.clone(), socket));
         }
     }
     listeners

@@ -1,27 +1,28 @@
 //! A worker: one thread, one event loop, its own listeners, tree and connections. Nothing of it is shared.
 
 use super::StartError;
-use super::collect::Collector;
+use super::caches::Caches;
+use super::collect;
+use super::ends::Ends;
 use super::memory;
 use crate::admin::{Admin, Process};
-use crate::cache::{Cache, CacheLeaf};
 use crate::client;
-use crate::config::{Config, Endpoint, Pool};
+use crate::config::{Config, Limits};
 use crate::discovery::Resolver;
 use crate::health::Health;
 use crate::net::{Bound, Budget, Listener, ReadBlock};
-use crate::route::{self, Leaf, Leaves, Root};
 use crate::stats::Counters;
-use crate::time::Clock;
-use crate::upstream::{Destination, Dial, Shared};
-use std::cell::RefCell;
+use crate::upstream::{Dial, Shared};
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use tokio::runtime::{Builder, LocalOptions};
-use tokio::sync::oneshot;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 
 /// What a worker is given.
 pub(super) struct Plan {
@@ -32,17 +33,40 @@ pub(super) struct Plan {
     pub(super) clients: Arc<AtomicUsize>,
     /// What all workers know of the servers.
     pub(super) health: Arc<Health>,
-    /// By pool and server.
-    pub(super) caches: Vec<Vec<Option<Arc<Cache>>>>,
+    pub(super) caches: Arc<Caches>,
     pub(super) workers: usize,
-    pub(super) listeners: Vec<Bound>,
+    pub(super) listeners: Vec<Listening>,
+}
+
+/// A worker's socket of one address, and what the address is called.
+pub(super) type Listening = (String, Bound);
+
+/// What a running worker can be told.
+enum Order {
+    Adopt(Box<Adopt>),
+    Drain,
+}
+
+/// Another configuration.
+pub(super) struct Adopt {
+    pub(super) config: Arc<Config>,
+    pub(super) caches: Arc<Caches>,
+    /// Addresses to listen on from now on.
+    pub(super) opened: Vec<Listening>,
+    /// Those to listen on no longer; clients that are there stay.
+    pub(super) closed: Vec<String>,
+    /// Is told when it serves.
+    pub(super) done: std::sync::mpsc::Sender<Result<(), String>>,
 }
 
 /// A running worker, as the main thread sees it.
 pub(super) struct Worker {
-    drain: std::sync::Mutex<Option<oneshot::Sender<()>>>,
+    orders: mpsc::Sender<Order>,
     done: Arc<AtomicBool>,
 }
+
+/// Orders that wait; they are carried out at once.
+const ORDERS_COUNT_MAX: usize = 1;
 
 /// Tasks that run between two looks at the sockets. More than tokio's 61, so that with many clients one turn
 /// still gathers the requests of all of them into one write per server.
@@ -51,38 +75,41 @@ const TASKS_PER_TURN: u32 = 512;
 impl Worker {
     /// Starts the thread; returns when it has built everything.
     pub(super) fn start(index: usize, plan: Plan) -> Result<Self, StartError> {
-        let (drain, drained) = oneshot::channel();
+        let (orders, received) = mpsc::channel(ORDERS_COUNT_MAX);
         let (ready, is_ready) = std::sync::mpsc::channel();
         let done = Arc::new(AtomicBool::new(false));
         let is_done = Arc::clone(&done);
         std::thread::Builder::new()
             .name(format!("ringway-{index}"))
             .spawn(move || {
-                let collector = Collector::new(plan.config.settings.collect);
+                collect::set(plan.config.settings.collect);
                 let runtime = Builder::new_current_thread()
                     .enable_io()
                     .enable_time()
                     .event_interval(TASKS_PER_TURN)
-                    .on_thread_park(move || collector.on_park())
+                    .on_thread_park(collect::on_park)
                     .build_local(LocalOptions::default());
                 match runtime {
-                    Ok(runtime) => runtime.block_on(serve(plan, ready, drained)),
+                    Ok(runtime) => runtime.block_on(serve(plan, ready, received)),
                     Err(error) => drop(ready.send(Err(StartError::Worker(error)))),
                 }
                 is_done.store(true, Ordering::Release);
             })
             .map_err(StartError::Worker)?;
         is_ready.recv().unwrap_or_else(|_| Err(StartError::Worker(io::ErrorKind::BrokenPipe.into())))?;
-        Ok(Self { drain: std::sync::Mutex::new(Some(drain)), done })
+        Ok(Self { orders, done })
+    }
+
+    /// Gives it another configuration. What became of it is told through `adopt.done`.
+    pub(super) fn adopt(&self, adopt: Adopt) {
+        // One that has ended already drops `done`, and that is told too.
+        let _ = self.orders.blocking_send(Order::Adopt(Box::new(adopt)));
     }
 
     /// Tells it to finish.
     pub(super) fn drain(&self) {
-        let mut drain = self.drain.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        if let Some(drain) = drain.take() {
-            // One that has ended already needs no telling.
-            let _ = drain.send(());
-        }
+        // One that has ended already needs no telling.
+        let _ = self.orders.blocking_send(Order::Drain);
     }
 
     pub(super) fn is_done(&self) -> bool {
@@ -92,91 +119,98 @@ impl Worker {
 
 /// The life of a worker, in its thread.
 async fn serve(
-    mut plan: Plan,
+    plan: Plan,
     ready: std::sync::mpsc::Sender<Result<(), StartError>>,
-    drained: oneshot::Receiver<()>,
+    mut orders: mpsc::Receiver<Order>,
 ) {
     let block = Rc::new(RefCell::new(ReadBlock::default()));
-    // The sockets move into the accepting tasks, so that they close when those end.
-    let bound = std::mem::take(&mut plan.listeners);
-    let share = plan.config.settings.limits.buffer_bytes_max / plan.workers.max(1);
-    // A quarter is for what the allocator needs beside: the bound is about memory, not about sums.
-    let budget = Budget::new(share - share / 4, Arc::clone(&plan.counters));
-    let (root, listeners) = match build(&plan, bound, &block, &budget) {
-        Ok(built) => built,
-        Err(error) => return drop(ready.send(Err(error))),
+    let limits = plan.config.settings.limits;
+    let budget = Budget::new(share_of(&limits, plan.workers), Arc::clone(&plan.counters));
+    let mut ends = Ends::new(Shared {
+        counters: Arc::clone(&plan.counters),
+        block: Rc::clone(&block),
+        dial: Dial::Net(Resolver::default()),
+        health: plan.health,
+        jitter_seed: RandomState::new().hash_one(0_u8),
+        late_count_max: Rc::new(Cell::new(limits.late_count_max)),
+        budget: Rc::clone(&budget),
+    });
+    let root = match ends.build(&plan.config, &plan.caches) {
+        Ok(root) => root,
+        Err(error) => return drop(ready.send(Err(StartError::Routes(error)))),
     };
     let context = client::Context::new(
         Rc::new(root),
         plan.counters,
-        plan.config.settings.limits.clone(),
+        limits,
         block,
         Rc::new(Admin::new(plan.process)),
         plan.clients,
         Rc::clone(&budget),
     );
-    let accepting: Vec<_> = listeners
-        .into_iter()
-        .map(|listener| tokio::task::spawn_local(client::accept(Rc::clone(&context), listener)))
-        .collect();
+    let mut accepting = Accepting { context: Rc::clone(&context), tasks: HashMap::new() };
+    if let Err(error) = accepting.open(plan.listeners) {
+        return drop(ready.send(Err(StartError::Worker(error))));
+    }
     tokio::task::spawn_local(client::sweep(Rc::clone(&context)));
-    tokio::task::spawn_local(memory::give_back(Rc::clone(&context), budget));
+    tokio::task::spawn_local(memory::give_back(Rc::clone(&context), Rc::clone(&budget)));
     // The main thread waits for this; if it is gone, so are we.
     let _ = ready.send(Ok(()));
-    // An error means that the main thread is gone: the same as being told.
-    let _ = drained.await;
-    for task in accepting {
-        task.abort();
+    // When the main thread is gone, that is the same as being told to finish.
+    while let Some(Order::Adopt(adopt)) = orders.recv().await {
+        let Adopt { config, caches, opened, closed, done } = *adopt;
+        let limits = config.settings.limits;
+        let adopted = ends.build(&config, &caches).and_then(|root| {
+            accepting.open(opened).map_err(|error| error.to_string())?;
+            context.adopt(Rc::new(root), limits);
+            Ok(())
+        });
+        if adopted.is_ok() {
+            accepting.close(&closed);
+            budget.set_bytes_max(share_of(&limits, plan.workers));
+            collect::set(config.settings.collect);
+        }
+        // Who asked may have given up waiting.
+        let _ = done.send(adopted);
     }
+    accepting.close_all();
     context.drain();
     while context.sessions_count() > 0 {
         tokio::time::sleep(std::time::Duration::from_millis(2)).await;
     }
 }
 
-/// The tree and the listeners.
-fn build(
-    plan: &Plan,
-    bound: Vec<Bound>,
-    block: &Rc<RefCell<ReadBlock>>,
-    budget: &Rc<Budget>,
-) -> Result<(Root, Vec<Listener>), StartError> {
-    let shared = Shared {
-        counters: Arc::clone(&plan.counters),
-        block: Rc::clone(block),
-        dial: Dial::Net(Resolver::default()),
-        health: Arc::clone(&plan.health),
-        jitter_seed: RandomState::new().hash_one(0_u8),
-        late_count_max: plan.config.settings.limits.late_count_max,
-        budget: Rc::clone(budget),
-    };
-    let leaves = Destinations { plan, shared };
-    let root = route::build(&plan.config, &leaves).map_err(StartError::Routes)?;
-    let listeners: io::Result<Vec<_>> = bound.into_iter().map(Listener::new).collect();
-    Ok((root, listeners.map_err(StartError::Worker)?))
+/// A worker's share of `buffer_bytes_max`. A quarter is for what the allocator needs beside: the bound is about memory,
+/// not about sums.
+const fn share_of(limits: &Limits, workers: usize) -> usize {
+    let share = limits.buffer_bytes_max / if workers == 0 { 1 } else { workers };
+    share - share / 4
 }
 
-/// The ends of this worker's tree: connections to servers, and the shards of embedded caches.
-struct Destinations<'a> {
-    plan: &'a Plan,
-    shared: Shared,
+/// The tasks that accept clients, by address. The sockets live in them, so they close when those end.
+struct Accepting {
+    context: Rc<client::Context>,
+    tasks: HashMap<String, JoinHandle<()>>,
 }
 
-impl Leaves for Destinations<'_> {
-    fn of_pool(&self, pool: &Pool) -> (Vec<Rc<dyn Leaf>>, usize) {
-        let embedded = pool.servers.iter().any(|s| matches!(s.endpoint, Endpoint::Embedded(_)));
-        let lanes = if embedded { 1 } else { pool.connections_count.max(1) };
-        let of_pool = self.plan.config.pools.iter().position(|known| known.name == pool.name);
-        let caches = of_pool.and_then(|index| self.plan.caches.get(index));
-        let mut leaves: Vec<Rc<dyn Leaf>> = Vec::with_capacity(pool.servers.len() * lanes);
-        for (i, server) in pool.servers.iter().enumerate() {
-            match caches.and_then(|caches| caches.get(i)?.as_ref()) {
-                Some(cache) => {
-                    leaves.push(Rc::new(CacheLeaf::new(Arc::clone(cache), server.label(), Clock::System)))
-                }
-                None => leaves.extend(Destination::of_server(pool, server, &self.shared)),
-            }
+impl Accepting {
+    fn open(&mut self, listeners: Vec<Listening>) -> io::Result<()> {
+        for (label, bound) in listeners {
+            let accept = client::accept(Rc::clone(&self.context), Listener::new(bound)?);
+            self.tasks.insert(label, tokio::task::spawn_local(accept));
         }
-        (leaves, lanes)
+        Ok(())
+    }
+
+    fn close(&mut self, labels: &[String]) {
+        for task in labels.iter().filter_map(|label| self.tasks.remove(label)) {
+            task.abort();
+        }
+    }
+
+    fn close_all(&mut self) {
+        for (_, task) in self.tasks.drain() {
+            task.abort();
+        }
     }
 }

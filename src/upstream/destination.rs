@@ -3,6 +3,7 @@
 use super::connection::Connection;
 use super::life;
 use super::terms::{Shared, Terms};
+use super::tko::bounds_of;
 use crate::config::{Pool, Server};
 use crate::protocol::{MultiGet, Request};
 use crate::route::{Call, Explained, Leaf, Route, Slot};
@@ -15,6 +16,14 @@ pub struct Destination {
 }
 
 impl Destination {
+    /// How many servers the pool has now: a share of them may be knocked out at a time.
+    pub fn expect_servers(pool: &Pool, shared: &Shared) {
+        if pool.tko.is_some() {
+            // Kept by the servers of the pool; where there are none it is of no use.
+            drop(shared.health.guard(&pool.name, bounds_of(pool)));
+        }
+    }
+
     /// The leaves of a server, one for each of the pool's `connections`; they connect when the first
     /// request comes.
     #[must_use]

@@ -304,7 +304,7 @@ impl Connection {
             .front_deadline()
             .is_some_and(|d| now.saturating_duration_since(d) > self.terms.timeout * LATE_TIMEOUTS_MAX);
         let progress = self.progress.take();
-        state.inflight.late() > self.shared.late_count_max || (overdue && !progress)
+        state.inflight.late() > self.shared.late_count_max.get() || (overdue && !progress)
     }
 }
 

@@ -6,7 +6,7 @@ use crate::config::{Endpoint, OnError, Pool, Server};
 use crate::health::Health;
 use crate::net::{Budget, ReadBlock};
 use crate::stats::Counters;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,7 +22,7 @@ pub struct Shared {
     /// Where the jitter of pauses comes from, so that workers and nodes do not knock in step.
     pub jitter_seed: u64,
     /// Late replies that one connection waits for.
-    pub late_count_max: usize,
+    pub late_count_max: Rc<Cell<usize>>,
     /// What all buffers of the worker may hold.
     pub budget: Rc<Budget>,
 }

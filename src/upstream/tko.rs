@@ -35,10 +35,6 @@ impl Tko {
             let (server, guard) = (Arc::default(), Arc::default());
             return Self { label, server, guard, rules: None, on_disconnect: false, health };
         };
-        let bounds = tko.fail_open.map(|fail_open| {
-            let (upper_count, lower_count) = fail_open.counts(pool.servers.len());
-            FailOpen { upper_count, lower_count }
-        });
         let rules = Rules {
             timeouts_count: tko.timeouts_count,
             probe_first: tko.probe_first,
@@ -47,7 +43,7 @@ impl Tko {
         Self {
             label,
             server: health.server(&server.address()),
-            guard: health.guard(&pool.name, bounds),
+            guard: health.guard(&pool.name, bounds_of(pool)),
             rules: Some(rules),
             on_disconnect: tko.on_disconnect,
             health,
@@ -113,6 +109,12 @@ impl Tko {
             );
         }
     }
+}
+
+/// When the pool's servers are no longer knocked out, because too many of them are.
+pub(super) fn bounds_of(pool: &Pool) -> Option<FailOpen> {
+    let (upper_count, lower_count) = pool.tko.as_ref()?.fail_open?.counts(pool.servers.len());
+    Some(FailOpen { upper_count, lower_count })
 }
 
 /// In mcrouter's words.

@@ -27,6 +27,8 @@ mod pipelining;
 mod placement;
 /// The life of the process: start, addresses, faults at start, signals.
 mod process;
+/// Another configuration while clients are served.
+mod reload;
 /// Trees of routes in front of real servers.
 mod routes;
 /// The conversations of `tests/transcripts`, held with memcached, the embedded cache and the proxy.

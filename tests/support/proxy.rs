@@ -10,7 +10,7 @@ use std::process::{Command, ExitStatus};
 pub(crate) struct Proxy {
     process: Process,
     addresses: Vec<String>,
-    _directory: Directory,
+    directory: Directory,
 }
 
 impl Proxy {
@@ -19,6 +19,17 @@ impl Proxy {
         let directory = Directory::new();
         let path = directory.write("ringway.yaml", &completed(yaml));
         Self::launch(&["run", "-c", &path], listeners(yaml), directory)
+    }
+
+    /// Puts another configuration in the place of the one that [`Self::with`] wrote, as editors do it: in one step.
+    pub(crate) fn rewrite(&self, yaml: &str) {
+        let new = self.directory.write("new.yaml", &completed(yaml));
+        std::fs::rename(new, self.config()).unwrap();
+    }
+
+    /// The file that [`Self::with`] wrote.
+    pub(crate) fn config(&self) -> String {
+        self.directory.file("ringway.yaml")
     }
 
     /// With a pool of these servers in front and these further lines for the pool.
@@ -43,7 +54,7 @@ impl Proxy {
             let found: Vec<String> = lines.iter().filter_map(|l| listening(l)).collect();
             (found.len() >= listeners).then_some(found)
         });
-        Self { process, addresses, _directory: directory }
+        Self { process, addresses, directory }
     }
 
     /// Where it listens first.

@@ -3,7 +3,7 @@
 //! No socket, no thread, no clock of the machine: who holds the other ends chooses every byte and every moment, and the
 //! same choices bring the same run again. The runtime, the sessions and the connections are the real ones.
 
-use ringway::admin::{Admin, Process};
+use ringway::admin::{Admin, Current, Process};
 use ringway::cache::{Cache, CacheLeaf};
 use ringway::client::{self, Context};
 use ringway::config::{OnError, Pool, Settings};
@@ -105,18 +105,19 @@ impl Room {
             dial,
             health: Arc::clone(&health),
             jitter_seed: 0,
-            late_count_max: settings.limits.late_count_max,
+            late_count_max: Rc::new(Cell::new(settings.limits.late_count_max)),
             budget: Rc::clone(&budget),
         };
         let leaves = (0..members.len()).flat_map(|i| leaves(i, &shared)).collect();
         let ring = Ring::build(spec, members).expect("a plain spec builds");
         let root = Root::of_pool(PoolRoute::new("main".into(), ring, leaves, lanes, on_error));
-        let process = Process::new(settings.clone(), stats, health, Vec::new(), 0);
+        let current = Current { settings: settings.clone(), ..Current::default() };
+        let process = Process::new(current, stats, health);
         let clients = Arc::new(AtomicUsize::new(0));
         let context = Context::new(
             Rc::new(root),
             Arc::clone(&counters),
-            settings.limits.clone(),
+            settings.limits,
             block,
             Rc::new(Admin::new(Arc::new(process))),
             Arc::clone(&clients),

@@ -1,0 +1,215 @@
+//! Another configuration while clients are served: nobody notices but those whose servers change.
+
+use crate::support::{Client, Directory, Memcached, Mock, Proxy, has_latest, pool_of};
+use rustix::process::Signal;
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+
+#[test]
+fn a_file_that_is_written_serves() {
+    let (one, two) = (Mock::forgetful(), Mock::forgetful());
+    let proxy = Proxy::before(&[one.address()], "");
+    let mut client = proxy.client();
+    client.ask("get a\r\n", "END\r\n");
+    one.expect("get a");
+    proxy.rewrite(&pool_of(&[two.address()], ""));
+    client.await_stat("config_reloads", 1);
+    client.ask("get b\r\n", "END\r\n");
+    two.expect("get b");
+    one.expect_nothing();
+    // and written over, without a new file
+    let text = fs::read_to_string(proxy.config()).unwrap().replace(two.address(), one.address());
+    fs::write(proxy.config(), text).unwrap();
+    client.await_stat("config_reloads", 2);
+    client.ask("get c\r\n", "END\r\n");
+    one.expect("get c");
+}
+
+#[test]
+fn a_directory_that_is_swapped_as_kubernetes_does_it_serves() {
+    let (one, two) = (Mock::forgetful(), Mock::forgetful());
+    let directory = Directory::new();
+    let write = |version: &str, server: &Mock| {
+        fs::create_dir(directory.file(version)).unwrap();
+        directory.write(&format!("{version}/ringway.yaml"), &pool_of(&[server.address()], ""));
+    };
+    write("..1", &one);
+    symlink("..1", directory.file("..data")).unwrap();
+    symlink("..data/ringway.yaml", directory.file("ringway.yaml")).unwrap();
+    let file = directory.file("ringway.yaml");
+    let proxy = Proxy::start(&["run", "-c", &file, "--listen", "127.0.0.1:0"]);
+    let mut client = proxy.client();
+    client.ask("get a\r\n", "END\r\n");
+    one.expect("get a");
+    write("..2", &two);
+    symlink("..2", directory.file("..data_tmp")).unwrap();
+    fs::rename(directory.file("..data_tmp"), directory.file("..data")).unwrap();
+    client.await_stat("config_reloads", 1);
+    client.ask("get b\r\n", "END\r\n");
+    two.expect("get b");
+}
+
+#[test]
+fn what_is_wrong_is_said_once_and_the_old_one_serves_on() {
+    let server = Mock::forgetful();
+    let proxy = Proxy::before(&[server.address()], "");
+    let mut client = proxy.client();
+    proxy.rewrite("pools: {main: {servers: [\"h:0\"], colour: red}}\nroute: main\n");
+    client.await_stat("config_failures", 1);
+    proxy.signal(Signal::HUP);
+    client.await_stat("config_failures", 2);
+    client.ask("get a\r\n", "END\r\n");
+    let said = proxy.stderr();
+    assert_eq!(said.matches("the new configuration is refused").count(), 1, "{said}");
+    assert!(said.contains("colour") && said.contains("is not a port"), "all faults at once: {said}");
+    // mended: what is said is the same as at the start, so there is nothing to do
+    proxy.rewrite(&pool_of(&[server.address()], ""));
+    client.ask("get b\r\n", "END\r\n");
+    assert_eq!(client.stat("config_reloads"), 0);
+}
+
+#[test]
+fn without_a_file_sighup_changes_nothing() {
+    let proxy = Proxy::embedded();
+    let mut client = proxy.client();
+    client.ask("set a 0 0 1\r\nx\r\n", "STORED\r\n");
+    proxy.signal(Signal::HUP);
+    client.ask("get a\r\n", "VALUE a 0 1\r\nx\r\nEND\r\n");
+}
+
+#[test]
+fn servers_that_stay_keep_their_connection_and_others_lose_it() {
+    if !has_latest() {
+        return;
+    }
+    let (stays, leaves) = (Memcached::latest(), Memcached::latest());
+    let both = pool_of(&[stays.address(), leaves.address()], "");
+    let proxy = Proxy::with(&both);
+    let mut client = proxy.client();
+    let ask_many = |client: &mut Client| {
+        for n in 0..30 {
+            client.ask(format!("set key{n} 0 0 1\r\nx\r\n"), "STORED\r\n");
+        }
+    };
+    ask_many(&mut client);
+    let connected = (stays.stat("total_connections"), leaves.stat("total_connections"));
+    proxy.rewrite(&pool_of(&[stays.address()], ""));
+    client.await_stat("config_reloads", 1);
+    client.await_stat("server_connections", 1);
+    ask_many(&mut client);
+    // each question for the numbers is a connection too
+    assert_eq!(stays.stat("total_connections"), connected.0 + 1);
+    proxy.rewrite(&both);
+    client.await_stat("config_reloads", 2);
+    ask_many(&mut client);
+    assert_eq!(stays.stat("total_connections"), connected.0 + 2);
+    assert_eq!(leaves.stat("total_connections"), connected.1 + 2, "connected to anew");
+    assert_eq!(client.stat("server_connections"), 2);
+}
+
+#[test]
+fn what_is_under_way_ends_on_the_old_tree() {
+    let old = Mock::start(|peer| {
+        peer.request().expect("a get");
+        peer.wait();
+        peer.say("VALUE a 0 3\r\nold\r\nEND\r\n");
+        peer.expect_closed();
+        peer.report("closed");
+    });
+    let new = Mock::forgetful();
+    let proxy = Proxy::before(&[old.address()], "timeout: 20s");
+    let mut client = proxy.client();
+    client.send("get a\r\n");
+    old.expect("get a");
+    proxy.rewrite(&pool_of(&[new.address()], "timeout: 20s"));
+    proxy.client().await_stat("config_reloads", 1);
+    client.send("get b\r\n");
+    new.expect("get b");
+    old.go();
+    client.expect("VALUE a 0 3\r\nold\r\nEND\r\nEND\r\n");
+    old.expect("closed");
+}
+
+#[test]
+fn addresses_come_and_go() {
+    let directory = Directory::new();
+    let socket = format!("unix:{}", directory.file("ringway.sock"));
+    let with = |listen: &str| {
+        format!(
+            "listen: [\"127.0.0.1:0\"{listen}]\nworkers: 2\npools: {{main: {{embedded: {{}}}}}}\nroute: main\n"
+        )
+    };
+    let proxy = Proxy::with(&with(""));
+    let mut client = proxy.client();
+    client.ask("set a 0 0 1\r\nx\r\n", "STORED\r\n");
+    proxy.rewrite(&with(&format!(", \"{socket}\"")));
+    client.await_stat("config_reloads", 1);
+    let mut there = Client::connect(&socket);
+    there.ask("get a\r\n", "VALUE a 0 1\r\nx\r\nEND\r\n");
+    proxy.rewrite(&with(""));
+    client.await_stat("config_reloads", 2);
+    assert!(Client::try_connect(&socket).is_err(), "nobody listens there");
+    there.ask("get a\r\n", "VALUE a 0 1\r\nx\r\nEND\r\n");
+}
+
+#[test]
+fn limits_change_for_clients_that_are_there() {
+    let with = |limit: &str| {
+        format!("limits: {{value_bytes_max: {limit}}}\npools: {{main: {{servers: [\"@\"]}}}}\nroute: main\n")
+    };
+    let server = Mock::forgetful();
+    let with = |limit: &str| with(limit).replace('@', server.address());
+    let proxy = Proxy::with(&with("2KiB"));
+    let mut client = proxy.client();
+    let large = format!("set a 0 0 3000\r\n{}\r\n", "x".repeat(3000));
+    client.ask_line(&large, "SERVER_ERROR object too large for cache");
+    proxy.rewrite(&with("4KiB"));
+    client.await_stat("config_reloads", 1);
+    client.ask(&large, "STORED\r\n");
+}
+
+#[test]
+fn nobody_notices_forty_changes() {
+    if !has_latest() {
+        return;
+    }
+    let servers = Memcached::start_several(4);
+    let addresses: Vec<&str> = servers.iter().map(Memcached::address).collect();
+    // the order of the list and a weight change nothing for a ring of names, but the tree is another one
+    let all = pool_of(&addresses, "connect_timeout: 5s\ntimeout: 20s");
+    let fewer = pool_of(&addresses[..3], "connect_timeout: 5s\ntimeout: 20s");
+    let proxy = Proxy::with(&all);
+    let is_over = AtomicBool::new(false);
+    let address = proxy.address();
+    thread::scope(|scope| {
+        let is_over = &is_over;
+        let load = move |name: usize| {
+            let mut client = Client::connect(address);
+            let mut count = 0;
+            while !is_over.load(Ordering::Relaxed) {
+                let key = format!("key{name}-{}", count % 100);
+                client.ask(
+                    format!("set {key} 0 0 1\r\nx\r\ntouch {key} 100\r\nget none\r\n"),
+                    "STORED\r\nTOUCHED\r\nEND\r\n",
+                );
+                count += 1;
+            }
+            assert!(count > 40, "too little load to say anything: {count}");
+        };
+        let clients: Vec<_> = (0..8).map(|name| scope.spawn(move || load(name))).collect();
+        let mut watching = proxy.client();
+        for change in 1..=40 {
+            proxy.rewrite(if change % 2 == 0 { &all } else { &fewer });
+            proxy.signal(Signal::HUP);
+            watching.await_stat("config_reloads", change);
+        }
+        is_over.store(true, Ordering::Relaxed);
+        for client in clients {
+            client.join().expect("no client met an error");
+        }
+        assert_eq!(watching.stat("desync_detected"), 0);
+        assert_eq!(watching.stat("config_failures"), 0);
+    });
+}
