@@ -154,7 +154,10 @@ fn a_server_that_closes_or_answers_with_errors_is_not_out() {
         peer.expect("get a");
         peer.say("END\r\n");
         for error in ["ERROR\r\n", "SERVER_ERROR busy\r\n", "CLIENT_ERROR bad\r\n", "ERROR\r\n"] {
-            peer.request().unwrap();
+            // the third connection is closed with the proxy
+            if peer.request().is_none() {
+                return;
+            }
             peer.say(error);
         }
         peer.wait();
