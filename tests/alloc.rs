@@ -136,6 +136,8 @@ fn picks_allocate_nothing() {
         let ring = Ring::build(&spec, &members).unwrap();
         for key in ["k".repeat(250), "é".repeat(125)] {
             assert_eq!(counted(|| _ = ring.pick(key.as_bytes())), 0, "{name}");
+            let one_is_out = |server| server != 7;
+            assert_eq!(counted(|| _ = ring.pick_where(key.as_bytes(), one_is_out)), 0, "{name}");
         }
     }
     let rendezvous = Rendezvous::build(&tags, Some(&[0.5; SERVERS])).unwrap();
@@ -147,12 +149,18 @@ fn picks_allocate_nothing() {
 fn small_requests_allocate_nothing() {
     EXEMPT.set(true);
     picks_allocate_nothing();
+    requests_allocate_nothing("");
+    requests_allocate_nothing(", on_down: eject");
+}
+
+/// `pool`: further keys of the pool.
+fn requests_allocate_nothing(pool: &str) {
     let servers: Vec<String> = (0..3).map(|_| format!("\"{}\"", start_server())).collect();
-    let directory = std::env::temp_dir().join(format!("ringway-alloc-{}", std::process::id()));
+    let directory = std::env::temp_dir().join(format!("ringway-alloc-{}-{}", std::process::id(), pool.len()));
     std::fs::create_dir_all(&directory).unwrap();
     let path = directory.join("ringway.sock");
     let text = format!(
-        "listen: \"unix:{}\"\nworkers: 1\nlimits: {{client_stall_timeout: 4s}}\npools: {{main: {{servers: [{}]}}}}\nroute: main\n",
+        "listen: \"unix:{}\"\nworkers: 1\nlimits: {{client_stall_timeout: 4s}}\npools: {{main: {{servers: [{}]{pool}}}}}\nroute: main\n",
         path.display(),
         servers.join(", ")
     );

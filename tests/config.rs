@@ -58,6 +58,7 @@ fn default_yaml_says_the_defaults() {
         (least.timeout, least.connect_timeout, least.on_error)
     );
     assert_eq!(all.tko, least.tko);
+    assert_eq!(all.on_down, least.on_down);
     assert_eq!(all.connections_count, least.connections_count);
     assert_eq!(all.outstanding_count_max, least.outstanding_count_max);
     assert_eq!(all.hash, least.hash);

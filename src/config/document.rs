@@ -25,6 +25,7 @@ const HINTS: &[Hint] = &[
     ("timeout", IN_A_POOL),
     ("connect_timeout", IN_A_POOL),
     ("on_error", IN_A_POOL),
+    ("on_down", IN_A_POOL),
     ("connections", IN_A_POOL),
     ("outstanding_max", IN_A_POOL),
     ("embedded", IN_A_POOL),

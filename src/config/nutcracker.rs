@@ -11,7 +11,7 @@ use super::position::Positions;
 use super::section::{Section, nearest_help};
 use super::server::parse;
 use super::value::{self, expected};
-use super::{Config, Listen, Routes, Settings, Warning, yaml};
+use super::{Config, Listen, OnDown, Routes, Settings, Tko, Warning, yaml};
 use crate::hash::{KeyHash, Placement, Spec};
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,18 +26,15 @@ const KEYS: &[&str] = &[
     "redis",
     "server_connections",
     "auto_eject_hosts",
-];
-/// What changes nothing about where keys are.
-const UNREAD: &[&str] = &[
-    "backlog",
-    "client_connections",
-    "preconnect",
-    "redis_auth",
-    "redis_db",
     "server_failure_limit",
     "server_retry_timeout",
-    "tcpkeepalive",
 ];
+/// What changes nothing about where keys are.
+const UNREAD: &[&str] =
+    &["backlog", "client_connections", "preconnect", "redis_auth", "redis_db", "tcpkeepalive"];
+/// twemproxy's.
+const FAILURE_LIMIT_DEFAULT: u32 = 2;
+const RETRY_DEFAULT: Duration = Duration::from_secs(30);
 /// twemproxy waits for ever; so long nobody does.
 const TIMEOUT_DEFAULT: Duration = Duration::from_secs(60);
 /// Of a port that is not part of a server's name.
@@ -117,11 +114,7 @@ fn read_pool(name: &str, section: &Section<'_>) -> Option<Pool> {
         true => Err(Problem::new("a pool of Redis servers").help("ringway speaks memcached only")),
         false => Ok(()),
     });
-    if section.value("auto_eject_hosts", value::boolean) == Some(true) {
-        let problem =
-            Problem::new("the ring is not changed when a server fails: its keys fail until it is back");
-        section.findings.warn(&section.path.key("auto_eject_hosts"), At::Key, problem);
-    }
+    let (on_down, tko) = read_ejection(section);
     let placement = match section.node("distribution") {
         None => Some(Placement::Twemproxy),
         Some(_) => section.value("distribution", |node| {
@@ -154,8 +147,24 @@ fn read_pool(name: &str, section: &Section<'_>) -> Option<Pool> {
         timeout,
         connect_timeout: timeout,
         connections_count: connections.unwrap_or(1),
+        on_down,
+        tko: Some(tko),
         ..Pool::with_defaults(name, servers)
     })
+}
+
+/// `auto_eject_hosts`. Ours puts nobody back who does not answer; until then it asks with growing pauses.
+fn read_ejection(section: &Section<'_>) -> (OnDown, Tko) {
+    let ejects = section.value("auto_eject_hosts", value::boolean) == Some(true);
+    let limit = section.value("server_failure_limit", |node| value::count(node, &(1..=1_000_000)));
+    let retry = section.value("server_retry_timeout", |node| value::count(node, &(1..=3_600_000)));
+    if !ejects {
+        return (OnDown::Fail, Tko::DEFAULT);
+    }
+    let limit = limit.and_then(|limit| u32::try_from(limit).ok()).unwrap_or(FAILURE_LIMIT_DEFAULT);
+    let retry = retry.map_or(RETRY_DEFAULT, |ms| Duration::from_millis(ms as u64));
+    let probe_max = Tko::DEFAULT.probe_max.max(retry);
+    (OnDown::Eject, Tko { timeouts_count: limit, probe_first: retry, probe_max, ..Tko::DEFAULT })
 }
 
 /// `host:port:weight name`, `/path:weight name`.
@@ -244,7 +253,10 @@ mod tests {
         assert_eq!(pool.servers[1].label(), "unix:/run/mc.sock");
         assert_eq!(config.settings.listen[0].to_string(), "127.0.0.1:22121");
         let told: Vec<String> = warnings.iter().map(|warning| warning.0.path.clone()).collect();
-        assert_eq!(told, ["alpha.auto_eject_hosts", "alpha.server_retry_timeout"]);
+        assert!(told.is_empty(), "{told:?}");
+        let tko = pool.tko.as_ref().unwrap();
+        let ejected = (&pool.on_down, tko.timeouts_count, tko.probe_first);
+        assert_eq!(ejected, (&OnDown::Eject, 2, Duration::from_millis(2000)));
     }
 
     #[test]

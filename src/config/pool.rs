@@ -3,6 +3,7 @@
 use super::embedded;
 use super::fault::{At, Findings, Problem, quoted};
 use super::node::Node;
+use super::on_down::OnDown;
 use super::path::Path;
 use super::placement;
 use super::section::{Hint, Section};
@@ -35,6 +36,7 @@ const KEYS: &[&str] = &[
     "timeout",
     "connect_timeout",
     "on_error",
+    "on_down",
     "tko",
     "connections",
     "outstanding_max",
@@ -43,9 +45,9 @@ const KEYS: &[&str] = &[
 const HINTS: &[Hint] = &[
     ("server_connections", "write `connections`"),
     ("server_timeout", "write `timeout`"),
-    ("auto_eject_hosts", "the ring is not changed when a server fails: leave it out"),
-    ("server_retry_timeout", "the ring is not changed when a server fails: leave it out"),
-    ("server_failure_limit", "the ring is not changed when a server fails: leave it out"),
+    ("auto_eject_hosts", "write `on_down: eject`"),
+    ("server_retry_timeout", "write `tko: {probe_timeout_initial: 30s}`"),
+    ("server_failure_limit", "write `tko: {timeouts_until_tko: 2}`"),
     ("tko_tracker", "write `tko: {fail_open: {upper: 50%, lower: 25%}}`"),
     ("timeouts_until_tko", "write `tko: {timeouts_until_tko: 3}`"),
     ("preconnect", "connections are opened by the first request: leave it out"),
@@ -67,6 +69,8 @@ pub struct Pool {
     pub connect_timeout: Duration,
     /// What a client is told of a get that failed.
     pub on_error: OnError,
+    /// What becomes of the keys of a server that is knocked out.
+    pub on_down: OnDown,
     /// When its servers are knocked out; `None`: never.
     pub tko: Option<Tko>,
     /// Connections per worker and server.
@@ -155,6 +159,7 @@ impl Pool {
             timeout: TIMEOUT_DEFAULT,
             connect_timeout: CONNECT_TIMEOUT_DEFAULT,
             on_error: OnError::default(),
+            on_down: OnDown::default(),
             tko: Some(Tko::DEFAULT),
             connections_count: 1,
             outstanding_count_max: OUTSTANDING_DEFAULT,
@@ -200,6 +205,14 @@ impl Pool {
             Some(node) => Tko::read(node, &path.key("tko"), findings),
             None => Some(Tko::DEFAULT),
         };
+        let on_down = section.node("on_down");
+        if let (Some(_), Some(Node::Text(off))) = (on_down, section.node("tko"))
+            && off == "off"
+        {
+            let problem = Problem::new("with `tko: off` nobody finds out that a server is down");
+            findings.warn(&path.key("on_down"), At::Key, problem);
+        }
+        let on_down = on_down.and_then(|node| OnDown::read(node, &path.key("on_down"), findings));
         let connections = section.value("connections", |node| value::count(node, &CONNECTIONS));
         let outstanding = section.value("outstanding_max", |node| value::count(node, &OUTSTANDING));
         Some(Self {
@@ -209,6 +222,7 @@ impl Pool {
             timeout: timeout_or_default,
             connect_timeout: connect_timeout.unwrap_or(CONNECT_TIMEOUT_DEFAULT.min(timeout_or_default)),
             on_error: on_error.unwrap_or_default(),
+            on_down: on_down.unwrap_or_default(),
             tko,
             connections_count: connections.unwrap_or(1),
             outstanding_count_max: outstanding.unwrap_or(OUTSTANDING_DEFAULT),

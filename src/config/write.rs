@@ -2,10 +2,11 @@
 
 use super::node::Node;
 use super::value::{show_bytes, show_duration};
-use super::{Config, Endpoint, OnError, Pool, Settings, Share, Tko};
+use super::{Config, Endpoint, OnDown, OnError, Pool, Settings, Share, Tko};
 use crate::hash::{KeyHash, Placement};
 use std::collections::{HashMap, HashSet};
 use std::fmt::Write as _;
+use std::time::Duration;
 
 /// A longer list of single values has a line for each.
 const LINE_BYTES_MAX: usize = 100;
@@ -96,6 +97,7 @@ fn pool_node(pool: &Pool) -> Node {
     let on_error =
         OnError::ALL.iter().find(|(_, value)| *value == pool.on_error).map_or("error", |(name, _)| name);
     add("on_error", text(on_error));
+    add("on_down", on_down_node(&pool.on_down));
     add("tko", pool.tko.as_ref().map_or_else(|| text("off"), tko_node));
     add("connections", Node::Integer(pool.connections_count as i128));
     add("outstanding_max", Node::Integer(pool.outstanding_count_max as i128));
@@ -103,6 +105,20 @@ fn pool_node(pool: &Pool) -> Node {
         add("failure_domains", list(pool.failure_domains.clone()));
     }
     Node::Map(map)
+}
+
+fn on_down_node(on_down: &OnDown) -> Node {
+    let text = |text: &str| Node::Text(text.to_owned());
+    match on_down {
+        OnDown::Fail => text("fail"),
+        OnDown::Eject => text("eject"),
+        OnDown::Failover { gutter, exptime_s } => {
+            let exptime = show_duration(Duration::from_secs(u64::from(exptime_s.unsigned_abs())));
+            let mut map = vec![("type".to_owned(), text("failover")), ("exptime".to_owned(), text(&exptime))];
+            map.extend(gutter.iter().map(|gutter| ("gutter".to_owned(), text(gutter))));
+            Node::Map(map)
+        }
+    }
 }
 
 fn tko_node(tko: &Tko) -> Node {

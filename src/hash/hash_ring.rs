@@ -35,6 +35,13 @@ impl HashRing {
         self.owners[self.values.partition_point(|&value| value < hash)]
     }
 
+    /// The servers of that point and of all behind it, once around.
+    pub(super) fn owners_from(&self, hash: u64) -> impl Iterator<Item = u32> {
+        let at = self.values.partition_point(|&value| value < hash);
+        let owners = &self.owners[..self.values.len()];
+        owners[at..].iter().chain(&owners[..at]).copied()
+    }
+
     pub(super) fn len(&self) -> usize {
         self.values.len()
     }

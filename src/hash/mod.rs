@@ -77,6 +77,18 @@ impl Ring {
         if self.placement == Placement::Random || self.rule.is_none() { None } else { self.pick(key) }
     }
 
+    /// The key's member among those that are accepted: further along the ring where there is one, the next best by rendezvous,
+    /// and elsewhere whom the key gets with a number behind it. `None` if nobody is accepted.
+    pub fn pick_where(&self, key: &[u8], accepts: impl Fn(usize) -> bool) -> Option<usize> {
+        let accepts = |index: u32| accepts(index as usize);
+        match &self.rule {
+            Some(rule) => with_tail(self.scope.of(key), self.salt.as_bytes(), |key| {
+                rule.index_where(key, self.len as u32, accepts).map(|index| index as usize)
+            }),
+            None => (self.len == 1 && accepts(0)).then_some(0),
+        }
+    }
+
     /// Appends what [`pick`](Self::pick) says of each key, in order; nothing if there are no members. Cheaper than to ask for
     /// the keys of a multi-get one by one where they are hashed with MD5.
     pub fn pick_many<'k>(&self, keys: impl IntoIterator<Item = &'k [u8]>, out: &mut Vec<u32>) {

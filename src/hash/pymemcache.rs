@@ -24,6 +24,14 @@ impl Pymemcache {
         self.best_of_str(as_python_str(key, &mut [0; KEY_CHARS_MAX]))
     }
 
+    /// The server with the highest score among those that are accepted.
+    pub(super) fn best_where(&self, key: &[u8], accepts: impl Fn(u32) -> bool) -> Option<u32> {
+        let mut low_bytes = [0; KEY_CHARS_MAX];
+        let key = if key.is_ascii() { key } else { as_python_str(key, &mut low_bytes) };
+        let all = (0..).zip(&self.prefixes).filter(|(server, _)| accepts(*server));
+        all.max_by_key(|(_, prefix)| (prefix.score(key), &prefix.node)).map(|(server, _)| server)
+    }
+
     /// `key` as the low byte of each character.
     #[inline]
     fn best_of_str(&self, key: &[u8]) -> (u32, u32) {

@@ -77,6 +77,21 @@ impl Rendezvous {
         winner as u32
     }
 
+    /// The same among those that are accepted.
+    pub(super) fn best_where(&self, key: &[u8], accepts: impl Fn(u32) -> bool) -> Option<u32> {
+        let key = key_hash(key);
+        let of_equal_the_last = matches!(self.weights, Weights::None);
+        let mut best: Option<(u32, f64)> = None;
+        for index in (0..self.tags.len() as u32).filter(|index| accepts(*index)) {
+            let score = self.score(index as usize, key);
+            let is_better = |highest| score > highest || of_equal_the_last && score == highest;
+            if best.is_none_or(|(_, highest)| is_better(highest)) {
+                best = Some((index, score));
+            }
+        }
+        best.map(|(winner, _)| winner)
+    }
+
     /// The mixed hash that the score of a tag is made of.
     pub(super) fn mixed(&self, index: u32, key: &[u8]) -> u64 {
         mix(self.tags[index as usize], key_hash(key))

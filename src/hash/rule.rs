@@ -2,6 +2,7 @@
 //! halves.
 
 use super::hash_ring::HashRing;
+use super::longer::with_number;
 use super::modula::Slots;
 use super::points::Points;
 use super::pymemcache::Pymemcache;
@@ -22,6 +23,9 @@ pub(super) enum Rule {
     ConstShard { count: u32 },
     Random { random: Random, count: u32 },
 }
+
+/// With half of the servers out, one key in four billion needs more.
+const AGAIN_COUNT_MAX: u32 = 32;
 
 /// Why a rule picks what it picks: the fields of `Explained`.
 pub(super) struct Reason {
@@ -93,6 +97,29 @@ impl Rule {
             Self::ConstShard { count } => const_shard::index(key, *count),
             Self::Random { random, count } => random.below(*count),
         }
+    }
+
+    /// The first choice among the servers that are accepted, of so many.
+    pub(super) fn index_where(&self, key: &[u8], servers: u32, accepts: impl Fn(u32) -> bool) -> Option<u32> {
+        match self {
+            Self::Hashed { digest, table: Table::Points(points) } => {
+                return points.owners_from(digest.of(key) as u32).find(|server| accepts(*server));
+            }
+            Self::Hashed { digest, table: Table::HashRing(ring) } => {
+                return ring.owners_from(digest.of(key)).find(|server| accepts(*server));
+            }
+            Self::Pymemcache(pymemcache) => return pymemcache.best_where(key, accepts),
+            Self::Rendezvous(rendezvous) => return rendezvous.best_where(key, accepts),
+            _ => {}
+        }
+        // Where the others are in a row, so that each of them gets its share of what one leaves behind.
+        let first = self.index(key);
+        if accepts(first) {
+            return Some(first);
+        }
+        let again = (1..=AGAIN_COUNT_MAX).map(|number| with_number(key, number, |key| self.index(key)));
+        let mut in_a_row = (1..servers).map(|step| (first + step) % servers);
+        again.into_iter().find(|server| accepts(*server)).or_else(|| in_a_row.find(|server| accepts(*server)))
     }
 
     /// [`Self::index`] with the reasons, among so many servers.

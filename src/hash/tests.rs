@@ -341,3 +341,31 @@ fn a_ring_without_members_is_empty() {
     assert!(ring("ketama", None, &[]).is_empty());
     assert!(!ring("ketama", None, &equal(1, 1)).is_empty() && !ring("ketama", None, &equal(2, 1)).is_empty());
 }
+
+/// Every placement: without anybody left out it is `pick`; whoever is left out is not picked, and keys of the others stay.
+#[test]
+fn among_those_that_are_accepted() {
+    const SERVERS: usize = 7;
+    for &(name, placement) in Placement::ALL {
+        let ring = Ring::build(&spec(placement, SERVERS), &equal(SERVERS, 11211)).unwrap();
+        let mut heirs = [0; SERVERS];
+        for i in 0..700_u64 {
+            let key = format!("{:x}", i.wrapping_mul(0x9e37_79b9_7f4a_7c15)); // alike, twemproxy's hash leaves them together
+            let key = key.as_bytes();
+            let Some(home) = ring.place(key) else {
+                assert_eq!(ring.pick_where(key, |server| server == 3), Some(3), "{name}");
+                continue;
+            };
+            assert_eq!(ring.pick_where(key, |_| true), Some(home), "{name}");
+            assert_eq!(ring.pick_where(key, |server| server != (home + 1) % SERVERS), Some(home), "{name}");
+            let heir = ring.pick_where(key, |server| server != home).unwrap();
+            assert_ne!(heir, home, "{name}");
+            heirs[heir] += 1;
+            assert_eq!(ring.pick_where(key, |server| server == 2), Some(2), "{name}");
+            assert_eq!(ring.pick_where(key, |_| false), None, "{name}");
+        }
+        assert!(ring.place(b"k").is_none() || heirs.iter().all(|keys| *keys > 30), "{name}: {heirs:?}");
+    }
+    let alone = Ring::build(&Spec::default(), &equal(1, 11211)).unwrap();
+    assert_eq!((alone.pick_where(b"k", |_| true), alone.pick_where(b"k", |_| false)), (Some(0), None));
+}

@@ -7,7 +7,8 @@ use super::backoff::Backoff;
 use super::fail_open::Guard;
 use crate::sync::Lock;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use std::sync::atomic::{AtomicU32, AtomicU64};
 use std::time::Duration;
 
 /// When a pool's servers are knocked out, and when they are looked at again.
@@ -113,6 +114,12 @@ impl Server {
         if gate < OUT { None } else { Reason::ALL.get((gate & !ORPHAN) as usize - OUT as usize).copied() }
     }
 
+    /// Another number whenever some server of the process has gone out, has come back, or has lost its prober.
+    #[inline]
+    pub fn changes(&self) -> u64 {
+        self.totals.changes.load(Acquire)
+    }
+
     /// A server answered a request, and with no error: timeouts before it do not count any more.
     #[inline]
     pub fn on_answer(&self) {
@@ -192,7 +199,11 @@ impl Server {
             None if state.failures_count > 0 => SUSPECT,
             None => CLEAR,
         };
-        self.gate.store(gate, Relaxed);
+        let before = self.gate.swap(gate, Relaxed);
+        if gate.max(OUT - 1) != before.max(OUT - 1) {
+            // Who sees this sees the gate too.
+            self.totals.changes.fetch_add(1, Release);
+        }
     }
 }
 
@@ -214,6 +225,7 @@ impl Out {
 pub struct Totals {
     soft_count: AtomicU64,
     hard_count: AtomicU64,
+    changes: AtomicU64,
 }
 
 impl Totals {

@@ -3,14 +3,15 @@
 //! A handle is a name (of a pool, of a named handle, of a route without keys), a short form (`FailoverRoute|Pool|A`),
 //! a map (`{type: failover, children: […]}`, or ours: `{failover: […]}`), or a list where several are wanted.
 
+use super::on_down::Plan;
 use super::registry::{self, KINDS, Params};
 use super::root::Prefixes;
 use super::{Explained, Leaf, PoolRoute, Root, Route};
 use super::{domain, shadow};
 use crate::config::{
-    At, Config, Dialect, Findings, Node, Path, Pool, Problem, Section, nearest_help, quoted, value,
+    At, Config, Dialect, Findings, Node, OnDown, Path, Pool, Problem, Section, nearest_help, quoted, value,
 };
-use crate::hash::{Member, Ring};
+use crate::hash::{Member, Ring, Spec};
 use crate::protocol::Request;
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeSet, HashMap};
@@ -72,6 +73,8 @@ pub struct Builder<'a> {
     pools: RefCell<HashMap<String, Rc<PoolRoute>>>,
     named: RefCell<HashMap<String, Named>>,
     used_handles: RefCell<BTreeSet<String>>,
+    /// Pools that wait for their gutters.
+    under_way: RefCell<BTreeSet<String>>,
     /// Keys of mcrouter's that no route reads, told already.
     unread: RefCell<BTreeSet<String>>,
     depth: Cell<usize>,
@@ -94,6 +97,7 @@ impl<'a> Builder<'a> {
             pools: RefCell::default(),
             named: RefCell::default(),
             used_handles: RefCell::default(),
+            under_way: RefCell::default(),
             unread: RefCell::default(),
             depth: Cell::new(0),
             routes_count: Cell::new(0),
@@ -291,7 +295,7 @@ impl<'a> Builder<'a> {
     }
 
     /// The servers of a pool, each as a route of its own.
-    fn destinations(&self, name: &str, path: &Path<'_>) -> Option<Vec<Rc<dyn Route>>> {
+    pub(super) fn destinations(&self, name: &str, path: &Path<'_>) -> Option<Vec<Rc<dyn Route>>> {
         let route = self.pool(name, path)?;
         let servers = route.servers().map(|leaf| Rc::clone(leaf) as Rc<dyn Route>);
         let domains = &self.config.pool(name)?.failure_domains;
@@ -301,21 +305,26 @@ impl<'a> Builder<'a> {
         Some(servers.zip(domains).map(|(server, domain)| domain::of(server, domain)).collect())
     }
 
-    /// The ring of a pool, and a route for each member.
-    pub(super) fn members(&self, name: &str, path: &Path<'_>) -> Option<(Ring, Vec<Rc<dyn Route>>)> {
-        let servers = self.destinations(name, path)?;
-        let pool = self.config.pool(name)?;
-        // it was built before, when the pool was
-        Some((Ring::build(&pool.hash, &pool.members()).ok()?, servers))
+    /// How a pool places its keys, and its members as its ring sees them.
+    pub(super) fn placed(&self, name: &str) -> Option<(Spec, Vec<Member>)> {
+        self.config.pool(name).map(|pool| (pool.hash.clone(), pool.members()))
+    }
+
+    /// What a pool does about servers that are out, if anything.
+    pub(super) fn plan(&self, name: &str, path: &Path<'_>) -> Option<Option<Plan>> {
+        match &self.config.pool(name)?.on_down {
+            OnDown::Fail => Some(None),
+            OnDown::Eject => Some(Some(Plan::Eject)),
+            OnDown::Failover { gutter: None, exptime_s } => Some(Some(Plan::Next { exptime_s: *exptime_s })),
+            OnDown::Failover { gutter: Some(gutter), exptime_s } => {
+                let gutter = self.pool_route(gutter, path)?;
+                Some(Some(Plan::Gutter { gutter, exptime_s: *exptime_s }))
+            }
+        }
     }
 
     pub(super) fn pool_route(&self, name: &str, path: &Path<'_>) -> Option<Rc<dyn Route>> {
         self.pool(name, path).map(|pool| pool as Rc<dyn Route>)
-    }
-
-    /// The members of a pool, as its ring sees them.
-    pub(super) fn pool_members(&self, name: &str) -> Vec<Member> {
-        self.config.pool(name).map(Pool::members).unwrap_or_default()
     }
 
     pub(super) fn pool(&self, name: &str, path: &Path<'_>) -> Option<Rc<PoolRoute>> {
@@ -341,7 +350,21 @@ impl<'a> Builder<'a> {
         };
         let (leaves, lanes) = self.leaves.of_pool(pool);
         let route = PoolRoute::new(pool.name.clone(), ring, leaves, lanes, pool.on_error);
-        let route = Rc::new(route.with_domains(&pool.failure_domains));
+        let mut route = route.with_domains(&pool.failure_domains);
+        if pool.on_down != OnDown::Fail {
+            if !self.under_way.borrow_mut().insert(name.to_owned()) {
+                let problem = Problem::new(format!("the pool {} is its own gutter", quoted(name)));
+                self.findings.fault(path, At::Value, problem);
+                return None;
+            }
+            let path = Path::ROOT.key("pools");
+            let plan = self.plan(name, &path.key(name).key("on_down").key("gutter"));
+            self.under_way.borrow_mut().remove(name);
+            if let Some(plan) = plan? {
+                route = route.with_plan(self.placed(name)?, plan);
+            }
+        }
+        let route = Rc::new(route);
         self.pools.borrow_mut().insert(pool.name.clone(), Rc::clone(&route));
         Some(route)
     }

@@ -3,6 +3,7 @@
 //! All operations: to one child. Children are counted, not named: they keep their keys only while children are added or
 //! removed at the end of the list (`ch3`, the default).
 
+use super::on_down::{Goes, Watch};
 use super::registry::{Key, Kind, Params};
 use super::{Call, Chosen, Explained, PoolRoute, Route, Slot, When};
 use crate::config::{Node, Problem, Section, value};
@@ -40,7 +41,7 @@ fn build(params: &Params<'_>) -> Option<Rc<dyn Route>> {
     let member = |i: usize| Member { host: format!("child-{i}"), port: None, name: None, weight: 1 };
     let members: Vec<Member> = (0..children.len()).map(member).collect();
     let ring = build_ring(&params.section, &spec, &members)?;
-    Some(Rc::new(HashRoute { ring, children }))
+    Some(Rc::new(HashRoute::new(ring, children)))
 }
 
 /// A ring; why there is none goes to the hash function's place.
@@ -98,18 +99,32 @@ fn read_function(node: &Node) -> Result<Placement, Problem> {
 impl HashRoute {
     /// `children`: one for each member of the ring.
     pub(super) fn new(ring: Ring, children: Vec<Rc<dyn Route>>) -> Self {
-        Self { ring, children }
+        Self { ring, children, watch: None }
+    }
+
+    /// Where these are servers: what becomes of the keys of those that are out.
+    pub(super) fn with_watch(self, watch: Option<Watch>) -> Self {
+        Self { watch, ..self }
     }
 }
 
 pub(super) struct HashRoute {
     ring: Ring,
     children: Vec<Rc<dyn Route>>,
+    watch: Option<Watch>,
 }
 
 impl HashRoute {
     fn child(&self, key: &[u8]) -> Option<&Rc<dyn Route>> {
-        self.children.get(self.ring.pick(key)?)
+        let place = match &self.watch {
+            None => self.ring.pick(key)?,
+            Some(watch) => match watch.goes(&self.ring, key)? {
+                Goes::Home(place) => place,
+                Goes::Next(place) => return watch.target(place),
+                Goes::Gutter(gutter) => return Some(gutter),
+            },
+        };
+        self.children.get(place)
     }
 }
 
@@ -136,8 +151,11 @@ impl Route for HashRoute {
 
     fn explain(&self, request: &Request<'_>) -> Explained {
         let here = Explained::new("hash");
-        match self.child(request.key) {
-            Some(child) => here.with(When::Now, child.explain(request)),
+        let Some(place) = self.ring.pick(request.key) else { return here };
+        let Some(child) = self.children.get(place) else { return here };
+        let here = here.with(When::Now, child.explain(request));
+        match self.watch.as_ref().and_then(|watch| watch.explain(&self.ring, place, request)) {
+            Some((when, instead)) => here.with(when, instead),
             None => here,
         }
     }

@@ -21,6 +21,7 @@ mod failover_policy;
 mod failure;
 mod gather;
 mod key;
+mod on_down;
 mod pool;
 mod registry;
 mod rekey;
@@ -29,6 +30,7 @@ mod slot;
 mod translate;
 
 // select
+mod eject;
 mod hash;
 mod hash_stop_allow_list;
 mod host_id;
@@ -117,4 +119,14 @@ pub trait Leaf: Route {
 
     /// The server's name as in the configuration.
     fn name(&self) -> &str;
+
+    /// Whether it is known to be out: whatever is sent to it now fails.
+    fn is_out(&self) -> bool {
+        false
+    }
+
+    /// Another number whenever the answer to [`Self::is_out`] may be another, for this leaf or any other.
+    fn changes(&self) -> u64 {
+        0
+    }
 }

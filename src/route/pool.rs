@@ -1,14 +1,15 @@
 //! PoolRoute: the server of a pool that a key belongs to.
 //!
-//! All operations: to the one server that the pool's ring gives for the key. There is no second server: when it is
-//! down, its keys fail.
+//! All operations: to the one server that the pool's ring gives for the key. While that is out, its keys fail, or go where
+//! the pool's `on_down` says (`on_down.rs`).
 
 use super::hash::{HashRoute, build_ring, read_spec};
+use super::on_down::{Goes, Plan, Watch};
 use super::outstanding_limit::{self, OUTSTANDING_COUNT_MAX};
 use super::registry::{Key, Kind, Params};
 use super::{Call, Chosen, Explained, Leaf, Route, Slot, When, rate_limit, shadow};
 use crate::config::{Node, OnError, Section};
-use crate::hash::{Explained as Why, Member, Ring};
+use crate::hash::{Explained as Why, Member, Ring, Spec};
 use crate::protocol::{Cause, Keys, Op, Reply, Request};
 use std::rc::Rc;
 
@@ -34,28 +35,33 @@ pub(super) const KIND: Kind = Kind {
 fn build(params: &Params<'_>) -> Option<Rc<dyn Route>> {
     let name = params.text("pool", "the name of a pool")?;
     let mut route = params.pool("pool", &name)?;
-    let members = params.builder.pool_members(&name);
-    if let Some(ring) = own_ring(params, &members)? {
-        route = Rc::new(route.with_ring(ring));
+    let placed = params.builder.placed(&name)?;
+    let plan = params.builder.plan(&name, params.path())?;
+    let own = own_spec(params, &placed.1)?;
+    let placed = own.map_or(placed.clone(), |own| (own, placed.1));
+    if params.has("hash") {
+        route = Rc::new(route.placed_by(placed.clone(), plan.clone())?);
     }
     let is_plain = !["shadows", "rates", "max_outstanding"].iter().any(|key| params.has(key));
     if is_plain {
         return Some(route);
     }
     // from the servers outwards, as mcrouter's makePoolRoute: limit, shadows, choice, rates
-    let (ring, mut servers) = params.members(&name)?;
-    let ring = own_ring(params, &members)?.unwrap_or(ring);
+    let mut servers = params.builder.destinations(&name, params.path())?;
     let count_max = params.count("max_outstanding", 0..=OUTSTANDING_COUNT_MAX);
     if let Some(count_max @ 1..) = count_max {
         servers = servers.into_iter().map(|server| outstanding_limit::of(server, count_max)).collect();
     }
     let servers = shadow::shadowed(params, servers)?;
-    let route: Rc<dyn Route> = Rc::new(HashRoute::new(ring, servers));
+    let ring = Ring::build(&placed.0, &placed.1).ok()?;
+    let leaves = route.servers().map(Rc::clone).collect();
+    let watch = plan.map(|plan| Watch::new(plan, placed, leaves, &servers));
+    let route: Rc<dyn Route> = Rc::new(HashRoute::new(ring, servers).with_watch(watch));
     if params.has("rates") { rate_limit::of(params, route) } else { Some(route) }
 }
 
 /// `hash`: a name, or a map with the keys of HashRoute.
-fn own_ring(params: &Params<'_>, members: &[Member]) -> Option<Option<Ring>> {
+fn own_spec(params: &Params<'_>, members: &[Member]) -> Option<Option<Spec>> {
     let Some(node) = params.section.node("hash") else { return Some(None) };
     let path = params.path().key("hash");
     let named = match node {
@@ -65,7 +71,8 @@ fn own_ring(params: &Params<'_>, members: &[Member]) -> Option<Option<Ring>> {
     let section =
         Section::open(&named, &path, params.section.findings, "a hash function, or a map of its keys")?;
     let spec = read_spec(&section, members.len())?;
-    build_ring(&section, &spec, members).map(Some)
+    build_ring(&section, &spec, members)?;
+    Some(Some(spec))
 }
 
 /// A pool as a worker uses it: the ring, and a leaf for each place on it.
@@ -79,6 +86,8 @@ pub struct PoolRoute {
     on_error: OnError,
     /// What else fails with a server, by server; empty where nobody has said.
     domains: Rc<[String]>,
+    /// `None`: keys of a server that is out fail.
+    watch: Option<Watch>,
 }
 
 impl PoolRoute {
@@ -86,7 +95,7 @@ impl PoolRoute {
     #[must_use]
     pub fn new(name: String, ring: Ring, leaves: Vec<Rc<dyn Leaf>>, lanes: usize, on_error: OnError) -> Self {
         debug_assert_eq!(leaves.len(), ring.len() * lanes, "a leaf for each lane of each server");
-        Self { name, ring, leaves, lanes, on_error, domains: Rc::default() }
+        Self { name, ring, leaves, lanes, on_error, domains: Rc::default(), watch: None }
     }
 
     /// With what else fails when a server does, by server.
@@ -95,11 +104,29 @@ impl PoolRoute {
         Self { domains: domains.into(), ..self }
     }
 
-    /// The same servers, placed in another way.
-    fn with_ring(&self, ring: Ring) -> Self {
-        let leaves = self.leaves.iter().map(Rc::clone).collect();
-        let domains = Rc::clone(&self.domains);
-        Self { name: self.name.clone(), ring, leaves, lanes: self.lanes, on_error: self.on_error, domains }
+    /// The same servers, placed in another way, and with another plan for those that are out.
+    pub(super) fn placed_by(&self, placed: (Spec, Vec<Member>), plan: Option<Plan>) -> Option<Self> {
+        let leaves: Vec<Rc<dyn Leaf>> = self.leaves.iter().map(Rc::clone).collect();
+        let ring = Ring::build(&placed.0, &placed.1).ok()?;
+        let route = Self::new(self.name.clone(), ring, leaves, self.lanes, self.on_error);
+        let route = route.with_domains(&self.domains);
+        Some(match plan {
+            Some(plan) => route.with_plan(placed, plan),
+            None => route,
+        })
+    }
+
+    /// With this plan for servers that are out.
+    pub(super) fn with_plan(mut self, placed: (Spec, Vec<Member>), plan: Plan) -> Self {
+        let targets: Vec<Rc<dyn Route>> =
+            self.leaves.iter().map(|leaf| Rc::clone(leaf) as Rc<dyn Route>).collect();
+        self.watch = Some(Watch::new(plan, placed, self.servers().map(Rc::clone).collect(), &targets));
+        self
+    }
+
+    /// Whether keys of servers that are out go elsewhere.
+    pub(super) fn is_watched(&self) -> bool {
+        self.watch.is_some()
     }
 
     #[must_use]
@@ -111,11 +138,18 @@ impl PoolRoute {
     #[inline]
     #[must_use]
     pub fn pick(&self, key: &[u8]) -> Option<usize> {
-        let server = self.ring.pick(key)?;
+        let server = match &self.watch {
+            None => self.ring.pick(key)?,
+            Some(watch) => match watch.goes(&self.ring, key)? {
+                Goes::Home(server) | Goes::Next(server) => server,
+                Goes::Gutter(_) => self.ring.pick(key)?,
+            },
+        };
         Some(self.lane(server, key))
     }
 
-    /// [`Self::pick`] for many keys at once, which is cheaper for hashes that can be computed side by side.
+    /// [`Self::pick`] for many keys at once, which is cheaper for hashes that can be computed side by side. For pools that do
+    /// nothing about servers that are out.
     pub fn pick_many(&self, keys: &Keys<'_>, out: &mut Vec<u32>) {
         self.ring.pick_many(keys.iter(), out);
         if self.lanes > 1 {
@@ -169,14 +203,27 @@ impl PoolRoute {
 
 impl Route for PoolRoute {
     fn send(&self, request: &Request<'_>, call: &Call, slot: Slot) {
+        if let Some(watch) = &self.watch {
+            let target = match watch.goes(&self.ring, request.key) {
+                Some(Goes::Gutter(gutter)) => Some(gutter),
+                Some(Goes::Next(server)) => watch.target(self.lane(server, request.key)),
+                _ => None,
+            };
+            if let Some(target) = target {
+                return target.send(request, call, slot);
+            }
+        }
         match self.pick(request.key).and_then(|index| self.leaf(index)) {
             Some(leaf) => leaf.send(request, call, slot),
             None => slot.fill(&Reply::failed(Cause::NoServer)),
         }
     }
 
-    fn pool(&self, _op: Op, _key: &[u8]) -> Option<&PoolRoute> {
-        Some(self)
+    fn pool(&self, op: Op, key: &[u8]) -> Option<&PoolRoute> {
+        match &self.watch {
+            None => Some(self),
+            Some(watch) => watch.pool(&self.ring, self, op, key),
+        }
     }
 
     fn chosen(&self, _op: Op, key: &[u8]) -> Chosen<'_> {
@@ -195,6 +242,11 @@ impl Route for PoolRoute {
             Some(leaf) => placed.with(When::Now, leaf.explain(request)),
             None => placed.with(When::Now, Explained::new(format!("any of {} servers", self.ring.len()))),
         };
-        Explained::new(format!("pool {}", self.name)).with(When::Now, placed)
+        let here = Explained::new(format!("pool {}", self.name)).with(When::Now, placed);
+        let home = why.index.zip(self.watch.as_ref());
+        match home.and_then(|(home, watch)| watch.explain(&self.ring, home, request)) {
+            Some((when, instead)) => here.with(when, instead),
+            None => here,
+        }
     }
 }

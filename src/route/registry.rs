@@ -2,7 +2,7 @@
 
 use super::build::Builder;
 use super::{
-    Route, all, error, failover, failover_with_exptime, hash, hash_stop_allow_list, hedge, host_id,
+    Route, all, eject, error, failover, failover_with_exptime, hash, hash_stop_allow_list, hedge, host_id,
     key_split, l1l2_cache, latency_injection, latest, logging, migrate, miss_failover, modify_exptime,
     modify_key, null, operation_selector, outstanding_limit, pool, prefix_selector, random, rate_limit,
     routing_group, shadow, warm_up,
@@ -52,6 +52,7 @@ pub(super) const KINDS: &[&Kind] = &[
     &failover_with_exptime::KIND,
     &miss_failover::KIND,
     &latest::KIND,
+    &eject::KIND,
     &hedge::KIND,
     &migrate::KIND,
     &shadow::KIND,
@@ -153,11 +154,6 @@ impl Params<'_> {
 
     pub(super) fn pool(&self, key: &str, name: &str) -> Option<Rc<pool::PoolRoute>> {
         self.builder.pool(name, &self.section.path.key(key))
-    }
-
-    /// The ring of a pool, and its servers as routes of their own.
-    pub(super) fn members(&self, pool: &str) -> Option<(crate::hash::Ring, Vec<Rc<dyn Route>>)> {
-        self.builder.members(pool, self.section.path)
     }
 
     pub(super) fn text(&self, key: &str, what: &str) -> Option<String> {

@@ -85,7 +85,7 @@ impl Root {
     pub(super) fn new(default: Rc<dyn Route>, prefixes: Option<Prefixes>, pools: Vec<Rc<PoolRoute>>) -> Self {
         let tells_misses = pools.iter().any(|pool| pool.is_miss_on_error());
         let whole = |pool: &&Rc<PoolRoute>| std::ptr::addr_eq(Rc::as_ptr(pool), Rc::as_ptr(&default));
-        let only = if prefixes.is_none() { pools.iter().find(whole).cloned() } else { None };
+        let only = pools.iter().find(whole).filter(|pool| prefixes.is_none() && !pool.is_watched()).cloned();
         Self { default, prefixes, pools, tells_misses, only }
     }
 

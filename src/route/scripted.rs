@@ -23,12 +23,27 @@ pub(super) struct Scripted {
     script: RefCell<VecDeque<Say>>,
     pub(super) asked: RefCell<Vec<String>>,
     pub(super) waiting: RefCell<Vec<Slot>>,
+    out: Cell<bool>,
+    changes: Rc<Cell<u64>>,
 }
 
 impl Scripted {
     pub(super) fn new(name: &str, script: impl IntoIterator<Item = Say>) -> Rc<Self> {
         let script = RefCell::new(script.into_iter().collect());
         Rc::new(Self { name: name.into(), script, ..Self::default() })
+    }
+
+    /// All whose changes these are.
+    pub(super) fn with_changes(self: Rc<Self>, changes: &Rc<Cell<u64>>) -> Rc<Self> {
+        let mut this = Rc::into_inner(self).expect("nobody has it yet");
+        this.changes = Rc::clone(changes);
+        Rc::new(this)
+    }
+
+    /// From now on it is known to be out, or to be back.
+    pub(super) fn set_out(&self, out: bool) {
+        self.out.set(out);
+        self.changes.set(self.changes.get() + 1);
     }
 
     /// What it was asked since the last look.
@@ -87,6 +102,14 @@ impl Leaf for Scripted {
 
     fn name(&self) -> &str {
         &self.name
+    }
+
+    fn is_out(&self) -> bool {
+        self.out.get()
+    }
+
+    fn changes(&self) -> u64 {
+        self.changes.get()
     }
 }
 

@@ -39,9 +39,10 @@ pub(super) fn tree_of<const N: usize>(routes: &str, scripts: [(&str, Vec<Say>); 
 /// A whole configuration, whose servers are some of `a` to `e`; what it is called decides the dialect.
 pub(super) fn tree_with<const N: usize>(name: &str, text: &str, scripts: [(&str, Vec<Say>); N]) -> Tree {
     let mut scripts: HashMap<&str, Vec<Say>> = scripts.into_iter().collect();
+    let changes = Rc::default();
     let leaf = |name: &str| {
         let script = scripts.remove(name).unwrap_or_default();
-        (format!("{name}:11211"), Scripted::new(name, script))
+        (format!("{name}:11211"), Scripted::new(name, script).with_changes(&changes))
     };
     let leaves: HashMap<String, Rc<Scripted>> = ["a", "b", "c", "d", "e"].map(leaf).into_iter().collect();
     let (config, _) = config::from_text(name, text, super::check).unwrap_or_else(|f| panic!("{f}"));
@@ -61,6 +62,11 @@ impl Tree {
     /// The answer, which comes at once.
     pub(super) async fn ask(&self, text: &str) -> String {
         self.send(text).await.reply().expect("an answer")
+    }
+
+    /// From now on this server is known to be out, or to be back.
+    pub(super) fn set_out(&self, name: &str, out: bool) {
+        self.leaves[&format!("{name}:11211")].set_out(out);
     }
 
     pub(super) fn heard(&self, name: &str) -> Vec<String> {

@@ -68,4 +68,18 @@ impl Leaf for Destination {
     fn name(&self) -> &str {
         &self.terms.label
     }
+
+    #[inline]
+    fn is_out(&self) -> bool {
+        let is_out = self.terms.tko.reason().is_some();
+        if is_out {
+            // Nobody will send anything to it, so who asks sees to it that somebody probes.
+            self.connection.probe(self.terms.tko.adopt());
+        }
+        is_out
+    }
+
+    fn changes(&self) -> u64 {
+        self.terms.tko.changes()
+    }
 }

@@ -56,6 +56,10 @@ impl Tko {
         self.server.reason()
     }
 
+    pub(super) fn changes(&self) -> u64 {
+        self.server.changes()
+    }
+
     #[inline]
     pub(super) fn on_answer(&self) {
         self.server.on_answer();

@@ -4,7 +4,7 @@ use super::server;
 use crate::config::pool::read_domains;
 use crate::config::value::{self, expected};
 use crate::config::{
-    At, FailOpen, Findings, Node, OnError, Path, Pool, Problem, Section, Server, Share, Tko, quoted,
+    At, FailOpen, Findings, Node, OnDown, OnError, Path, Pool, Problem, Section, Server, Share, Tko, quoted,
 };
 use crate::hash::{Placement, Spec, weights_for};
 use std::collections::HashSet;
@@ -83,6 +83,7 @@ impl Pool {
             timeout: ms(timeout_ms),
             connect_timeout: ms(connect_ms.unwrap_or(timeout_ms)),
             on_error: OnError::Error,
+            on_down: OnDown::Fail,
             tko: Some(Tko { fail_open: read_tracker(&section), ..Tko::MCROUTER }),
             connections_count: (fanout.unwrap_or(0) + 1).min(CONNECTIONS_COUNT_MAX),
             outstanding_count_max: OUTSTANDING_COUNT_MAX,
