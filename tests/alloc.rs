@@ -157,7 +157,7 @@ fn small_requests_allocate_nothing() {
         servers.join(", ")
     );
     let config = ringway::config::from_text("test", &text, ringway::route::check).expect("a good config").0;
-    thread::spawn(move || ringway::proxy::run(config, |_| ()));
+    thread::spawn(move || ringway::proxy::run(config, ringway::config::About::default(), |_| ()));
     let mut stream = loop {
         if let Ok(stream) = UnixStream::connect(&path) {
             break stream;

@@ -2,9 +2,10 @@
 
 use super::VERSION;
 use crate::cache::Cache;
-use crate::config::Settings;
+use crate::config::{About, Config, Settings};
 use crate::health::Health;
 use crate::stats::{COUNTERS, Stats};
+use std::collections::HashSet;
 use std::fmt::Write;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
@@ -12,6 +13,9 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 /// What the whole process knows about itself.
 pub struct Process {
     settings: Settings,
+    /// `None` in tests that have no configuration.
+    config: Option<Arc<Config>>,
+    about: About,
     stats: Stats,
     health: Arc<Health>,
     started: Instant,
@@ -38,6 +42,8 @@ impl Process {
     ) -> Self {
         Self {
             settings,
+            config: None,
+            about: About::default(),
             stats,
             health,
             started: Instant::now(),
@@ -45,6 +51,36 @@ impl Process {
             memory_bytes_max,
             baseline: Mutex::default(),
         }
+    }
+
+    /// With what is told of the configuration.
+    #[must_use]
+    pub fn with_config(mut self, config: Arc<Config>, about: About) -> Self {
+        self.config = Some(config);
+        self.about = about;
+        self
+    }
+
+    pub(super) fn config(&self) -> Result<&Config, String> {
+        self.config.as_deref().ok_or_else(|| "there is no configuration".to_owned())
+    }
+
+    pub(super) const fn about(&self) -> &About {
+        &self.about
+    }
+
+    pub(super) fn uptime_s(&self) -> u64 {
+        self.started.elapsed().as_secs()
+    }
+
+    pub(super) fn workers_count(&self) -> usize {
+        self.stats.workers_count()
+    }
+
+    /// Addresses of the servers that are knocked out.
+    pub(super) fn servers_that_are_out(&self) -> HashSet<String> {
+        let suspects = self.health.suspects();
+        suspects.into_iter().filter(|suspect| suspect.is_out).map(|suspect| suspect.address).collect()
     }
 
     pub(super) const fn settings(&self) -> &Settings {

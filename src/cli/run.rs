@@ -4,7 +4,7 @@ use super::greeting::Greeting;
 use super::logging::{Format, Logging};
 use super::output;
 use super::source::Source;
-use crate::config::{Collect, Config, Listen, Workers};
+use crate::config::{About, AdminKeys, Collect, Config, Listen, Loaded, Workers};
 use std::process::ExitCode;
 use tracing::level_filters::LevelFilter;
 
@@ -27,6 +27,10 @@ pub(super) struct Args {
     /// Sleep a moment before waiting for events, instead of what the file says: `off`, `auto`, or a time such as `50us`
     #[arg(long, value_name = "TIME")]
     pub(super) collect: Option<Collect>,
+    /// Whose `get __mcrouter__.…` is answered, instead of what the file says: `on`, `off`, or `loopback` for clients of
+    /// this machine
+    #[arg(long, value_name = "WHO")]
+    pub(super) admin_keys: Option<AdminKeys>,
     #[command(flatten)]
     pub(super) logging: Logging,
 }
@@ -34,7 +38,7 @@ pub(super) struct Args {
 /// Serves; returns when told to stop, or when nothing can be started.
 pub(super) fn run(args: Args) -> ExitCode {
     args.logging.install();
-    let (mut config, warnings) = match args.source.load() {
+    let Loaded { mut config, warnings, about } = match args.source.load() {
         Ok(loaded) => loaded,
         Err(code) => return code,
     };
@@ -53,13 +57,16 @@ pub(super) fn run(args: Args) -> ExitCode {
     if let Some(collect) = args.collect {
         config.settings.collect = collect;
     }
+    if let Some(admin_keys) = args.admin_keys {
+        config.settings.admin_keys = admin_keys;
+    }
     let greeting = Greeting::of(&config, args.source.config.as_deref());
-    serve(config, &greeting, &args.logging)
+    serve(config, about, &greeting, &args.logging)
 }
 
 /// The one place where the process is started.
-fn serve(config: Config, greeting: &Greeting, logging: &Logging) -> ExitCode {
-    match crate::proxy::run(config, |listening| greet(&greeting.text(listening), logging)) {
+fn serve(config: Config, about: About, greeting: &Greeting, logging: &Logging) -> ExitCode {
+    match crate::proxy::run(config, about, |listening| greet(&greeting.text(listening), logging)) {
         Ok(code) => code,
         Err(error) => output::failed(&error.to_string()),
     }

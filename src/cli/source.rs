@@ -1,7 +1,7 @@
 //! Where a verb gets its configuration: a file, `--server` flags, or nothing (the embedded cache).
 
 use super::{EXIT_WRONG, output};
-use crate::config::{self, Config, Warning};
+use crate::config::{self, About, Config, Loaded, Origin};
 use clap::Args;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -35,11 +35,16 @@ pub(super) struct Source {
 
 impl Source {
     /// Loads the configuration, or prints all that is wrong.
-    pub(super) fn load(&self) -> Result<(Config, Vec<Warning>), ExitCode> {
+    pub(super) fn load(&self) -> Result<Loaded, ExitCode> {
+        let without_file = |config| Loaded { config, warnings: Vec::new(), about: About::default() };
         let loaded = match &self.config {
-            Some(file) => config::load_with(file, &self.params.config_params, crate::route::check),
-            None if self.server.is_empty() => Ok((Config::embedded_default(), Vec::new())),
-            None => config::from_servers(&self.server).map(|config| (config, Vec::new())),
+            Some(file) => {
+                let params = self.params.config_params.clone();
+                let origin = Origin { params, keeps_document: true, ..Origin::default() };
+                config::load_all(file, origin, crate::route::check)
+            }
+            None if self.server.is_empty() => Ok(without_file(Config::embedded_default())),
+            None => config::from_servers(&self.server).map(without_file),
         };
         loaded.map_err(|faults| {
             output::error(&faults.render(output::has_colour()));

@@ -1,5 +1,6 @@
 //! The whole document in our dialect: its top keys, the pools, the route; and what only shows when all is read.
 
+use super::about::{About, Loaded, Origin};
 use super::fault::{At, Fault, Faults, Finding, Findings, Problem, Source, Warning, quoted};
 use super::node::Node;
 use super::path::{Path, Shown};
@@ -40,11 +41,11 @@ const HINTS: &[Hint] = &[
 const NAME_BYTES_MAX: usize = 64;
 
 /// Reads a document that is known to be UTF-8 and not too long.
-pub(super) fn read(source: &Arc<Source>, check: CheckRoutes) -> Result<(Config, Vec<Warning>), Faults> {
+pub(super) fn read(source: &Arc<Source>, origin: &Origin, check: CheckRoutes) -> Result<Loaded, Faults> {
     let findings = Findings::default();
-    let (config, syntax) = match yaml::read(source, &findings) {
-        Ok(node) => (read_top(&node, &findings), None),
-        Err(fault) => (None, Some(*fault)),
+    let (config, document, syntax) = match yaml::read(source, &findings) {
+        Ok(node) => (read_top(&node, &findings), origin.keeps_document.then_some(node), None),
+        Err(fault) => (None, None, Some(*fault)),
     };
     if let Some(config) = &config {
         check(config, &findings);
@@ -56,7 +57,7 @@ pub(super) fn read(source: &Arc<Source>, check: CheckRoutes) -> Result<(Config, 
         list.iter().map(|finding| (Arc::clone(source), place(finding))).collect()
     });
     match config {
-        Some(config) if is_sound => Ok((config, warnings)),
+        Some(config) if is_sound => Ok(Loaded { config, warnings, about: About::of([source], document) }),
         _ => Err(faults),
     }
 }

@@ -28,6 +28,7 @@ mod weighted_ch3;
 mod xxh;
 
 pub use ch3::hash as murmur64a;
+pub use md5::md5_hex;
 pub use names::{KeyHash, Placement};
 pub use rendezvous::Rendezvous;
 pub use spec::{Member, SALT_BYTES_MAX, Spec, SpecError};

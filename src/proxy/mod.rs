@@ -7,7 +7,7 @@ mod worker;
 
 use crate::admin::Process;
 use crate::cache::Cache;
-use crate::config::{Config, Endpoint, Server, Workers};
+use crate::config::{About, Config, Endpoint, Server, Workers};
 use crate::health::Health;
 use crate::net::{self, BoundAddress};
 use crate::stats::Stats;
@@ -36,7 +36,7 @@ pub enum StartError {
 ///
 /// # Errors
 /// When nothing could be started; then nothing listens.
-pub fn run(mut config: Config, ready: impl FnOnce(&[String])) -> Result<ExitCode, StartError> {
+pub fn run(mut config: Config, about: About, ready: impl FnOnce(&[String])) -> Result<ExitCode, StartError> {
     let workers = match config.settings.workers {
         Workers::Count(count) => count.max(1),
         Workers::Auto => thread::available_parallelism().map_or(1, std::num::NonZero::get),
@@ -53,13 +53,14 @@ pub fn run(mut config: Config, ready: impl FnOnce(&[String])) -> Result<ExitCode
     }
     let stats = Stats::new(workers);
     let health = Arc::new(Health::default());
-    let process = Arc::new(Process::new(
+    let process = Process::new(
         config.settings.clone(),
         stats.clone(),
         Arc::clone(&health),
         caches.iter().flatten().flatten().cloned().collect(),
         config.pools.iter().flat_map(|p| &p.servers).map(memory_bytes_max).sum(),
-    ));
+    );
+    let process = Arc::new(process.with_config(Arc::clone(&config), about));
     let signals = Signals::watch().map_err(StartError::Worker)?;
     let labels: Vec<String> = addresses.iter().map(|a| a.label.clone()).collect();
     let paths: Vec<_> = addresses.iter().filter_map(|a| a.path.clone()).collect();

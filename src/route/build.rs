@@ -5,7 +5,7 @@
 
 use super::registry::{self, KINDS, Params};
 use super::root::Prefixes;
-use super::{Explained, Leaf, PoolRoute, Root, Route};
+use super::{Explained, Leaf, PoolRoute, Root, Route, Target};
 use super::{domain, shadow};
 use crate::config::{
     At, Config, Dialect, Findings, Node, Path, Pool, Problem, Section, nearest_help, quoted, value,
@@ -517,26 +517,32 @@ struct NoLeaves;
 
 impl Leaves for NoLeaves {
     fn of_pool(&self, pool: &Pool) -> (Vec<Rc<dyn Leaf>>, usize) {
-        let leaf = |server: &crate::config::Server| Rc::new(NoLeaf(described(server))) as Rc<dyn Leaf>;
+        let name: Rc<str> = pool.name.as_str().into();
+        let leaf = |server: &crate::config::Server| {
+            let (label, address) = (server.label(), server.address());
+            Rc::new(NoLeaf { label, address, pool: Rc::clone(&name) }) as Rc<dyn Leaf>
+        };
         (pool.servers.iter().map(leaf).collect(), 1)
     }
 }
 
-/// Name and address.
-fn described(server: &crate::config::Server) -> String {
-    let (label, address) = (server.label(), server.address());
-    if label == address { label } else { format!("{label}, {address}") }
+struct NoLeaf {
+    label: String,
+    address: String,
+    pool: Rc<str>,
 }
-
-struct NoLeaf(String);
 
 impl Route for NoLeaf {
     fn send(&self, _request: &Request<'_>, _call: &super::Call, slot: super::Slot) {
         drop(slot);
     }
 
-    fn explain(&self, _request: &Request<'_>) -> Explained {
-        Explained::server(format!("server {}", self.0), &self.0)
+    fn explain(&self, request: &Request<'_>) -> Explained {
+        let Self { label, address, pool } = self;
+        let told =
+            if label == address { format!("server {label}") } else { format!("server {label}, {address}") };
+        let (name, address, pool) = (label.clone(), address.clone(), pool.to_string());
+        Explained::server(told, Target { name, address, pool, key: request.key.to_vec() })
     }
 }
 
@@ -550,6 +556,6 @@ impl Leaf for NoLeaf {
     }
 
     fn name(&self) -> &str {
-        &self.0
+        &self.label
     }
 }

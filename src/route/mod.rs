@@ -67,7 +67,8 @@ mod tests;
 
 pub use build::{Builder, Leaves, build, check, explain, unconnected};
 pub use call::{Call, Kind};
-pub use explain::{Explained, When};
+pub use explain::{Explained, Target, When};
+pub use host_id::host_id;
 pub use pool::PoolRoute;
 pub use root::Root;
 pub use slot::{Sink, Slot};
