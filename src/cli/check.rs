@@ -21,6 +21,9 @@ pub(super) struct Args {
     /// The configuration; `-` is standard input
     #[arg(value_name = "FILE")]
     file: PathBuf,
+    /// Take warnings for faults
+    #[arg(long)]
+    strict: bool,
     #[command(flatten)]
     params: ConfigParams,
 }
@@ -31,6 +34,11 @@ pub(super) fn run(args: &Args) -> ExitCode {
         Ok((config, warnings)) => {
             for warning in &warnings {
                 output::error(&format!("{}\n", warning.render(output::has_colour())));
+            }
+            if args.strict && !warnings.is_empty() {
+                let count = plural(warnings.len(), "warning");
+                output::error(&format!("{count}, which `--strict` takes for faults\n"));
+                return ExitCode::from(EXIT_WRONG);
             }
             let mut text = format!("{}: no faults", args.file.display());
             if !warnings.is_empty() {

@@ -88,6 +88,7 @@ fn read_top(node: &Node, findings: &Findings) -> Option<Config> {
     };
     warn_small_shards(&config, root, findings);
     warn_public(&config, root, findings);
+    warn_circle(&config, root, findings);
     Some(config)
 }
 
@@ -161,6 +162,27 @@ fn warn_public(config: &Config, root: &Path<'_>, findings: &Findings) {
             let problem = Problem::new(message)
                 .help("memcached's protocol knows no passwords; a private address is safer");
             findings.warn(&root.key("listen"), At::Value, problem);
+        }
+    }
+}
+
+/// A server that is ringway's own address: each request would come back, as long as connections last.
+fn warn_circle(config: &Config, root: &Path<'_>, findings: &Findings) {
+    let is_own = |endpoint: &Endpoint| {
+        config.settings.listen.iter().any(|listen| match (listen, endpoint) {
+            (Listen::Tcp(own), Endpoint::Address(server)) => {
+                let is_any = own.ip().is_unspecified() && server.ip().is_loopback();
+                own.port() != 0 && own.port() == server.port() && (is_any || own.ip() == server.ip())
+            }
+            (Listen::Unix(own), Endpoint::Unix(server)) => own == server,
+            _ => false,
+        })
+    };
+    let pools = root.key("pools");
+    for pool in &config.pools {
+        if let Some(index) = pool.servers.iter().position(|server| is_own(&server.endpoint)) {
+            let problem = Problem::new("ringway itself listens there: requests would go round in a circle");
+            findings.warn(&pools.key(&pool.name).key("servers").index(index), At::Value, problem);
         }
     }
 }

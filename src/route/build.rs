@@ -3,6 +3,7 @@
 //! A handle is a name (of a pool, of a named handle, of a route without keys), a short form (`FailoverRoute|Pool|A`),
 //! a map (`{type: failover, children: […]}`, or ours: `{failover: […]}`), or a list where several are wanted.
 
+use super::doubt;
 use super::registry::{self, KINDS, Params};
 use super::root::Prefixes;
 use super::{Explained, Leaf, PoolRoute, Root, Route, Target};
@@ -61,7 +62,10 @@ pub fn unconnected(config: &Config) -> Result<Root, String> {
 
 /// Looks at the routes of a configuration: builds them without any server.
 pub fn check(config: &Config, findings: &Findings) {
-    Builder::new(config, &NoLeaves, findings).root();
+    let is_built = Builder::new(config, &NoLeaves, findings).root().is_some();
+    if is_built && findings.faults_count() == 0 {
+        doubt::look(config, findings);
+    }
 }
 
 /// What a tree is built from.

@@ -15,6 +15,7 @@ mod build;
 mod call;
 mod copy;
 mod domain;
+mod doubt;
 mod explain;
 mod failover_errors;
 mod failover_policy;
