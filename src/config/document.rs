@@ -14,10 +14,10 @@ use super::{CheckRoutes, Config, Dialect, Endpoint, Listen, Place, Routes};
 use std::sync::Arc;
 
 const KEYS: &[&str] =
-    &["pools", "route", "routes", "named_handles", "default_route", "send_invalid_route_to_default"];
+    &["pools", "route", "routes", "named_handles", "default_route", "send_invalid_route_to_default", "tests"];
 /// What [`Routes`] keeps.
 const ROUTE_KEYS: &[&str] =
-    &["route", "routes", "named_handles", "default_route", "send_invalid_route_to_default"];
+    &["route", "routes", "named_handles", "default_route", "send_invalid_route_to_default", "tests"];
 /// Keys that stand a level too high: the most common slip, worth more than "unknown".
 const IN_A_POOL: &str = "it belongs in a pool: `pools: {main: {…}}`";
 const HINTS: &[Hint] = &[

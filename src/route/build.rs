@@ -4,6 +4,7 @@
 //! a map (`{type: failover, children: […]}`, or ours: `{failover: […]}`), or a list where several are wanted.
 
 use super::doubt;
+use super::expect;
 use super::registry::{self, KINDS, Params};
 use super::root::Prefixes;
 use super::{Explained, Leaf, PoolRoute, Root, Route, Target};
@@ -11,7 +12,7 @@ use super::{domain, shadow};
 use crate::config::{
     At, Config, Dialect, Findings, Node, Path, Pool, Problem, Section, nearest_help, quoted, value,
 };
-use crate::hash::{Member, Ring};
+use crate::hash::{Member, Ring, SpecError};
 use crate::protocol::Request;
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeSet, HashMap};
@@ -62,9 +63,19 @@ pub fn unconnected(config: &Config) -> Result<Root, String> {
 
 /// Looks at the routes of a configuration: builds them without any server.
 pub fn check(config: &Config, findings: &Findings) {
-    let is_built = Builder::new(config, &NoLeaves, findings).root().is_some();
+    let builder = Builder { is_draft: true, ..Builder::new(config, &NoLeaves, findings) };
+    let is_built = builder.root().is_some();
+    expect::check(config, findings);
     if is_built && findings.faults_count() == 0 {
         doubt::look(config, findings);
+    }
+}
+
+/// [`check`]; and the `tests` of the configuration have to come out as they say.
+pub fn check_and_test(config: &Config, findings: &Findings) {
+    check(config, findings);
+    if findings.faults_count() == 0 {
+        expect::run(config, findings);
     }
 }
 
@@ -73,6 +84,9 @@ pub struct Builder<'a> {
     config: &'a Config,
     leaves: &'a dyn Leaves,
     findings: &'a Findings,
+    /// The tree is only looked at: rings are checked and not built.
+    is_draft: bool,
+    by_name: HashMap<&'a str, &'a Pool>,
     pools: RefCell<HashMap<String, Rc<PoolRoute>>>,
     named: RefCell<HashMap<String, Named>>,
     used_handles: RefCell<BTreeSet<String>>,
@@ -95,6 +109,8 @@ impl<'a> Builder<'a> {
             config,
             leaves,
             findings,
+            is_draft: false,
+            by_name: config.pools.iter().map(|pool| (pool.name.as_str(), pool)).collect(),
             pools: RefCell::default(),
             named: RefCell::default(),
             used_handles: RefCell::default(),
@@ -260,6 +276,10 @@ impl<'a> Builder<'a> {
             },
             _ => {
                 let problem = value::expected("a route or the name of a pool", node);
+                let problem = match node {
+                    Node::Null => problem.help("the route that knows nothing is written in quotes: \"null\""),
+                    _ => problem,
+                };
                 self.findings.fault(path, At::Value, problem);
                 None
             }
@@ -308,9 +328,14 @@ impl<'a> Builder<'a> {
     /// The ring of a pool, and a route for each member.
     pub(super) fn members(&self, name: &str, path: &Path<'_>) -> Option<(Ring, Vec<Rc<dyn Route>>)> {
         let servers = self.destinations(name, path)?;
-        let pool = self.config.pool(name)?;
+        let pool = self.by_name.get(name)?;
         // it was built before, when the pool was
-        Some((Ring::build(&pool.hash, &pool.members()).ok()?, servers))
+        Some((self.ring(pool).ok()?, servers))
+    }
+
+    fn ring(&self, pool: &Pool) -> Result<Ring, SpecError> {
+        let members = pool.members();
+        if self.is_draft { Ring::unplaced(&pool.hash, &members) } else { Ring::build(&pool.hash, &members) }
     }
 
     pub(super) fn pool_route(&self, name: &str, path: &Path<'_>) -> Option<Rc<dyn Route>> {
@@ -319,20 +344,20 @@ impl<'a> Builder<'a> {
 
     /// The members of a pool, as its ring sees them.
     pub(super) fn pool_members(&self, name: &str) -> Vec<Member> {
-        self.config.pool(name).map(Pool::members).unwrap_or_default()
+        self.by_name.get(name).map(|pool| pool.members()).unwrap_or_default()
     }
 
     pub(super) fn pool(&self, name: &str, path: &Path<'_>) -> Option<Rc<PoolRoute>> {
         if let Some(pool) = self.pools.borrow().get(name) {
             return Some(Rc::clone(pool));
         }
-        let Some(pool) = self.config.pool(name) else {
+        let Some(pool) = self.by_name.get(name).copied() else {
             let names: Vec<&str> = self.config.pools.iter().map(|pool| pool.name.as_str()).collect();
             let problem = Problem::new(format!("there is no pool {}", quoted(name)));
             self.findings.fault(path, At::Value, problem.help(nearest_help(name, &names)));
             return None;
         };
-        let ring = match Ring::build(&pool.hash, &pool.members()) {
+        let ring = match self.ring(pool) {
             Ok(ring) => ring,
             Err(error) => {
                 // most likely on record already, with its place in the pool
@@ -359,7 +384,7 @@ impl<'a> Builder<'a> {
             let node = Node::Map(vec![(kind.bare.to_owned(), Node::Text(rest.to_owned()))]);
             return self.of_kind(kind, &node, path);
         }
-        if self.config.pool(text).is_some() && self.dialect() == Dialect::Ringway {
+        if self.by_name.contains_key(text) && self.dialect() == Dialect::Ringway {
             return self.pool_route(text, path);
         }
         match registry::find(text) {

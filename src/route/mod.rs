@@ -16,6 +16,7 @@ mod call;
 mod copy;
 mod domain;
 mod doubt;
+mod expect;
 mod explain;
 mod failover_errors;
 mod failover_policy;
@@ -66,7 +67,7 @@ mod stage;
 #[cfg(test)]
 mod tests;
 
-pub use build::{Builder, Leaves, build, check, explain, unconnected};
+pub use build::{Builder, Leaves, build, check, check_and_test, explain, unconnected};
 pub use call::{Call, Kind};
 pub use explain::{Explained, Target, When};
 pub use host_id::host_id;
