@@ -2,7 +2,7 @@
 //! habits go on working. Whatever is wrong with a question is told in the value, as mcrouter does it.
 
 use super::Process;
-use crate::config::{Config, Node};
+use crate::config::{Config, Node, Server};
 use crate::protocol::{Op, Request, limits::KEY_BYTES_MAX};
 use crate::route::{Explained, Root, Route, host_id};
 use std::collections::HashSet;
@@ -46,6 +46,7 @@ fn told(process: &Process, name: &str, arguments: &str, root: &Root) -> Result<S
         }
         "hostid" => host_id().to_string(),
         "pools" => pools(process.config()?),
+        "failure_domains" => failure_domains(process.config()?, arguments)?,
         "options" => options(process, arguments)?,
         "route" => {
             let out: HashSet<String> = process.servers_that_are_out();
@@ -73,6 +74,13 @@ fn walk(name: &str, arguments: &str, root: &Root) -> Result<Explained, String> {
 fn pools(config: &Config) -> String {
     let addresses = |pool: &crate::config::Pool| Node::texts(pool.servers.iter().map(|s| s.address()));
     Node::map(config.pools.iter().map(|pool| (pool.name.as_str(), addresses(pool)))).to_json()
+}
+
+/// Addresses of a pool's servers and what else fails with each.
+fn failure_domains(config: &Config, pool: &str) -> Result<String, String> {
+    let pool = config.pool(pool).ok_or_else(|| format!("failure_domains: no pool `{pool}`"))?;
+    let domain = |(server, domain): (&Server, &String)| (server.address(), Node::from(domain.as_str()));
+    Ok(Node::map(pool.servers.iter().zip(&pool.failure_domains).map(domain)).to_json())
 }
 
 /// A name and its value a line, or the value of the one that is asked for. mcrouter's names where it has the same, then ours.

@@ -72,10 +72,10 @@ impl Explained {
         self
     }
 
-    /// The servers that are asked at once, in order.
-    #[must_use]
-    pub fn asked_at_once(&self) -> Vec<&Target> {
-        self.asked(&|when| matches!(when, When::Now | When::Beside))
+    /// The names of all servers that might be asked, in order.
+    #[cfg(test)]
+    pub(super) fn servers(&self) -> Vec<&str> {
+        self.asked(&|_| true).into_iter().map(|target| target.name.as_str()).collect()
     }
 
     /// The servers that are reached by these steps alone, in order.

@@ -42,6 +42,8 @@ fn a_process_tells_of_itself() {
     value(&mut client, "hostid").parse::<u64>().unwrap();
     assert!(value(&mut client, "options").contains("num_proxies 1\n"));
     assert_eq!(value(&mut client, "options(num_proxies)"), "1");
+    assert_eq!(value(&mut client, "failure_domains(main)"), "{}");
+    assert_eq!(value(&mut client, "failure_domains(x)"), "ERROR: failure_domains: no pool `x`");
     assert_eq!(value(&mut client, "options(bogus)"), "ERROR: options: no option `bogus`");
     assert_eq!(value(&mut client, "bogus"), "ERROR: unknown command: bogus");
     assert_eq!(value(&mut client, "route(get"), "ERROR: no `)` at the end of route(get");
