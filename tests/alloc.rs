@@ -165,7 +165,8 @@ fn requests_allocate_nothing(pool: &str) {
         servers.join(", ")
     );
     let config = ringway::config::from_text("test", &text, ringway::route::check).expect("a good config").0;
-    thread::spawn(move || ringway::proxy::run(config, None, |_| ()));
+    let loaded = ringway::config::Loaded { config, warnings: Vec::new(), about: Default::default() };
+    thread::spawn(move || ringway::proxy::run(loaded, None, |_| ()));
     let mut stream = loop {
         if let Ok(stream) = UnixStream::connect(&path) {
             break stream;

@@ -17,7 +17,7 @@ fn bad_files_are_told_all_their_faults() {
     let files = [yaml_files("tests/configs/bad"), files("tests/configs/bad", "json")].concat();
     assert!(files.len() >= 60);
     for file in files {
-        let faults = config::load(&file, route::check).expect_err(&file.display().to_string());
+        let faults = config::load(&file, route::check_and_test).expect_err(&file.display().to_string());
         assert_eq!(faults.more_count, 0, "{}", file.display());
         compare(&file, "# fault: ", &faults.list.iter().map(told).collect::<Vec<_>>());
         let shown = faults.render(false);
@@ -238,7 +238,7 @@ fn files(folder: &str, extension: &str) -> Vec<PathBuf> {
 }
 
 fn loaded(file: &Path) -> (Config, Vec<Warning>) {
-    config::load(file, route::check).unwrap_or_else(|faults| panic!("{}", faults.render(false)))
+    config::load(file, route::check_and_test).unwrap_or_else(|faults| panic!("{}", faults.render(false)))
 }
 
 /// `LINE:COLUMN path: message (help)`.

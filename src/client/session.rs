@@ -21,6 +21,8 @@ use std::task::{Context as Cx, Poll, Waker};
 pub(super) struct Session {
     pub(super) context: Rc<Context>,
     pub(super) queue: RefCell<ReplyQueue>,
+    /// The client is on this machine.
+    pub(super) is_near: bool,
     /// To put itself on the list of partially answered ones.
     this: Weak<Self>,
     waker: RefCell<Option<Waker>>,
@@ -52,6 +54,7 @@ pub(super) async fn serve(context: Rc<Context>, mut stream: Stream) {
     let session = Rc::new_cyclic(|this| Session {
         context: Rc::clone(&context),
         queue: RefCell::new(ReplyQueue::expecting(context.new_reply_bytes())),
+        is_near: stream.is_near(),
         this: Weak::clone(this),
         waker: RefCell::new(None),
         awake: Cell::new(false),

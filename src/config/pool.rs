@@ -133,11 +133,19 @@ impl Server {
     /// Where it is: `ip:port`, `host:port`, `unix:path`, `embedded-N`.
     #[must_use]
     pub fn address(&self) -> String {
-        match &self.endpoint {
-            Endpoint::Address(a) => a.to_string(),
-            Endpoint::Host(host, port) => format!("{host}:{port}"),
-            Endpoint::Unix(path) => format!("unix:{}", path.display()),
-            Endpoint::Embedded(e) => format!("embedded-{}", e.shard),
+        self.endpoint.address()
+    }
+}
+
+impl Endpoint {
+    /// `ip:port`, `host:port`, `unix:path`, `embedded-N`.
+    #[must_use]
+    pub fn address(&self) -> String {
+        match self {
+            Self::Address(a) => a.to_string(),
+            Self::Host(host, port) => format!("{host}:{port}"),
+            Self::Unix(path) => format!("unix:{}", path.display()),
+            Self::Embedded(e) => format!("embedded-{}", e.shard),
         }
     }
 }

@@ -49,6 +49,15 @@ impl Stream {
         let _ = socket2::SockRef::from(stream).set_tcp_keepalive(&keep);
     }
 
+    /// Whether the peer is on this machine: it came over the loopback interface or a unix socket.
+    #[must_use]
+    pub fn is_near(&self) -> bool {
+        match self {
+            Self::Tcp(stream) => stream.peer_addr().is_ok_and(|peer| peer.ip().to_canonical().is_loopback()),
+            Self::Unix(_) | Self::Memory(_) => true,
+        }
+    }
+
     /// Says a few last words and closes. Nobody is waited for: the buffer of a new socket has room for them.
     pub fn say_last(self, words: &[u8]) {
         use std::io::Write;

@@ -85,7 +85,7 @@ pub(super) fn read_spec(section: &Section<'_>, count: usize) -> Option<Spec> {
     Some(Spec { placement, salt, weights, tags, ..Spec::default() })
 }
 
-fn read_function(node: &Node) -> Result<Placement, Problem> {
+pub(super) fn read_function(node: &Node) -> Result<Placement, Problem> {
     let name = value::text(node, "a hash function")?;
     if let Some((_, placement)) = FUNCTIONS.iter().find(|(known, _)| *known == name) {
         return Ok(*placement);

@@ -15,6 +15,8 @@ mod build;
 mod call;
 mod copy;
 mod domain;
+mod doubt;
+mod expect;
 mod explain;
 mod failover_errors;
 mod failover_policy;
@@ -67,9 +69,10 @@ mod stage;
 #[cfg(test)]
 mod tests;
 
-pub use build::{Builder, Leaves, build, check, explain, unconnected};
+pub use build::{Builder, Leaves, build, check, check_and_test, explain, unconnected};
 pub use call::{Call, Kind};
-pub use explain::{Explained, When};
+pub use explain::{Explained, Target, When};
+pub use host_id::host_id;
 pub use pool::PoolRoute;
 pub use root::Root;
 pub use slot::{Sink, Slot};

@@ -278,3 +278,15 @@ fn serves_on_an_inherited_socket() {
         child.wait().unwrap();
     }
 }
+
+#[test]
+fn check_takes_warnings_for_faults_when_it_is_strict() {
+    let directory = Directory::new();
+    let path = directory.write("r.yaml", "pools: {a: {servers: [x]}, b: {servers: [y]}}\nroute: a\n");
+    let (code, said) = Proxy::ends(&["check", &path]);
+    assert_eq!(code, 0, "{said}");
+    assert!(said.contains("no route leads to this pool"), "{said}");
+    let (code, said) = Proxy::ends(&["check", "--strict", &path]);
+    assert_eq!(code, 2, "{said}");
+    assert!(said.contains("1 warning, which `--strict` takes for faults"), "{said}");
+}

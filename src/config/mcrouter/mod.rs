@@ -17,10 +17,10 @@ mod server;
 #[cfg(test)]
 mod tests;
 
+use super::about::{About, Loaded, Origin};
 use super::document::placed;
-use super::fault::{At, Fault, Faults, Finding, Findings, Problem, Source, Warning, quoted};
+use super::fault::{At, Fault, Faults, Finding, Findings, Problem, Source, quoted};
 use super::json::{Json, Spot, Value};
-use super::load::Origin;
 use super::path::{Path, Step};
 use super::{CheckRoutes, Config, Dialect, Node, Pool, Routes, Settings};
 use files::{Files, Trouble};
@@ -32,11 +32,7 @@ const ROUTE_KEYS: &[&str] = &["route", "routes", "named_handles"];
 const KEYS: &[&str] = &["pools", "route", "routes", "named_handles"];
 
 /// Reads a document that is known to be UTF-8 and not too long.
-pub(super) fn read(
-    source: &Arc<Source>,
-    origin: &Origin,
-    check: CheckRoutes,
-) -> Result<(Config, Vec<Warning>), Faults> {
+pub(super) fn read(source: &Arc<Source>, origin: &Origin, check: CheckRoutes) -> Result<Loaded, Faults> {
     let files = Files::new(&origin.folder, source);
     let document = match resolved(&files, origin) {
         Ok(document) => document,
@@ -56,7 +52,10 @@ pub(super) fn read(
         files.places(&list.iter().map(spot).collect::<Vec<_>>())
     });
     match config {
-        Some(config) if is_sound => Ok((config, warnings)),
+        Some(config) if is_sound => {
+            let about = About::of(&files.sources(), origin.keeps_document.then(|| document.node()));
+            Ok(Loaded { config, warnings, about })
+        }
         _ => Err(faults),
     }
 }
