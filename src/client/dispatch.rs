@@ -47,7 +47,7 @@ impl Session {
             how.miss_line = miss_line(&request.meta);
         }
         let token = self.queue.borrow_mut().push(how);
-        root.send(request, &Call::default(), self.slot(token));
+        root.send(request, &Call::of(self.client), self.slot(token));
     }
 
     /// Each server gets its own keys in one request, all of them at once. Keys for which more is to be done than to
@@ -115,7 +115,7 @@ impl Session {
                 Some(leaf) => leaf.send_multi(&MultiGet { keys, ..*request }, slot),
                 None => {
                     let alone = Request { exptime: request.exptime, ..Request::new(request.op, keys.key(0)) };
-                    root.send(&alone, &Call::default(), slot);
+                    root.send(&alone, &Call::of(self.client), slot);
                 }
             }
         }
@@ -153,7 +153,7 @@ impl Session {
         let mut how = How::plain(delete.op, quiet);
         how.instead = Some(text);
         let token = self.queue.borrow_mut().push(how);
-        context.root().send(&delete, &Call::default(), self.slot(token));
+        context.root().send(&delete, &Call::of(self.client), self.slot(token));
     }
 
     fn admin(self: &Rc<Self>, admin: &Admin<'_>) -> Next {

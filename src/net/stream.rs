@@ -1,6 +1,7 @@
 //! A connected socket: TCP or unix; in tests, a pipe whose other end is in the same process.
 
 use std::io::{self, IoSlice};
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -38,6 +39,13 @@ impl From<DuplexStream> for Stream {
 }
 
 impl Stream {
+    /// The address of who is at the other end, if that is a host.
+    #[must_use]
+    pub fn peer_ip(&self) -> Option<IpAddr> {
+        let Self::Tcp(stream) = self else { return None };
+        stream.peer_addr().ok().map(|address| address.ip().to_canonical())
+    }
+
     /// A peer that vanished without a word is noticed within a minute even when nothing is asked of it.
     pub fn keep_alive(&self) {
         let Self::Tcp(stream) = self else { return };

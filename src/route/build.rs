@@ -450,7 +450,12 @@ impl<'a> Builder<'a> {
         self.of_kind(kind, &bare, &path)
     }
 
-    fn of_kind(&self, kind: &'static registry::Kind, node: &Node, path: &Path<'_>) -> Option<Rc<dyn Route>> {
+    pub(super) fn of_kind(
+        &self,
+        kind: &'static registry::Kind,
+        node: &Node,
+        path: &Path<'_>,
+    ) -> Option<Rc<dyn Route>> {
         let section = Section::open(node, path, self.findings, "the keys of a route")?;
         let known: Vec<&str> = kind.keys.iter().map(|key| key.name).chain(["type", "name"]).collect();
         match self.dialect() {

@@ -3,7 +3,7 @@
 //!
 //! Routes are looked at as they were written, because a built tree no longer knows where in the text it comes from.
 
-use super::hash::read_function;
+use super::hash_func::read_function;
 use super::registry::{self, Kind};
 use crate::config::{At, Config, Dialect, Findings, Node, OnDown, Path, Pool, Problem, quoted};
 

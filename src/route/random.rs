@@ -2,11 +2,10 @@
 //!
 //! All operations: to one child, another each time, all alike.
 
+use super::draw::Draw;
 use super::registry::{Key, Kind, Params};
 use super::{Call, Explained, Route, Slot, When};
 use crate::protocol::{Cause, Reply, Request};
-use std::cell::Cell;
-use std::hash::{BuildHasher, RandomState};
 use std::rc::Rc;
 
 pub(super) const KIND: Kind = Kind {
@@ -18,24 +17,17 @@ pub(super) const KIND: Kind = Kind {
 };
 
 fn build(params: &Params<'_>) -> Option<Rc<dyn Route>> {
-    let state = Cell::new(RandomState::new().hash_one(0_u8));
-    Some(Rc::new(RandomRoute { children: params.children("children")?, state }))
+    Some(Rc::new(RandomRoute { children: params.children("children")?, draw: Draw::new() }))
 }
 
 struct RandomRoute {
     children: Vec<Rc<dyn Route>>,
-    state: Cell<u64>,
+    draw: Draw,
 }
 
 impl RandomRoute {
-    /// splitmix64; the high half, scaled, has no bias worth the name for lists of children.
     fn next(&self) -> Option<&Rc<dyn Route>> {
-        let state = self.state.get().wrapping_add(0x9e37_79b9_7f4a_7c15);
-        self.state.set(state);
-        let mut x = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        let index = ((x >> 32) * self.children.len() as u64) >> 32;
-        self.children.get(usize::try_from(index).unwrap_or(0))
+        self.children.get(self.draw.below(self.children.len()))
     }
 }
 
