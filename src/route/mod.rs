@@ -23,6 +23,7 @@ mod failover_policy;
 mod failure;
 mod gather;
 mod key;
+mod moved;
 mod on_down;
 mod pool;
 mod registry;
@@ -73,6 +74,7 @@ pub use build::{Builder, Leaves, build, check, check_and_test, explain, unconnec
 pub use call::{Call, Kind};
 pub use explain::{Explained, Target, When};
 pub use host_id::host_id;
+pub use moved::{Moved, prefixes};
 pub use pool::PoolRoute;
 pub use root::Root;
 pub use slot::{Sink, Slot};
