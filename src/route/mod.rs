@@ -25,6 +25,7 @@ mod failure;
 mod gather;
 mod hash_func;
 mod key;
+mod moved;
 mod on_down;
 mod pool;
 mod registry;
@@ -80,6 +81,7 @@ pub use build::{Builder, Leaves, build, check, check_and_test, explain, unconnec
 pub use call::{Call, Client, Kind};
 pub use explain::{Explained, Target, When};
 pub use host_id::host_id;
+pub use moved::{Moved, prefixes};
 pub use pool::PoolRoute;
 pub use root::Root;
 pub use slot::{Sink, Slot};

@@ -154,3 +154,16 @@ fn own_address() -> Option<std::net::IpAddr> {
     let ip = socket.local_addr().ok()?.ip();
     (!ip.is_loopback()).then_some(ip)
 }
+
+#[test]
+fn another_configuration_is_told_of() {
+    let mock = Mock::forgetful();
+    let proxy = Proxy::before(&[mock.address()], "");
+    let mut client = proxy.client();
+    let before = value(&mut client, "config_md5_digest");
+    assert!(!value(&mut client, "preprocessed_config").contains("250ms"));
+    proxy.rewrite(&pool_of(&[mock.address()], "timeout: 250ms"));
+    client.await_stat("config_reloads", 1);
+    assert_ne!(value(&mut client, "config_md5_digest"), before);
+    assert!(value(&mut client, "preprocessed_config").contains("250ms"));
+}
