@@ -12,8 +12,11 @@ use super::inflight::{Asked, Check, Entry, Inflight, New};
 use super::probe;
 use super::terms::{Shared, Terms};
 use crate::health::{Prober, Reason};
-use crate::protocol::{Cause, Found, MultiGet, Op, Reply, Request, Status, Values, WireBuf, ascii, meta};
+use crate::protocol::{
+    Cause, Found, MultiGet, Op, Reply, Request, SHARED_BYTES_MIN, Status, Values, WireBuf, ascii, meta,
+};
 use crate::route::Slot;
+use bytes::Bytes;
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::task::{Context, Waker};
@@ -122,6 +125,7 @@ impl Connection {
             resent: false,
             repeatable,
             line: kept,
+            shared: None,
             size,
         };
         self.enqueue(out, inflight, new, slot);
@@ -137,8 +141,17 @@ impl Connection {
         line.clear();
         ascii::write_multi_get(request, line);
         let kept = line.single().unwrap_or_default();
-        out.put(kept);
         let size = kept.len();
+        let mut shared = None;
+        if size < SHARED_BYTES_MIN {
+            out.put(kept);
+        } else {
+            // One copy of a long list of keys, for writing and for checking the reply.
+            let mut whole = Bytes::copy_from_slice(kept);
+            out.put_lent(whole.clone());
+            whole.truncate(size - 2); // without its line end
+            shared = Some(whole);
+        }
         let kept = kept.strip_suffix(b"\r\n").unwrap_or(kept);
         // "<op> " or "<op> <exptime> " comes before the keys.
         let mut start = request.op.name().len() + 1;
@@ -152,6 +165,7 @@ impl Connection {
             resent: false,
             repeatable: matches!(request.op, Op::Get | Op::Gets),
             line: kept,
+            shared,
             size,
         };
         self.enqueue(out, inflight, new, slot);
@@ -173,6 +187,7 @@ impl Connection {
             resent: false,
             repeatable: false,
             line: &[],
+            shared: None,
             size,
         };
         let State { out, inflight, .. } = &mut *state;

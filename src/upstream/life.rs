@@ -330,6 +330,7 @@ fn resend_first(
             resent: true,
             repeatable: true,
             line: &line,
+            shared: None,
             size: line.len() + 2,
         };
         fresh.push(new, slot);
