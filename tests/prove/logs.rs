@@ -4,7 +4,7 @@
 //! `checked` counts requests with keys of all bytes, `faults` what the servers did wrong.
 
 use crate::plan::{Outcome, Plan};
-use crate::support::{Client, Proxy, Random, dead_address};
+use crate::support::{Client, Directory, Proxy, Random, dead_address, pool_of};
 use std::collections::HashMap;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -49,12 +49,13 @@ fn attack(format: &str, plan: &Plan, outcome: &mut Outcome) {
     let faults = Arc::new(AtomicU64::new(0));
     let servers: Vec<String> = (0..2).map(|n| serve(plan.seed + n, &faults)).collect();
     let dead = dead_address();
-    let mut arguments = vec!["run", "--listen", "127.0.0.1:0", "--workers", "1", "--server", &dead];
-    for server in &servers {
-        arguments.extend(["--server", server]);
-    }
-    arguments.extend(["--log-format", format, "--log-level", "debug"]);
-    let mut proxy = Proxy::start(&arguments);
+    // Servers that are knocked out for long say nothing.
+    let soon = "tko: {probe_timeout_initial: 10ms, probe_timeout_max: 50ms}";
+    let directory = Directory::new();
+    let path = directory.write("ringway.yaml", &pool_of(&[&dead, &servers[0], &servers[1]], soon));
+    let arguments = ["run", "-c", &path, "--listen", "127.0.0.1:0", "--workers", "1"];
+    let mut proxy =
+        Proxy::start(&[&arguments[..], &["--log-format", format, "--log-level", "debug"]].concat());
     let mut random = plan.random();
     let mut client = proxy.client();
     let mut done = 0;
