@@ -27,6 +27,7 @@ mod hash_func;
 mod key;
 mod moved;
 mod on_down;
+mod pairing;
 mod pool;
 mod registry;
 mod rekey;
