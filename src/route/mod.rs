@@ -31,6 +31,7 @@ mod pool;
 mod registry;
 mod rekey;
 mod root;
+mod schema;
 mod slot;
 mod translate;
 
@@ -84,6 +85,7 @@ pub use host_id::host_id;
 pub use moved::{Moved, prefixes};
 pub use pool::PoolRoute;
 pub use root::Root;
+pub use schema::schema;
 pub use slot::{Sink, Slot};
 pub use translate::in_our_words;
 
