@@ -23,7 +23,7 @@ pub struct Process {
 }
 
 /// What a configuration brought, until the next one.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct Current {
     pub settings: Settings,
     /// The embedded caches, if any.
@@ -78,6 +78,12 @@ impl Process {
         config.since = SystemTime::now();
         config.last_attempt = config.since;
         config.reloads_count += 1;
+    }
+
+    /// The configuration that serves is written in another way: a comment, the order of keys.
+    pub fn describe(&self, about: About) {
+        let mut current = self.current.lock();
+        *current = Arc::new(Current { about, ..Current::clone(&current) });
     }
 
     /// A configuration was refused; the one before serves on.

@@ -32,6 +32,7 @@ mod pool;
 mod registry;
 mod rekey;
 mod root;
+mod schema;
 mod slot;
 mod translate;
 
@@ -85,6 +86,7 @@ pub use host_id::host_id;
 pub use moved::{Moved, prefixes};
 pub use pool::PoolRoute;
 pub use root::Root;
+pub use schema::schema;
 pub use slot::{Sink, Slot};
 pub use translate::in_our_words;
 
