@@ -24,6 +24,11 @@ pub fn to_yaml(config: &Config, routes: &[(String, Node)]) -> String {
         let listen = config.settings.listen.iter().map(|listen| Node::Text(listen.to_string())).collect();
         top.push(("listen".to_owned(), Node::List(listen)));
     }
+    let value_bytes_max = config.settings.limits.value_bytes_max;
+    if value_bytes_max != Settings::default().limits.value_bytes_max {
+        let limit = ("value_bytes_max".to_owned(), Node::Text(show_bytes(value_bytes_max)));
+        top.push(("limits".to_owned(), Node::Map(vec![limit])));
+    }
     top.push(("pools".to_owned(), Node::Map(config.pools.iter().map(pool).collect())));
     top.extend(routes.iter().cloned());
     let mut text = String::new();

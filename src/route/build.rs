@@ -108,6 +108,11 @@ impl<'a> Builder<'a> {
         self.config.routes.dialect
     }
 
+    /// No value of a client is longer.
+    pub(super) fn value_bytes_max(&self) -> usize {
+        self.config.settings.limits.value_bytes_max
+    }
+
     fn root(&self) -> Option<Root> {
         let document = Section::open(&self.config.routes.document, &Path::ROOT, self.findings, "routes")?;
         // What is named is checked even where nobody uses it.

@@ -21,6 +21,7 @@ mod failover_policy;
 mod failure;
 mod gather;
 mod key;
+mod marked;
 mod on_down;
 mod pool;
 mod registry;
@@ -43,6 +44,7 @@ mod rate_limit;
 mod routing_group;
 // collect
 mod all;
+mod big_value;
 mod failover;
 mod failover_with_exptime;
 mod hedge;
@@ -66,6 +68,8 @@ mod scripted;
 mod stage;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod value_tests;
 
 pub use build::{Builder, Leaves, build, check, explain, unconnected};
 pub use call::{Call, Kind};

@@ -28,15 +28,20 @@ struct RandomRoute {
 }
 
 impl RandomRoute {
-    /// splitmix64; the high half, scaled, has no bias worth the name for lists of children.
+    /// The high half, scaled, has no bias worth the name for lists of children.
     fn next(&self) -> Option<&Rc<dyn Route>> {
-        let state = self.state.get().wrapping_add(0x9e37_79b9_7f4a_7c15);
-        self.state.set(state);
-        let mut x = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        let index = ((x >> 32) * self.children.len() as u64) >> 32;
+        let index = ((draw(&self.state) >> 32) * self.children.len() as u64) >> 32;
         self.children.get(usize::try_from(index).unwrap_or(0))
     }
+}
+
+/// A random number: splitmix64.
+pub(super) fn draw(state: &Cell<u64>) -> u64 {
+    let next = state.get().wrapping_add(0x9e37_79b9_7f4a_7c15);
+    state.set(next);
+    let mut x = (next ^ (next >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    x ^ (x >> 31)
 }
 
 impl Route for RandomRoute {

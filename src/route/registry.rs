@@ -2,10 +2,10 @@
 
 use super::build::Builder;
 use super::{
-    Route, all, eject, error, failover, failover_with_exptime, hash, hash_stop_allow_list, hedge, host_id,
-    key_split, l1l2_cache, latency_injection, latest, logging, migrate, miss_failover, modify_exptime,
-    modify_key, null, operation_selector, outstanding_limit, pool, prefix_selector, random, rate_limit,
-    routing_group, shadow, warm_up,
+    Route, all, big_value, eject, error, failover, failover_with_exptime, hash, hash_stop_allow_list, hedge,
+    host_id, key_split, l1l2_cache, latency_injection, latest, logging, migrate, miss_failover,
+    modify_exptime, modify_key, null, operation_selector, outstanding_limit, pool, prefix_selector, random,
+    rate_limit, routing_group, shadow, warm_up,
 };
 use crate::config::value::{self, expected};
 use crate::config::{At, Dialect, Node, Path, Problem, Section, quoted};
@@ -59,6 +59,7 @@ pub(super) const KINDS: &[&Kind] = &[
     &warm_up::KIND,
     &l1l2_cache::KIND,
     &key_split::KIND,
+    &big_value::KIND,
     &rate_limit::KIND,
     &outstanding_limit::KIND,
     &hash_stop_allow_list::KIND,

@@ -5,6 +5,7 @@
 
 use super::call::Kind as CallKind;
 use super::key::{Fraction, routing_key};
+use super::random::draw;
 use super::registry::{Key, Kind, Params};
 use super::{Call, Chosen, Explained, Route, Slot, When};
 use crate::config::{At, Node, Path, Problem, Section, value};
@@ -158,11 +159,7 @@ impl Shadow {
         if self.share >= 1.0 {
             return true;
         }
-        let state = self.state.get().wrapping_add(0x9e37_79b9_7f4a_7c15);
-        self.state.set(state);
-        let mut x = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        ((x >> 11) as f64) < self.share * (1_u64 << 53) as f64
+        ((draw(&self.state) >> 11) as f64) < self.share * (1_u64 << 53) as f64
     }
 }
 

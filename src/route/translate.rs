@@ -83,7 +83,12 @@ impl Translator {
             };
             (key.clone(), node)
         };
-        Node::Map(map.iter().filter(|(key, node)| is_read(key, node)).map(entry).collect())
+        let mut entries: Vec<(String, Node)> =
+            map.iter().filter(|(key, node)| is_read(key, node)).map(entry).collect();
+        if kind == "BigValueRoute" && !map.iter().any(|(key, _)| key == "hide_reply_flag") {
+            entries.push(("hide_reply_flag".to_owned(), Node::Bool(false)));
+        }
+        Node::Map(entries)
     }
 
     /// Where mcrouter's ranges are empty when they are not written, ours are everything.
