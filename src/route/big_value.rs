@@ -15,8 +15,7 @@ use super::rekey::{is_sendable, with_key};
 use super::{Call, Explained, Route, Slot, When};
 use crate::config::{show_bytes, value};
 use crate::protocol::{
-    Cause, Chunks, Class, Meta, Op, OwnedReply, OwnedRequest, OwnedValue, Reply, Request, Status, Value,
-    letter_bit,
+    Cause, Chunks, Class, Op, OwnedReply, OwnedRequest, OwnedValue, Reply, Request, Status, Value,
 };
 use std::cell::Cell;
 use std::hash::{BuildHasher, RandomState};
@@ -186,7 +185,7 @@ impl Cut {
         let piece = self.value.piece(start..value.len().min(start + self.big.threshold));
         let asked = self.request.as_request();
         let op = if asked.op.is_meta() { Op::MetaSet } else { Op::Set };
-        with_flags(&asked, op, b"", |request| {
+        marked::part_of(&asked, op, b"", b"Tb", |request| {
             let request = Request { value: piece.as_value(), ..*request };
             self.send(chunk, &request, slot);
         });
@@ -200,7 +199,7 @@ impl Cut {
             Op::Gat | Op::Gats => Op::Gat,
             _ => Op::Get,
         };
-        with_flags(&asked, op, b"v", |request| self.send(chunk, request, slot));
+        marked::part_of(&asked, op, b"v", b"Tb", |request| self.send(chunk, request, slot));
     }
 
     /// The chunks are of no use any more. Nobody waits, and nobody is told.
@@ -208,15 +207,11 @@ impl Cut {
         let asked = self.request.as_request();
         let op = if asked.op.is_meta() { Op::MetaDelete } else { Op::Delete };
         let call = self.call.to(super::Kind::Shadow);
-        let meta = if asked.meta.has(b'b') {
-            Meta { flags: b"b", letters: letter_bit(b'b'), token_count: 3, ..Meta::EMPTY }
-        } else {
-            Meta { token_count: 2, ..Meta::EMPTY }
-        };
-        let delete = Request { meta, ..Request::new(op, b"") };
         for chunk in 0..self.index.count {
             let key = self.index.key(asked.key, chunk);
-            with_key(&delete, &key, |delete, _, _| self.big.target.send(delete, &call, Slot::nowhere()));
+            marked::part_of(&asked, op, b"", b"b", |delete| {
+                with_key(delete, &key, |delete, _, _| self.big.target.send(delete, &call, Slot::nowhere()));
+            });
         }
     }
 
@@ -242,7 +237,7 @@ impl Cut {
             marked::send_marked(&*self.big.target, &request, BigValue::MARK, value, &self.call, slot);
         });
         let mut reply = answers.only().await;
-        if matches!(reply.status, Status::NotStored | Status::Exists | Status::NotFound) {
+        if marked::is_refused(reply.status) {
             self.drop_chunks();
         }
         if request.meta.has(b's') && !reply.status.is_error() {
@@ -285,26 +280,6 @@ impl Cut {
         let line = marked::line_for(&request, &item.line, flags, Some(whole.len()));
         OwnedReply { status: Status::Hit, line, value: Some(OwnedValue::Shared(whole)), miss_on_error: false }
     }
-}
-
-/// A request of this kind for a chunk of `asked`: with `flags` where it is a meta one, with the time to live, in base64
-/// where the key is.
-fn with_flags(asked: &Request<'_>, op: Op, flags: &[u8], then: impl FnOnce(&Request<'_>)) {
-    let plain = Request { exptime: asked.exptime, ..Request::new(op, asked.key) };
-    if !op.is_meta() {
-        return then(&plain);
-    }
-    let mut meta = Meta { flags, token_count: 3, ..Meta::EMPTY };
-    meta.letters = flags.iter().fold(0, |letters, letter| letters | letter_bit(*letter));
-    let mut text = flags.to_vec();
-    for letter in [b'T', b'b'] {
-        if let Some(token) = asked.meta.token_of(letter) {
-            let token = String::from_utf8_lossy(token).into_owned();
-            (text, meta.letters, meta.token_count) =
-                marked::with_token(&Meta { flags: &text, ..meta }, letter, &token);
-        }
-    }
-    then(&Request { meta: Meta { flags: &text, ..meta }, ..plain });
 }
 
 impl Marked for BigValue {

@@ -152,7 +152,7 @@ fn head_count(line: &[u8]) -> usize {
     if line.starts_with(b"VA ") { 2 } else { 1 }
 }
 
-fn number<N: std::str::FromStr>(word: &[u8]) -> Option<N> {
+pub(super) fn number<N: std::str::FromStr>(word: &[u8]) -> Option<N> {
     std::str::from_utf8(word).ok()?.parse().ok()
 }
 
@@ -191,6 +191,40 @@ pub(super) fn without_value(request: &Request<'_>, status: Status) -> OwnedReply
     let mut line = Vec::new();
     answer::write_line(request, status, &mut line);
     OwnedReply { status, line, value: None, miss_on_error: false }
+}
+
+/// A request of this kind for something that belongs to what `asked` is about, in its words: where it is a meta one with
+/// `flags` (`v f`), and with those of its own that are `kept`.
+pub(super) fn part_of(
+    asked: &Request<'_>,
+    op: Op,
+    flags: &[u8],
+    kept: &[u8],
+    then: impl FnOnce(&Request<'_>),
+) {
+    let plain = Request { exptime: asked.exptime, ..Request::new(op, asked.key) };
+    if !op.is_meta() {
+        return then(&plain);
+    }
+    let mut meta = Meta { flags, token_count: if op == Op::MetaSet { 3 } else { 2 }, ..Meta::EMPTY };
+    for letter in flags.iter().filter(|b| **b != b' ') {
+        meta.letters |= letter_bit(*letter);
+        meta.token_count += 1;
+    }
+    let mut text = flags.to_vec();
+    for letter in kept {
+        if let Some(token) = asked.meta.token_of(*letter) {
+            let token = String::from_utf8_lossy(token).into_owned();
+            let so_far = Meta { flags: &text, ..meta };
+            (text, meta.letters, meta.token_count) = with_token(&so_far, *letter, &token);
+        }
+    }
+    then(&Request { meta: Meta { flags: &text, ..meta }, ..plain });
+}
+
+/// Whether an update that depends on what is there did not happen.
+pub(super) const fn is_refused(status: Status) -> bool {
+    matches!(status, Status::NotStored | Status::Exists | Status::NotFound)
 }
 
 /// Whether this update puts a value of its own, not a piece of one that is there.

@@ -31,10 +31,12 @@ mod slot;
 mod translate;
 
 // select
+mod blackhole;
 mod eject;
 mod hash;
 mod hash_stop_allow_list;
 mod host_id;
+mod key_parse;
 mod modify_exptime;
 mod modify_key;
 mod operation_selector;
@@ -50,6 +52,7 @@ mod failover_with_exptime;
 mod hedge;
 mod key_split;
 mod l1l2_cache;
+mod l1l2_size_split;
 mod latency_injection;
 mod latest;
 mod logging;
@@ -57,6 +60,7 @@ mod migrate;
 mod miss_failover;
 mod outstanding_limit;
 mod shadow;
+mod shard_split;
 mod warm_up;
 // leaf
 mod error;

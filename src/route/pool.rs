@@ -7,7 +7,7 @@ use super::hash::{HashRoute, build_ring, read_spec};
 use super::on_down::{Goes, Plan, Watch};
 use super::outstanding_limit::{self, OUTSTANDING_COUNT_MAX};
 use super::registry::{Key, Kind, Params};
-use super::{Call, Chosen, Explained, Leaf, Route, Slot, When, rate_limit, shadow};
+use super::{Call, Chosen, Explained, Leaf, Route, Slot, When, rate_limit, shadow, shard_split};
 use crate::config::{Node, OnError, Section};
 use crate::hash::{Explained as Why, Member, Ring, Spec};
 use crate::protocol::{Cause, Keys, Op, Reply, Request};
@@ -27,6 +27,7 @@ pub(super) const KIND: Kind = Kind {
         Key { name: "rates", what: "so many requests a second, as in `rate_limit`" },
         Key { name: "fallback", what: "with `rates`: where requests beyond go" },
         Key { name: "over", what: "with `rates`: `default` or `error`" },
+        Key { name: "shard_splits", what: "shards in several copies, as in `shard_split`" },
         Key { name: "max_outstanding", what: "requests under way to one server at once; the others wait" },
     ],
     build,
@@ -42,22 +43,24 @@ fn build(params: &Params<'_>) -> Option<Rc<dyn Route>> {
     if params.has("hash") {
         route = Rc::new(route.placed_by(placed.clone(), plan.clone())?);
     }
-    let is_plain = !["shadows", "rates", "max_outstanding"].iter().any(|key| params.has(key));
-    if is_plain {
-        return Some(route);
+    // from the servers outwards, as mcrouter's makePoolRoute: limit, shadows, choice, rates, splits
+    let mut outer: Rc<dyn Route> = Rc::clone(&route) as Rc<dyn Route>;
+    if params.has("shadows") || params.has("max_outstanding") {
+        let mut servers = params.builder.destinations(&name, params.path())?;
+        let count_max = params.count("max_outstanding", 0..=OUTSTANDING_COUNT_MAX);
+        if let Some(count_max @ 1..) = count_max {
+            servers = servers.into_iter().map(|server| outstanding_limit::of(server, count_max)).collect();
+        }
+        let servers = shadow::shadowed(params, servers)?;
+        let ring = Ring::build(&placed.0, &placed.1).ok()?;
+        let leaves = route.servers().map(Rc::clone).collect();
+        let watch = plan.map(|plan| Watch::new(plan, placed, leaves, &servers));
+        outer = Rc::new(HashRoute::new(ring, servers).with_watch(watch));
     }
-    // from the servers outwards, as mcrouter's makePoolRoute: limit, shadows, choice, rates
-    let mut servers = params.builder.destinations(&name, params.path())?;
-    let count_max = params.count("max_outstanding", 0..=OUTSTANDING_COUNT_MAX);
-    if let Some(count_max @ 1..) = count_max {
-        servers = servers.into_iter().map(|server| outstanding_limit::of(server, count_max)).collect();
+    if params.has("rates") {
+        outer = rate_limit::of(params, outer)?;
     }
-    let servers = shadow::shadowed(params, servers)?;
-    let ring = Ring::build(&placed.0, &placed.1).ok()?;
-    let leaves = route.servers().map(Rc::clone).collect();
-    let watch = plan.map(|plan| Watch::new(plan, placed, leaves, &servers));
-    let route: Rc<dyn Route> = Rc::new(HashRoute::new(ring, servers).with_watch(watch));
-    if params.has("rates") { rate_limit::of(params, route) } else { Some(route) }
+    if params.has("shard_splits") { shard_split::of(params, outer) } else { Some(outer) }
 }
 
 /// `hash`: a name, or a map with the keys of HashRoute.
