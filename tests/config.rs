@@ -132,7 +132,7 @@ fn mcrouters_files_and_what_they_are_converted_to_agree_on_every_key() {
         .collect();
     for file in files("tests/configs/good", "json") {
         let (written, _) = loaded(&file);
-        let text = config::to_yaml(&written, &route::in_our_words(&written));
+        let text = config::to_yaml(&route::in_our_words(&written));
         let (converted, _) = config::from_text("converted.yaml", &text, route::check)
             .unwrap_or_else(|faults| panic!("{}\n{text}\n{}", file.display(), faults.render(false)));
         let pools = |config: &Config| -> Vec<_> {

@@ -15,6 +15,7 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// mcrouter's `server_timeout`.
@@ -40,6 +41,7 @@ const KEYS: &[&str] = &[
     "tko",
     "connections",
     "outstanding_max",
+    "keep_routing_prefix",
     "failure_domains",
 ];
 const HINTS: &[Hint] = &[
@@ -77,12 +79,14 @@ pub struct Pool {
     pub connections_count: usize,
     /// Requests waiting for one server in one worker, sent or not.
     pub outstanding_count_max: usize,
+    /// Servers get keys with their routing prefix.
+    pub keeps_prefix: bool,
     /// What else fails with a server, its rack or its zone: one for each server, or none at all.
     pub failure_domains: Vec<String>,
 }
 
 /// One server, as written.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Server {
     pub endpoint: Endpoint,
     /// What the placement hashes.
@@ -97,6 +101,19 @@ pub enum Endpoint {
     Host(String, u16),
     Unix(PathBuf),
     Embedded(Embedded),
+    /// A route instead of a server.
+    Route(RouteNode),
+}
+
+/// A route as written. What is not a number (NaN) is never equal to itself, and no route reads it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RouteNode(pub Arc<Node>);
+
+impl Eq for RouteNode {}
+
+impl std::hash::Hash for RouteNode {
+    /// Nobody looks for a server by its route: the place in the list tells them apart.
+    fn hash<H: std::hash::Hasher>(&self, _state: &mut H) {}
 }
 
 /// An in-process cache in the place of a server.
@@ -130,7 +147,7 @@ impl Server {
         self.member.name.clone().unwrap_or_else(|| self.address())
     }
 
-    /// Where it is: `ip:port`, `host:port`, `unix:path`, `embedded-N`.
+    /// Where it is: `ip:port`, `host:port`, `unix:path`, `embedded-N`, `route-N`.
     #[must_use]
     pub fn address(&self) -> String {
         match &self.endpoint {
@@ -138,7 +155,18 @@ impl Server {
             Endpoint::Host(host, port) => format!("{host}:{port}"),
             Endpoint::Unix(path) => format!("unix:{}", path.display()),
             Endpoint::Embedded(e) => format!("embedded-{}", e.shard),
+            Endpoint::Route(_) => self.member.host.clone(),
         }
+    }
+}
+
+impl Server {
+    /// A route has no address; its place in the list stands for it.
+    pub(super) fn at_place(mut self, place: usize) -> Self {
+        if let Endpoint::Route(_) = self.endpoint {
+            self.member.host = format!("route-{place}");
+        }
+        self
     }
 }
 
@@ -163,6 +191,7 @@ impl Pool {
             tko: Some(Tko::DEFAULT),
             connections_count: 1,
             outstanding_count_max: OUTSTANDING_DEFAULT,
+            keeps_prefix: false,
             failure_domains: Vec::new(),
         }
     }
@@ -214,6 +243,7 @@ impl Pool {
         }
         let on_down = on_down.and_then(|node| OnDown::read(node, &path.key("on_down"), findings));
         let connections = section.value("connections", |node| value::count(node, &CONNECTIONS));
+        let keeps_prefix = section.value("keep_routing_prefix", value::boolean);
         let outstanding = section.value("outstanding_max", |node| value::count(node, &OUTSTANDING));
         Some(Self {
             name: name.to_owned(),
@@ -226,6 +256,7 @@ impl Pool {
             tko,
             connections_count: connections.unwrap_or(1),
             outstanding_count_max: outstanding.unwrap_or(OUTSTANDING_DEFAULT),
+            keeps_prefix: keeps_prefix.unwrap_or(false),
             failure_domains,
         })
     }
@@ -285,7 +316,9 @@ fn read_servers(section: &Section<'_>) -> Vec<Option<Server>> {
             let entries: Vec<Option<Server>> = list
                 .iter()
                 .enumerate()
-                .map(|(i, node)| server::read(node, &path.index(i), findings))
+                .map(|(i, node)| {
+                    server::read(node, &path.index(i), findings).map(|server| server.at_place(i))
+                })
                 .collect();
             for (i, problem) in doubles(&entries) {
                 findings.fault(&path.index(i), At::Value, problem);

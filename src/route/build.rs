@@ -3,13 +3,16 @@
 //! A handle is a name (of a pool, of a named handle, of a route without keys), a short form (`FailoverRoute|Pool|A`),
 //! a map (`{type: failover, children: […]}`, or ours: `{failover: […]}`), or a list where several are wanted.
 
+use super::keep_prefix::KeepPrefix;
+use super::member::RouteMember;
 use super::on_down::Plan;
 use super::registry::{self, KINDS, Params};
 use super::root::Prefixes;
 use super::{Explained, Leaf, PoolRoute, Root, Route};
 use super::{domain, shadow};
 use crate::config::{
-    At, Config, Dialect, Findings, Node, OnDown, Path, Pool, Problem, Section, nearest_help, quoted, value,
+    At, Config, Dialect, Endpoint, Findings, Node, OnDown, Path, Pool, Problem, RouteNode, Section, Server,
+    nearest_help, quoted, value,
 };
 use crate::hash::{Member, Ring, Spec};
 use crate::protocol::Request;
@@ -71,6 +74,8 @@ pub struct Builder<'a> {
     leaves: &'a dyn Leaves,
     findings: &'a Findings,
     pools: RefCell<HashMap<String, Rc<PoolRoute>>>,
+    /// Pools of which the members are being built.
+    pools_under_way: RefCell<BTreeSet<String>>,
     named: RefCell<HashMap<String, Named>>,
     used_handles: RefCell<BTreeSet<String>>,
     /// Pools that wait for their gutters.
@@ -95,6 +100,7 @@ impl<'a> Builder<'a> {
             leaves,
             findings,
             pools: RefCell::default(),
+            pools_under_way: RefCell::default(),
             named: RefCell::default(),
             used_handles: RefCell::default(),
             under_way: RefCell::default(),
@@ -353,7 +359,14 @@ impl<'a> Builder<'a> {
                 return None;
             }
         };
-        let (leaves, lanes) = self.leaves.of_pool(pool);
+        if !self.pools_under_way.borrow_mut().insert(name.to_owned()) {
+            let problem = Problem::new(format!("the pool {} is part of itself", quoted(name)));
+            self.findings.fault(path, At::Value, problem);
+            return None;
+        }
+        let leaves = self.leaves_of(pool);
+        self.pools_under_way.borrow_mut().remove(name);
+        let (leaves, lanes) = leaves?;
         let route = PoolRoute::new(pool.name.clone(), ring, leaves, lanes, pool.on_error);
         let mut route = route.with_domains(&pool.failure_domains);
         if pool.on_down != OnDown::Fail {
@@ -372,6 +385,55 @@ impl<'a> Builder<'a> {
         let route = Rc::new(route);
         self.pools.borrow_mut().insert(pool.name.clone(), Rc::clone(&route));
         Some(route)
+    }
+
+    /// The leaves of a pool, `lanes` for each member in the order of the list, and how many that are.
+    fn leaves_of(&self, pool: &Pool) -> Option<(Vec<Rc<dyn Leaf>>, usize)> {
+        let is_server = |server: &&Server| !matches!(server.endpoint, Endpoint::Route(_));
+        let (mut leaves, lanes) = if pool.servers.iter().all(|server| is_server(&server)) {
+            self.leaves.of_pool(pool)
+        } else {
+            let servers = pool.servers.iter().filter(is_server).cloned().collect();
+            let (of_servers, lanes) = self.leaves.of_pool(&Pool { servers, ..pool.clone() });
+            (self.with_members(pool, of_servers, lanes)?, lanes)
+        };
+        if pool.keeps_prefix {
+            leaves = leaves.into_iter().map(|leaf| Rc::new(KeepPrefix(leaf)) as Rc<dyn Leaf>).collect();
+        }
+        Some((leaves, lanes))
+    }
+
+    /// Routes among the servers, each in its place.
+    fn with_members(
+        &self,
+        pool: &Pool,
+        of_servers: Vec<Rc<dyn Leaf>>,
+        lanes: usize,
+    ) -> Option<Vec<Rc<dyn Leaf>>> {
+        let pools = Path::ROOT.key("pools");
+        let path = pools.key(&pool.name);
+        let path = path.key("servers");
+        let mut of_servers = of_servers.into_iter();
+        let mut leaves = Some(Vec::with_capacity(pool.servers.len() * lanes));
+        for (i, server) in pool.servers.iter().enumerate() {
+            let Endpoint::Route(RouteNode(node)) = &server.endpoint else {
+                let mut of_server = of_servers.by_ref().take(lanes);
+                leaves.iter_mut().for_each(|leaves| leaves.extend(of_server.by_ref()));
+                continue;
+            };
+            let path = path.index(i);
+            let route = match self.dialect() {
+                Dialect::Ringway => self.handle(node, &path.key("route")),
+                Dialect::Mcrouter => self.handle(node, &path),
+            };
+            let member = route.map(|route| Rc::new(RouteMember::new(route, server.label())) as Rc<dyn Leaf>);
+            // every one is built, so that the first fault does not hide the next
+            leaves = leaves.zip(member).map(|(mut leaves, member)| {
+                leaves.extend(std::iter::repeat_n(member, lanes));
+                leaves
+            });
+        }
+        leaves
     }
 
     fn by_name(&self, text: &str, path: &Path<'_>) -> Option<Rc<dyn Route>> {
@@ -525,7 +587,7 @@ impl<'a> Builder<'a> {
 }
 
 /// `/region/cluster/`.
-fn is_prefix(text: &str) -> bool {
+pub(super) fn is_prefix(text: &str) -> bool {
     let is_name = |name: &&str| !name.is_empty() && !name.contains(|c: char| c.is_whitespace() || c == '*');
     match text.strip_prefix('/').and_then(|text| text.strip_suffix('/')) {
         Some(names) => names.split('/').filter(is_name).count() == 2 && names.split('/').count() == 2,
@@ -545,13 +607,13 @@ struct NoLeaves;
 
 impl Leaves for NoLeaves {
     fn of_pool(&self, pool: &Pool) -> (Vec<Rc<dyn Leaf>>, usize) {
-        let leaf = |server: &crate::config::Server| Rc::new(NoLeaf(described(server))) as Rc<dyn Leaf>;
+        let leaf = |server: &Server| Rc::new(NoLeaf(described(server))) as Rc<dyn Leaf>;
         (pool.servers.iter().map(leaf).collect(), 1)
     }
 }
 
 /// Name and address.
-fn described(server: &crate::config::Server) -> String {
+fn described(server: &Server) -> String {
     let (label, address) = (server.label(), server.address());
     if label == address { label } else { format!("{label}, {address}") }
 }

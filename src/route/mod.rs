@@ -20,8 +20,10 @@ mod failover_errors;
 mod failover_policy;
 mod failure;
 mod gather;
+mod keep_prefix;
 mod key;
 mod marked;
+mod member;
 mod on_down;
 mod pool;
 mod registry;
@@ -70,6 +72,8 @@ mod null;
 mod scripted;
 #[cfg(test)]
 mod stage;
+#[cfg(test)]
+mod target_tests;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]

@@ -131,3 +131,32 @@ fn values_that_are_larger_than_a_server_takes() {
     assert_eq!(deleted.count(), 1, "{index}");
     client.ask("get k\r\nmg k v\r\n", "END\r\nEN\r\n");
 }
+
+#[test]
+fn a_proxy_in_front_of_a_proxy_passes_routing_prefixes_on() {
+    if !has_latest() {
+        return;
+    }
+    let (east, west) = (Memcached::latest(), Memcached::latest());
+    let far = Proxy::with(&format!(
+        "pools: {{east: {{servers: [\"{}\"]}}, west: {{servers: [\"{}\"]}}}}\n\
+         routes: {{/east/main/: east, /west/main/: west}}\ndefault_route: /east/main/\n",
+        east.address(),
+        west.address()
+    ));
+    let near = Proxy::with(&format!(
+        "pools: {{far: {{servers: [\"{}\"], keep_routing_prefix: true}}}}\n\
+         routes: {{/east/main/: far, /west/main/: far}}\ndefault_route: /east/main/\n",
+        far.address()
+    ));
+    let mut client = near.client();
+    client.ask("set /west/main/a 0 0 4\r\nwest\r\nset a 0 0 4\r\neast\r\n", "STORED\r\nSTORED\r\n");
+    west.client().ask("get a\r\n", "VALUE a 0 4\r\nwest\r\nEND\r\n");
+    client.ask(
+        "get /west/main/a a /east/main/a\r\n",
+        "VALUE /west/main/a 0 4\r\nwest\r\nVALUE a 0 4\r\neast\r\nVALUE /east/main/a 0 4\r\neast\r\nEND\r\n",
+    );
+    client.ask("mg /west/main/a k v O1\r\n", "VA 4 k/west/main/a O1\r\nwest\r\n");
+    client.ask("delete /*/*/a\r\n", "DELETED\r\n");
+    client.ask("mn\r\nget a /west/main/a\r\n", "MN\r\nEND\r\n");
+}
