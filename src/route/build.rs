@@ -22,7 +22,8 @@ use std::rc::Rc;
 
 /// Routes within routes. Deeper ones are not written by hand, and the tree is walked by recursion.
 const NESTED_MAX: usize = 64;
-/// Routes of one tree, named ones counted once: beyond it a macro ran away.
+/// Routes that one request may come by, counted wherever they are used: handles that are made of handles, each used twice,
+/// are a few lines, and a request that is sent on for ever.
 const ROUTES_COUNT_MAX: usize = 1_000_000;
 
 /// mcrouter's `--route-prefix`.
@@ -73,7 +74,8 @@ pub struct Builder<'a> {
     config: &'a Config,
     leaves: &'a dyn Leaves,
     findings: &'a Findings,
-    pools: RefCell<HashMap<String, Rc<PoolRoute>>>,
+    /// `None`: something is wrong with it, which is on record.
+    pools: RefCell<HashMap<String, Option<Rc<PoolRoute>>>>,
     /// Pools of which the members are being built.
     pools_under_way: RefCell<BTreeSet<String>>,
     named: RefCell<HashMap<String, Named>>,
@@ -83,7 +85,10 @@ pub struct Builder<'a> {
     /// Keys of mcrouter's that no route reads, told already.
     unread: RefCell<BTreeSet<String>>,
     depth: Cell<usize>,
+    /// Met so far.
     routes_count: Cell<usize>,
+    /// Of handles, and of pools that have routes among their members: how many routes they stand for.
+    sizes: RefCell<HashMap<String, usize>>,
 }
 
 #[derive(Clone)]
@@ -107,6 +112,7 @@ impl<'a> Builder<'a> {
             unread: RefCell::default(),
             depth: Cell::new(0),
             routes_count: Cell::new(0),
+            sizes: RefCell::default(),
         }
     }
 
@@ -251,10 +257,13 @@ impl<'a> Builder<'a> {
 
     /// One route.
     pub(super) fn handle(&self, node: &Node, path: &Path<'_>) -> Option<Rc<dyn Route>> {
-        if self.depth.get() >= NESTED_MAX || self.routes_count.get() >= ROUTES_COUNT_MAX {
+        let too_many = || {
             let text = format!("routes nested deeper than {NESTED_MAX}, or more than {ROUTES_COUNT_MAX}");
             self.findings.fault(path, At::Value, Problem::new(text));
-            return None;
+            None
+        };
+        if self.depth.get() >= NESTED_MAX || self.routes_count.get() >= ROUTES_COUNT_MAX {
+            return too_many();
         }
         self.depth.set(self.depth.get() + 1);
         self.routes_count.set(self.routes_count.get() + 1);
@@ -276,7 +285,7 @@ impl<'a> Builder<'a> {
             }
         };
         self.depth.set(self.depth.get() - 1);
-        built
+        if built.is_some() && self.routes_count.get() > ROUTES_COUNT_MAX { too_many() } else { built }
     }
 
     /// Several routes: a list of them, or one; `Pool|name` and `{type: Pool}` stand for all servers of a pool.
@@ -340,7 +349,8 @@ impl<'a> Builder<'a> {
 
     pub(super) fn pool(&self, name: &str, path: &Path<'_>) -> Option<Rc<PoolRoute>> {
         if let Some(pool) = self.pools.borrow().get(name) {
-            return Some(Rc::clone(pool));
+            self.count_again(&format!("Pool|{name}"));
+            return pool.clone();
         }
         let Some(pool) = self.config.pool(name) else {
             let names: Vec<&str> = self.config.pools.iter().map(|pool| pool.name.as_str()).collect();
@@ -364,9 +374,14 @@ impl<'a> Builder<'a> {
             self.findings.fault(path, At::Value, problem);
             return None;
         }
+        let before = self.routes_count.get();
         let leaves = self.leaves_of(pool);
+        self.count_since(before, &format!("Pool|{name}"));
         self.pools_under_way.borrow_mut().remove(name);
-        let (leaves, lanes) = leaves?;
+        let Some((leaves, lanes)) = leaves else {
+            self.pools.borrow_mut().insert(name.to_owned(), None);
+            return None;
+        };
         let route = PoolRoute::new(pool.name.clone(), ring, leaves, lanes, pool.on_error);
         let mut route = route.with_domains(&pool.failure_domains);
         if pool.on_down != OnDown::Fail {
@@ -383,7 +398,7 @@ impl<'a> Builder<'a> {
             }
         }
         let route = Rc::new(route);
-        self.pools.borrow_mut().insert(pool.name.clone(), Rc::clone(&route));
+        self.pools.borrow_mut().insert(pool.name.clone(), Some(Rc::clone(&route)));
         Some(route)
     }
 
@@ -460,10 +475,13 @@ impl<'a> Builder<'a> {
             let Some(kind) = registry::find(kind) else { return self.unknown_type(kind, path) };
             let name = node_text(map, "name");
             if let Some(Named::Built(built)) = name.and_then(|name| self.named.borrow().get(name).cloned()) {
+                self.count_again(name.unwrap_or_default());
                 return built; // the first of a name is the one
             }
+            let before = self.routes_count.get();
             let built = self.of_kind(kind, node, path);
             if let Some(name) = name {
+                self.count_since(before, name);
                 self.named.borrow_mut().insert(name.to_owned(), Named::Built(built.clone()));
             }
             return built;
@@ -508,6 +526,17 @@ impl<'a> Builder<'a> {
         }
     }
 
+    /// What is met again is walked again by every request.
+    fn count_again(&self, name: &str) {
+        let size = self.sizes.borrow().get(name).copied().unwrap_or(0);
+        self.routes_count.set(self.routes_count.get().saturating_add(size));
+    }
+
+    fn count_since(&self, before: usize, name: &str) {
+        let size = self.routes_count.get().saturating_sub(before);
+        self.sizes.borrow_mut().insert(name.to_owned(), size);
+    }
+
     fn is_named(&self, name: &str) -> bool {
         self.named.borrow().contains_key(name) || self.written_handle(name).is_some()
     }
@@ -530,7 +559,10 @@ impl<'a> Builder<'a> {
         }
         let known = self.named.borrow().get(name).cloned();
         match known {
-            Some(Named::Built(route)) => return route,
+            Some(Named::Built(route)) => {
+                self.count_again(name);
+                return route;
+            }
             Some(Named::Building) => {
                 let problem = Problem::new(format!("the handle {} is part of itself", quoted(name)));
                 self.findings.fault(path, At::Value, problem);
@@ -539,9 +571,11 @@ impl<'a> Builder<'a> {
             None => {}
         }
         let node = self.written_handle(name)?;
+        let before = self.routes_count.get();
         self.named.borrow_mut().insert(name.to_owned(), Named::Building);
         let handles = Path::ROOT.key("named_handles");
         let built = self.handle(node, &handles.key(name));
+        self.count_since(before, name);
         self.named.borrow_mut().insert(name.to_owned(), Named::Built(built.clone()));
         built
     }
@@ -557,6 +591,11 @@ impl<'a> Builder<'a> {
     }
 
     fn unknown(&self, name: &str, path: &Path<'_>) -> Option<Rc<dyn Route>> {
+        // A million unknown names are not a million distances.
+        if self.findings.is_full() {
+            self.findings.count_one_more();
+            return None;
+        }
         let problem = if self.dialect() == Dialect::Mcrouter {
             Problem::new(format!("Unknown type or Missing Name Handle : {name}"))
         } else {

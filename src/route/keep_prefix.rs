@@ -43,4 +43,12 @@ impl Leaf for KeepPrefix {
     fn name(&self) -> &str {
         self.0.name()
     }
+
+    fn is_out(&self) -> bool {
+        self.0.is_out()
+    }
+
+    fn changes(&self) -> u64 {
+        self.0.changes()
+    }
 }
