@@ -149,23 +149,18 @@ fn picks_allocate_nothing() {
 fn small_requests_allocate_nothing() {
     EXEMPT.set(true);
     picks_allocate_nothing();
-    requests_allocate_nothing("");
-    requests_allocate_nothing(", on_down: eject");
-}
-
-/// `pool`: further keys of the pool.
-fn requests_allocate_nothing(pool: &str) {
     let servers: Vec<String> = (0..3).map(|_| format!("\"{}\"", start_server())).collect();
-    let directory = std::env::temp_dir().join(format!("ringway-alloc-{}-{}", std::process::id(), pool.len()));
+    let servers = servers.join(", ");
+    let directory = std::env::temp_dir().join(format!("ringway-alloc-{}", std::process::id()));
     std::fs::create_dir_all(&directory).unwrap();
     let path = directory.join("ringway.sock");
     let text = format!(
-        "listen: \"unix:{}\"\nworkers: 1\nlimits: {{client_stall_timeout: 4s}}\npools: {{main: {{servers: [{}]{pool}}}}}\nroute: main\n",
-        path.display(),
-        servers.join(", ")
+        "listen: \"unix:{}\"\nworkers: 1\nlimits: {{client_stall_timeout: 4s}}\npools: {{main: {{servers: [{servers}]}}, ejecting: {{servers: [{servers}], on_down: eject}}}}\nroute: {{prefix: {{policies: {{e: ejecting}}, wildcard: main}}}}\n",
+        path.display()
     );
     let config = ringway::config::from_text("test", &text, ringway::route::check).expect("a good config").0;
-    thread::spawn(move || ringway::proxy::run(config, None, |_| ()));
+    let loaded = ringway::config::Loaded { config, warnings: Vec::new(), about: Default::default() };
+    thread::spawn(move || ringway::proxy::run(loaded, None, |_| ()));
     let mut stream = loop {
         if let Ok(stream) = UnixStream::connect(&path) {
             break stream;
@@ -177,12 +172,13 @@ fn requests_allocate_nothing(pool: &str) {
     let value_bytes = "VALUE key:1 0 100\r\n".len() + 102;
     let pipeline = "get key:1\r\nget key:2\r\nget key:3\r\nget key:4\r\n";
     let get = value_bytes + 5;
-    let cases: [(&str, &str, usize); 5] = [
+    let cases: [(&str, &str, usize); 6] = [
         ("get", "get key:1\r\n", get),
         ("set", &set, "STORED\r\n".len()),
         ("mg", "mg key:1 v\r\n", "VA 100\r\n".len() + 102),
         ("mg with an opaque", "mg key:1 v O77\r\n", "VA 100 O77\r\n".len() + 102),
         ("four gets at once", pipeline, 4 * get),
+        ("get from a pool that ejects", "get e:y:1\r\n", get),
     ];
     for (name, request, answer) in cases {
         ask(&mut stream, request.as_bytes(), answer, 2_000);

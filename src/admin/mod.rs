@@ -1,9 +1,13 @@
 //! Questions to the program itself: `version`, `stats`, and what is allowed.
 
+mod keys;
 mod stats;
 
+pub use keys::KEY_PREFIX;
 pub use stats::{Current, Process};
 
+use crate::config::AdminKeys;
+use crate::route::Root;
 use std::sync::Arc;
 
 /// memcached's version first, because clients read features from it; then ours.
@@ -26,6 +30,19 @@ impl Admin {
     #[must_use]
     pub fn stats(&self, what: &[u8]) -> String {
         self.process.stats(what)
+    }
+
+    /// The value of a key that begins with [`KEY_PREFIX`]; `None`: it is a miss for this client. `is_near`: the client is on
+    /// this machine.
+    #[must_use]
+    pub fn value_of(&self, key: &[u8], root: &Root, is_near: bool) -> Option<String> {
+        let is_told = match self.process.current().settings.admin_keys {
+            AdminKeys::On => true,
+            AdminKeys::Off => false,
+            AdminKeys::Loopback => is_near,
+        };
+        let question = key.strip_prefix(KEY_PREFIX)?;
+        is_told.then(|| keys::answer(&self.process, question, root))
     }
 
     /// Keys with control characters are refused.

@@ -2,10 +2,11 @@
 
 use super::VERSION;
 use crate::cache::Cache;
-use crate::config::Settings;
+use crate::config::{About, Config, Settings};
 use crate::health::Health;
 use crate::stats::{COUNTERS, Stats};
 use crate::sync::Lock;
+use std::collections::HashSet;
 use std::fmt::Write;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
@@ -29,6 +30,15 @@ pub struct Current {
     pub caches: Vec<Arc<Cache>>,
     /// What they may hold together.
     pub memory_bytes_max: usize,
+    /// `None` in tests that have no configuration.
+    pub config: Option<Arc<Config>>,
+    pub about: About,
+}
+
+impl Current {
+    pub(super) fn config(&self) -> Result<&Config, String> {
+        self.config.as_deref().ok_or_else(|| "there is no configuration".to_owned())
+    }
 }
 
 /// When a configuration was read.
@@ -79,6 +89,21 @@ impl Process {
 
     pub(super) fn current(&self) -> Arc<Current> {
         Arc::clone(&self.current.lock())
+    }
+
+    /// Seconds since this configuration serves.
+    pub(super) fn config_age_s(&self) -> u64 {
+        self.config.lock().since.elapsed().map_or(0, |age| age.as_secs())
+    }
+
+    pub(super) fn workers_count(&self) -> usize {
+        self.stats.workers_count()
+    }
+
+    /// Addresses of the servers that are knocked out.
+    pub(super) fn servers_that_are_out(&self) -> HashSet<String> {
+        let suspects = self.health.suspects();
+        suspects.into_iter().filter(|suspect| suspect.is_out).map(|suspect| suspect.address).collect()
     }
 
     /// Sub-commands are told apart as memcached does it: what it would not know is `ERROR`.
@@ -145,7 +170,7 @@ impl Process {
     /// mcrouter's names, and one of ours.
     fn config_lines(&self, text: &mut String) {
         let config = *self.config.lock();
-        stat(text, "config_age", config.since.elapsed().map_or(0, |age| age.as_secs()));
+        stat(text, "config_age", self.config_age_s());
         stat(text, "config_last_success", unix_seconds(config.since));
         stat(text, "config_last_attempt", unix_seconds(config.last_attempt));
         stat(text, "config_failures", config.failures_count);

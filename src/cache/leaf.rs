@@ -2,7 +2,7 @@
 
 use super::Cache;
 use crate::protocol::{MultiGet, Reply, Request, Status};
-use crate::route::{Call, Explained, Leaf, Route, Slot};
+use crate::route::{Call, Explained, Leaf, Route, Slot, Target};
 use crate::time::Clock;
 use std::sync::Arc;
 
@@ -30,8 +30,10 @@ impl Route for CacheLeaf {
         });
     }
 
-    fn explain(&self, _request: &Request<'_>) -> Explained {
-        Explained::server(format!("server {}", self.name), &self.name)
+    fn explain(&self, request: &Request<'_>) -> Explained {
+        let (name, address) = (self.name.clone(), self.name.clone());
+        let target = Target { name, address, pool: String::new(), key: request.key.to_vec() };
+        Explained::server(format!("server {}", self.name), target)
     }
 }
 

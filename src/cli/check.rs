@@ -13,24 +13,36 @@ use std::process::ExitCode;
 const SAMPLE_KEYS_COUNT: usize = 10_000;
 /// Beyond it servers are not listed one by one.
 const SERVERS_SHOWN_COUNT_MAX: usize = 64;
+/// Servers of all pools: beyond it pools have a line each, and no shares are found out.
+const SERVERS_ALL_COUNT_MAX: usize = 1_000;
 
 /// Check a configuration: every fault with its place, or a summary
+///
+/// Warnings are what is legal and most likely not meant. The `tests` of the configuration are run.
 #[derive(clap::Args)]
 #[command(after_help = "Example:\n  ringway check /etc/ringway.yaml\n\nExit code 2 when something is wrong.")]
 pub(super) struct Args {
     /// The configuration; `-` is standard input
     #[arg(value_name = "FILE")]
     file: PathBuf,
+    /// Take warnings for faults
+    #[arg(long)]
+    strict: bool,
     #[command(flatten)]
     params: ConfigParams,
 }
 
 /// Checks the file.
 pub(super) fn run(args: &Args) -> ExitCode {
-    match config::load_with(&args.file, &args.params.config_params, crate::route::check) {
+    match config::load_with(&args.file, &args.params.config_params, crate::route::check_and_test) {
         Ok((config, warnings)) => {
             for warning in &warnings {
                 output::error(&format!("{}\n", warning.render(output::has_colour())));
+            }
+            if args.strict && !warnings.is_empty() {
+                let count = plural(warnings.len(), "warning");
+                output::error(&format!("{count}, which `--strict` takes for faults\n"));
+                return ExitCode::from(EXIT_WRONG);
             }
             let mut text = format!("{}: no faults", args.file.display());
             if !warnings.is_empty() {
@@ -60,10 +72,19 @@ fn summary(config: &Config) -> String {
     };
     let route = if let Some(Node::Text(name)) = route { name } else { "a tree (see `ringway explain`)" };
     let mut text = format!("listen   {}\nworkers  {workers}\nroute    {route}\n", listen.join(", "));
+    let mut shown_count = 0;
     for pool in &config.pools {
-        let _ = write_pool(&mut text, pool);
+        shown_count += pool.servers.len();
+        // the first one is always shown
+        let is_short = shown_count > SERVERS_ALL_COUNT_MAX && shown_count > pool.servers.len();
+        let _ = if is_short { write_short(&mut text, pool) } else { write_pool(&mut text, pool) };
     }
     text
+}
+
+fn write_short(text: &mut String, pool: &Pool) -> std::fmt::Result {
+    let servers = plural(pool.servers.len(), "server");
+    writeln!(text, "pool {}: {servers}, {}", pool.name, pool.hash.placement.name())
 }
 
 fn write_pool(text: &mut String, pool: &Pool) -> std::fmt::Result {

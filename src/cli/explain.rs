@@ -25,8 +25,8 @@ pub(super) struct Args {
 
 /// Prints the tree.
 pub(super) fn run(args: &Args) -> ExitCode {
-    let (config, _) = match args.source.load() {
-        Ok(loaded) => loaded,
+    let config = match args.source.load() {
+        Ok(loaded) => loaded.config,
         Err(code) => return code,
     };
     match tree(&config, args.op, &args.key) {

@@ -8,6 +8,7 @@ mod explain;
 mod greeting;
 mod logging;
 mod output;
+mod plan;
 mod run;
 mod source;
 mod stats;
@@ -41,6 +42,7 @@ enum Verb {
     Check(check::Args),
     Explain(explain::Args),
     Convert(convert::Args),
+    Plan(plan::Args),
     Stats(stats::Args),
     Bench(bench::BenchArgs),
     Completions(completions::Args),
@@ -57,6 +59,7 @@ pub fn main() -> ExitCode {
         Some(Verb::Check(args)) => check::run(&args),
         Some(Verb::Explain(args)) => explain::run(&args),
         Some(Verb::Convert(args)) => convert::run(&args),
+        Some(Verb::Plan(args)) => plan::run(&args),
         Some(Verb::Stats(args)) => stats::run(&args),
         Some(Verb::Bench(args)) => bench::run(args),
         Some(Verb::Completions(args)) => completions::run(&args),
@@ -109,6 +112,9 @@ mod tests {
             "ringway explain",
             "ringway explain k --op fetch",
             "ringway convert",
+            "ringway plan a",
+            "ringway plan a b --keys x --count 3",
+            "ringway plan a b --hit-ratio 2",
             "ringway check x --config-params zone",
             "ringway bogus",
         ] {

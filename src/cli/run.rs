@@ -4,9 +4,8 @@ use super::greeting::Greeting;
 use super::logging::{Format, Logging};
 use super::output;
 use super::source::Source;
-use crate::config::{Collect, Config, Listen, Workers};
-use crate::proxy::{self, Origin};
-use std::path::Path;
+use crate::config::{AdminKeys, Collect, Config, Listen, Workers};
+use crate::proxy;
 use std::process::ExitCode;
 use tracing::level_filters::LevelFilter;
 
@@ -29,6 +28,10 @@ pub(super) struct Args {
     /// Sleep a moment before waiting for events, instead of what the file says: `off`, `auto`, or a time such as `50us`
     #[arg(long, value_name = "TIME")]
     pub(super) collect: Option<Collect>,
+    /// Whose `get __mcrouter__.…` is answered, instead of what the file says: `on`, `off`, or `loopback` for clients of
+    /// this machine
+    #[arg(long, value_name = "WHO")]
+    pub(super) admin_keys: Option<AdminKeys>,
     #[command(flatten)]
     pub(super) logging: Logging,
 }
@@ -36,25 +39,24 @@ pub(super) struct Args {
 /// Serves; returns when told to stop, or when nothing can be started.
 pub(super) fn run(args: Args) -> ExitCode {
     args.logging.install();
-    let (mut config, warnings) = match args.source.load() {
+    let mut loaded = match args.source.load() {
         Ok(loaded) => loaded,
         Err(code) => return code,
     };
-    for warning in warnings {
+    for warning in &loaded.warnings {
         tracing::warn!("{}", warning.0);
     }
-    args.override_settings(&mut config);
-    let greeting = Greeting::of(&config, args.source.config.as_deref());
+    args.override_settings(&mut loaded.config);
+    let greeting = Greeting::of(&loaded.config, args.source.config.as_deref());
     let logging = args.logging.clone();
-    let origin = args.source.file().map(Path::to_owned).map(|file| Origin {
-        file: Some(file),
-        read: Box::new(move || {
-            let (mut config, warnings) = args.source.read().map_err(|faults| faults.render(false))?;
-            args.override_settings(&mut config);
-            Ok((config, warnings))
-        }),
+    let can_read_again = args.source.is_readable_again();
+    let read: proxy::Reread = Box::new(move || {
+        let mut loaded = args.source.read().map_err(|faults| faults.render(false))?;
+        args.override_settings(&mut loaded.config);
+        Ok(loaded)
     });
-    match proxy::run(config, origin, |listening| greet(&greeting.text(listening), &logging)) {
+    let reread = can_read_again.then_some(read);
+    match proxy::run(loaded, reread, |listening| greet(&greeting.text(listening), &logging)) {
         Ok(code) => code,
         Err(error) => output::failed(&error.to_string()),
     }
@@ -74,6 +76,9 @@ impl Args {
         }
         if let Some(collect) = self.collect {
             config.settings.collect = collect;
+        }
+        if let Some(admin_keys) = self.admin_keys {
+            config.settings.admin_keys = admin_keys;
         }
     }
 }

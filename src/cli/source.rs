@@ -1,7 +1,7 @@
 //! Where a verb gets its configuration: a file, `--server` flags, or nothing (the embedded cache).
 
 use super::{EXIT_WRONG, output};
-use crate::config::{self, Config, Faults, Warning};
+use crate::config::{self, About, Config, Faults, Loaded, Origin};
 use clap::Args;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -35,7 +35,7 @@ pub(super) struct Source {
 
 impl Source {
     /// Loads the configuration, or prints all that is wrong.
-    pub(super) fn load(&self) -> Result<(Config, Vec<Warning>), ExitCode> {
+    pub(super) fn load(&self) -> Result<Loaded, ExitCode> {
         self.read().map_err(|faults| {
             output::error(&faults.render(output::has_colour()));
             ExitCode::from(EXIT_WRONG)
@@ -43,16 +43,21 @@ impl Source {
     }
 
     /// Loads the configuration.
-    pub(super) fn read(&self) -> Result<(Config, Vec<Warning>), Faults> {
+    pub(super) fn read(&self) -> Result<Loaded, Faults> {
+        let without_file = |config| Loaded { config, warnings: Vec::new(), about: About::default() };
         match &self.config {
-            Some(file) => config::load_with(file, &self.params.config_params, crate::route::check),
-            None if self.server.is_empty() => Ok((Config::embedded_default(), Vec::new())),
-            None => config::from_servers(&self.server).map(|config| (config, Vec::new())),
+            Some(file) => {
+                let params = self.params.config_params.clone();
+                let origin = Origin { params, keeps_document: true, ..Origin::default() };
+                config::load_all(file, origin, crate::route::check)
+            }
+            None if self.server.is_empty() => Ok(without_file(Config::embedded_default())),
+            None => config::from_servers(&self.server).map(without_file),
         }
     }
 
-    /// The file, if there is one that can be read again.
-    pub(super) fn file(&self) -> Option<&Path> {
-        self.config.as_deref().filter(|file| *file != Path::new("-"))
+    /// Whether there is a file, and not a stream that has run dry.
+    pub(super) fn is_readable_again(&self) -> bool {
+        self.config.as_deref().is_some_and(|file| file != Path::new("-"))
     }
 }

@@ -11,7 +11,7 @@ use crate::protocol::ascii::Scratch;
 use crate::route::Root;
 use crate::stats::Counters;
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -31,7 +31,8 @@ pub struct Context {
     pub(super) budget: Rc<Budget>,
     /// For the line that is taken apart now, whoever's it is.
     pub(super) scratch: Cell<Scratch>,
-    sessions: RefCell<HashMap<u64, Weak<Session>>>,
+    /// By their age.
+    sessions: RefCell<BTreeMap<u64, Weak<Session>>>,
     next_session: Cell<u64>,
     draining: Cell<bool>,
     spare: RefCell<Spare>,

@@ -4,6 +4,7 @@ use super::multi::Split;
 use super::reply_queue::{How, PARTS_MAX, part_token};
 use super::session::Session;
 use super::turn;
+use crate::admin::KEY_PREFIX;
 use crate::protocol::{Admin, Cause, Class, Keys, Line, Meta, MultiGet, Op, Reply, Request};
 use crate::route::{Call, Leaf, Root, Route, Slot};
 use std::rc::Rc;
@@ -34,12 +35,19 @@ impl Session {
     fn request(self: &Rc<Self>, request: &Request<'_>) {
         count(&self.context.counters, request.op, 1);
         let root = self.context.root();
+        // the first byte alone tells it of nearly all keys
+        if request.key.first() == Some(&b'_')
+            && request.key.starts_with(KEY_PREFIX)
+            && matches!(request.op, Op::Get | Op::MetaGet)
+        {
+            return self.admin_key(request, &root);
+        }
         let mut how = How::plain(request.op, request.quiet);
         if request.op == Op::MetaGet && root.tells_misses() {
             how.miss_line = miss_line(&request.meta);
         }
         let token = self.queue.borrow_mut().push(how);
-        root.send(request, &Call::default(), self.slot(token));
+        root.send(request, &Call::of(self.client), self.slot(token));
     }
 
     /// Each server gets its own keys in one request, all of them at once. Keys for which more is to be done than to
@@ -107,7 +115,7 @@ impl Session {
                 Some(leaf) => leaf.send_multi(&MultiGet { keys, ..*request }, slot),
                 None => {
                     let alone = Request { exptime: request.exptime, ..Request::new(request.op, keys.key(0)) };
-                    root.send(&alone, &Call::default(), slot);
+                    root.send(&alone, &Call::of(self.client), slot);
                 }
             }
         }
@@ -145,7 +153,7 @@ impl Session {
         let mut how = How::plain(delete.op, quiet);
         how.instead = Some(text);
         let token = self.queue.borrow_mut().push(how);
-        context.root().send(&delete, &Call::default(), self.slot(token));
+        context.root().send(&delete, &Call::of(self.client), self.slot(token));
     }
 
     fn admin(self: &Rc<Self>, admin: &Admin<'_>) -> Next {
@@ -159,11 +167,39 @@ impl Session {
             Admin::Quit => return Next::Close,
             Admin::Stats(what) => {
                 let text = context.admin.stats(what);
-                self.queue.borrow_mut().push_text(context, &[&text]);
+                self.queue.borrow_mut().push_bytes(context, &[text.as_bytes()]);
             }
             Admin::FlushAll { delay, quiet } => self.flush_all(*delay, *quiet),
         }
         Next::Go
+    }
+
+    /// `get __mcrouter__.…`: answered here, to those who may ask.
+    #[cold]
+    fn admin_key(&self, request: &Request<'_>, root: &Root) {
+        let context = &self.context;
+        let value = context.admin.value_of(request.key, root, self.is_near);
+        let counters = &context.counters;
+        if value.is_some() { &counters.get_hits } else { &counters.get_misses }.add(1);
+        let mut queue = self.queue.borrow_mut();
+        match (value, request.op.is_meta()) {
+            (None, true) if request.quiet => {}
+            (None, true) => {
+                let line = miss_line(&request.meta).unwrap_or_else(|| (*b"EN").into());
+                queue.push_bytes(context, &[&line, b"\r\n"]);
+            }
+            (None, false) => queue.push_line(context, "END"),
+            (Some(value), true) => {
+                let line = hit_line(&request.meta, value.len());
+                let block: &[&[u8]] = if request.meta.has(b'v') { &[value.as_bytes(), b"\r\n"] } else { &[] };
+                queue.push_bytes(context, &[&[&line[..]], block].concat());
+            }
+            (Some(value), false) => {
+                let length = format!(" 0 {}\r\n", value.len());
+                let parts = [b"VALUE ", request.key, length.as_bytes(), value.as_bytes(), b"\r\nEND\r\n"];
+                queue.push_bytes(context, &parts);
+            }
+        }
     }
 
     /// To every server of every pool; one answer.
@@ -216,6 +252,28 @@ fn miss_line(meta: &Meta<'_>) -> Option<Box<[u8]>> {
         }
     }
     Some(line.into())
+}
+
+/// The line of a meta hit that ringway itself answers, with what the client asked for.
+fn hit_line(meta: &Meta<'_>, length: usize) -> Vec<u8> {
+    let mut line = if meta.has(b'v') { format!("VA {length}").into_bytes() } else { b"HD".to_vec() };
+    for (letter, token) in meta.iter() {
+        let length = length.to_string();
+        let told: &[u8] = match letter {
+            b'f' | b'c' | b'l' => b"0",
+            b't' => b"-1",
+            b'h' => b"1",
+            b's' => length.as_bytes(),
+            b'k' => meta.token,
+            b'O' => token,
+            b'b' => b"",
+            _ => continue,
+        };
+        line.extend([b' ', letter]);
+        line.extend_from_slice(told);
+    }
+    line.extend_from_slice(b"\r\n");
+    line
 }
 
 fn count(counters: &crate::stats::Counters, op: Op, keys: u64) {

@@ -159,23 +159,23 @@ impl ReplyQueue {
 
     /// An answer that is there already: a line without its line end.
     pub(super) fn push_line(&mut self, context: &Context, line: &str) {
-        self.push_text(context, &[line, "\r\n"]);
+        self.push_bytes(context, &[line.as_bytes(), b"\r\n"]);
     }
 
     /// An answer that is there already, line ends included.
-    pub(super) fn push_text(&mut self, context: &Context, parts: &[&str]) {
+    pub(super) fn push_bytes(&mut self, context: &Context, parts: &[&[u8]]) {
         let count: usize = parts.iter().map(|p| p.len()).sum();
         if self.items.is_empty() {
             if !self.out.has_room() {
                 self.out = context.spare_buf();
             }
             for part in parts {
-                self.out.put(part.as_bytes());
+                self.out.put(part);
             }
         } else {
             let mut buf = context.spare_buf();
             for part in parts {
-                buf.put(part.as_bytes());
+                buf.put(part);
             }
             self.items_held += buf.held_bytes();
             self.add(Place::Done(buf));

@@ -11,7 +11,7 @@ use super::sweep::{PROGRESS_BYTES, Stage, Watch};
 use super::turn;
 use crate::net::{Stream, poll_write_all};
 use crate::protocol::{Reply, Values};
-use crate::route::Sink;
+use crate::route::{Client, Sink};
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::rc::{Rc, Weak};
@@ -21,6 +21,9 @@ use std::task::{Context as Cx, Poll, Waker};
 pub(super) struct Session {
     pub(super) context: Rc<Context>,
     pub(super) queue: RefCell<ReplyQueue>,
+    /// The client is on this machine.
+    pub(super) is_near: bool,
+    pub(super) client: Option<Client>,
     /// To put itself on the list of partially answered ones.
     this: Weak<Self>,
     waker: RefCell<Option<Waker>>,
@@ -52,6 +55,8 @@ pub(super) async fn serve(context: Rc<Context>, mut stream: Stream) {
     let session = Rc::new_cyclic(|this| Session {
         context: Rc::clone(&context),
         queue: RefCell::new(ReplyQueue::expecting(context.new_reply_bytes())),
+        is_near: stream.is_near(),
+        client: stream.peer_ip().map(|ip| Client::of_ip(&ip.to_string())),
         this: Weak::clone(this),
         waker: RefCell::new(None),
         awake: Cell::new(false),

@@ -1,5 +1,6 @@
 //! The whole document in our dialect: its top keys, the pools, the route; and what only shows when all is read.
 
+use super::about::{About, Loaded, Origin};
 use super::fault::{At, Fault, Faults, Finding, Findings, Problem, Source, Warning, quoted};
 use super::node::Node;
 use super::path::{Path, Shown};
@@ -13,10 +14,10 @@ use super::{CheckRoutes, Config, Dialect, Endpoint, Listen, Place, Routes};
 use std::sync::Arc;
 
 const KEYS: &[&str] =
-    &["pools", "route", "routes", "named_handles", "default_route", "send_invalid_route_to_default"];
+    &["pools", "route", "routes", "named_handles", "default_route", "send_invalid_route_to_default", "tests"];
 /// What [`Routes`] keeps.
 const ROUTE_KEYS: &[&str] =
-    &["route", "routes", "named_handles", "default_route", "send_invalid_route_to_default"];
+    &["route", "routes", "named_handles", "default_route", "send_invalid_route_to_default", "tests"];
 /// Keys that stand a level too high: the most common slip, worth more than "unknown".
 const IN_A_POOL: &str = "it belongs in a pool: `pools: {main: {…}}`";
 const HINTS: &[Hint] = &[
@@ -41,11 +42,11 @@ const HINTS: &[Hint] = &[
 const NAME_BYTES_MAX: usize = 64;
 
 /// Reads a document that is known to be UTF-8 and not too long.
-pub(super) fn read(source: &Arc<Source>, check: CheckRoutes) -> Result<(Config, Vec<Warning>), Faults> {
+pub(super) fn read(source: &Arc<Source>, origin: &Origin, check: CheckRoutes) -> Result<Loaded, Faults> {
     let findings = Findings::default();
-    let (config, syntax) = match yaml::read(source, &findings) {
-        Ok(node) => (read_top(&node, &findings), None),
-        Err(fault) => (None, Some(*fault)),
+    let (config, document, syntax) = match yaml::read(source, &findings) {
+        Ok(node) => (read_top(&node, &findings), origin.keeps_document.then_some(node), None),
+        Err(fault) => (None, None, Some(*fault)),
     };
     if let Some(config) = &config {
         check(config, &findings);
@@ -57,7 +58,7 @@ pub(super) fn read(source: &Arc<Source>, check: CheckRoutes) -> Result<(Config, 
         list.iter().map(|finding| (Arc::clone(source), place(finding))).collect()
     });
     match config {
-        Some(config) if is_sound => Ok((config, warnings)),
+        Some(config) if is_sound => Ok(Loaded { config, warnings, about: About::of([source], document) }),
         _ => Err(faults),
     }
 }
@@ -88,6 +89,7 @@ fn read_top(node: &Node, findings: &Findings) -> Option<Config> {
     };
     warn_small_shards(&config, root, findings);
     warn_public(&config, root, findings);
+    warn_circle(&config, root, findings);
     Some(config)
 }
 
@@ -161,6 +163,27 @@ fn warn_public(config: &Config, root: &Path<'_>, findings: &Findings) {
             let problem = Problem::new(message)
                 .help("memcached's protocol knows no passwords; a private address is safer");
             findings.warn(&root.key("listen"), At::Value, problem);
+        }
+    }
+}
+
+/// A server that is ringway's own address: each request would come back, as long as connections last.
+fn warn_circle(config: &Config, root: &Path<'_>, findings: &Findings) {
+    let is_own = |endpoint: &Endpoint| {
+        config.settings.listen.iter().any(|listen| match (listen, endpoint) {
+            (Listen::Tcp(own), Endpoint::Address(server)) => {
+                let is_any = own.ip().is_unspecified() && server.ip().is_loopback();
+                own.port() != 0 && own.port() == server.port() && (is_any || own.ip() == server.ip())
+            }
+            (Listen::Unix(own), Endpoint::Unix(server)) => own == server,
+            _ => false,
+        })
+    };
+    let pools = root.key("pools");
+    for pool in &config.pools {
+        if let Some(index) = pool.servers.iter().position(|server| is_own(&server.endpoint)) {
+            let problem = Problem::new("ringway itself listens there: requests would go round in a circle");
+            findings.warn(&pools.key(&pool.name).key("servers").index(index), At::Value, problem);
         }
     }
 }

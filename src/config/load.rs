@@ -1,5 +1,6 @@
 //! The doors of the room: a file, a text or flags in, a checked [`Config`] or every fault out.
 
+use super::about::{Loaded, Origin};
 use super::document;
 use super::embedded;
 use super::fault::{Fault, Faults, Source, Warning};
@@ -11,7 +12,7 @@ use super::server;
 use super::{CheckRoutes, Config, Place, Routes, Settings};
 use std::fs::File;
 use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 /// A thousand pools of a hundred servers are 5 MB.
@@ -19,15 +20,6 @@ const FILE_BYTES_MAX: usize = 10 << 20;
 
 /// What [`Config::embedded_default`] holds.
 const DEFAULT_SHARDS_COUNT: usize = 3;
-
-/// What a text of mcrouter's may refer to.
-#[derive(Clone, Debug, Default)]
-pub struct Origin {
-    /// Where paths of other files start.
-    pub folder: PathBuf,
-    /// Names and values of `--config-params`, for macros.
-    pub params: Vec<(String, String)>,
-}
 
 /// Reads and checks a file; `-` is standard input. `check` looks at the routes (`route::check`).
 pub fn load(path: &Path, check: CheckRoutes) -> Result<(Config, Vec<Warning>), Faults> {
@@ -40,11 +32,17 @@ pub fn load_with(
     params: &[(String, String)],
     check: CheckRoutes,
 ) -> Result<(Config, Vec<Warning>), Faults> {
+    let origin = Origin { params: params.to_vec(), ..Origin::default() };
+    load_all(path, origin, check).map(|loaded| (loaded.config, loaded.warnings))
+}
+
+/// [`load_with`], with all that there is to tell of the configuration. The folder of `origin` is that of the file.
+pub fn load_all(path: &Path, mut origin: Origin, check: CheckRoutes) -> Result<Loaded, Faults> {
     let name = path.display().to_string();
     let bytes = read_bounded(path)
         .map_err(|error| Faults::of_file(&name, format!("cannot read it: {error}"), None))?;
-    let folder = path.parent().map(Path::to_owned).unwrap_or_default();
-    from_bytes(&name, bytes, &Origin { folder, params: params.to_vec() }, check)
+    origin.folder = path.parent().map(Path::to_owned).unwrap_or_default();
+    from_bytes(&name, bytes, &origin, check)
 }
 
 /// Reads a file of twemproxy's; `None` when it is none. `pool` may be left out when the file has one only.
@@ -55,7 +53,8 @@ pub fn load_nutcracker(path: &Path, pool: Option<&str>) -> Option<Result<(Config
 
 /// Checks a text; `name` is what faults call it.
 pub fn from_text(name: &str, text: &str, check: CheckRoutes) -> Result<(Config, Vec<Warning>), Faults> {
-    from_bytes(name, text.as_bytes().to_vec(), &Origin::default(), check)
+    let loaded = from_bytes(name, text.as_bytes().to_vec(), &Origin::default(), check)?;
+    Ok((loaded.config, loaded.warnings))
 }
 
 /// Checks the servers of `--server` flags: one pool named `main` with every default.
@@ -111,12 +110,7 @@ fn read_bounded(path: &Path) -> std::io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-fn from_bytes(
-    name: &str,
-    bytes: Vec<u8>,
-    origin: &Origin,
-    check: CheckRoutes,
-) -> Result<(Config, Vec<Warning>), Faults> {
+fn from_bytes(name: &str, bytes: Vec<u8>, origin: &Origin, check: CheckRoutes) -> Result<Loaded, Faults> {
     if bytes.len() > FILE_BYTES_MAX {
         let help = "is it the right file?";
         return Err(Faults::of_file(name, "longer than 10MiB".into(), Some(help.into())));
@@ -134,7 +128,7 @@ fn from_bytes(
     if is_mcrouters(&source) {
         return mcrouter::read(&source, origin, check);
     }
-    document::read(&source, check)
+    document::read(&source, origin, check)
 }
 
 /// A file that is named `.json`, or begins with `{`. (YAML may begin so too: then its name has to say that it is YAML.)

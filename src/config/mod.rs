@@ -10,6 +10,7 @@
 //!  └───► json ─► mcrouter (macros, pools; every value keeps its place) ─► Config
 //! ```
 
+mod about;
 mod document;
 mod embedded;
 mod fault;
@@ -30,19 +31,21 @@ mod server;
 mod settings;
 mod tko;
 mod write;
+mod write_json;
 mod yaml;
 
+pub use about::{About, Loaded, Origin};
 pub(crate) use fault::{At, quoted};
 pub use fault::{Fault, Faults, Findings, Place, Problem, Source, Warning};
 pub use listen::Listen;
-pub use load::{Origin, from_servers, from_text, load, load_nutcracker, load_with};
+pub use load::{from_servers, from_text, load, load_all, load_nutcracker, load_with};
 pub use node::Node;
 pub use nutcracker::from_nutcracker;
 pub use on_down::OnDown;
 pub(crate) use path::Path;
 pub use pool::{Embedded, Endpoint, OnError, Pool, RouteNode, Server};
 pub(crate) use section::{Section, nearest_help};
-pub use settings::{Collect, Limits, Settings, Workers};
+pub use settings::{AdminKeys, Collect, Limits, Settings, Workers};
 pub use tko::{FailOpen, Share, Tko};
 pub(crate) use value::{show_bytes, show_duration};
 pub use write::{legal_names, to_yaml};

@@ -107,13 +107,18 @@ pub enum Endpoint {
 
 /// A route as written. What is not a number (NaN) is never equal to itself, and no route reads it.
 #[derive(Clone, Debug, PartialEq)]
-pub struct RouteNode(pub Arc<Node>);
+pub struct RouteNode {
+    pub node: Arc<Node>,
+    /// In the list of the pool's members: a route has no address.
+    pub place: usize,
+}
 
 impl Eq for RouteNode {}
 
 impl std::hash::Hash for RouteNode {
-    /// Nobody looks for a server by its route: the place in the list tells them apart.
-    fn hash<H: std::hash::Hasher>(&self, _state: &mut H) {}
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        self.place.hash(state);
+    }
 }
 
 /// An in-process cache in the place of a server.
@@ -150,12 +155,20 @@ impl Server {
     /// Where it is: `ip:port`, `host:port`, `unix:path`, `embedded-N`, `route-N`.
     #[must_use]
     pub fn address(&self) -> String {
-        match &self.endpoint {
-            Endpoint::Address(a) => a.to_string(),
-            Endpoint::Host(host, port) => format!("{host}:{port}"),
-            Endpoint::Unix(path) => format!("unix:{}", path.display()),
-            Endpoint::Embedded(e) => format!("embedded-{}", e.shard),
-            Endpoint::Route(_) => self.member.host.clone(),
+        self.endpoint.address()
+    }
+}
+
+impl Endpoint {
+    /// `ip:port`, `host:port`, `unix:path`, `embedded-N`, `route-N`.
+    #[must_use]
+    pub fn address(&self) -> String {
+        match self {
+            Self::Address(a) => a.to_string(),
+            Self::Host(host, port) => format!("{host}:{port}"),
+            Self::Unix(path) => format!("unix:{}", path.display()),
+            Self::Embedded(e) => format!("embedded-{}", e.shard),
+            Self::Route(route) => format!("route-{}", route.place),
         }
     }
 }
@@ -163,8 +176,9 @@ impl Server {
 impl Server {
     /// A route has no address; its place in the list stands for it.
     pub(super) fn at_place(mut self, place: usize) -> Self {
-        if let Endpoint::Route(_) = self.endpoint {
-            self.member.host = format!("route-{place}");
+        if let Endpoint::Route(route) = &mut self.endpoint {
+            route.place = place;
+            self.member.host = self.endpoint.address();
         }
         self
     }

@@ -109,7 +109,9 @@ fn read_map(node: &Node, path: &Path<'_>, findings: &Findings) -> Option<Server>
     });
     let name = section.value("name", |node| check_name(&value::text(node, "a name")?));
     let (endpoint, host, port) = match route {
-        Some(node) => (Endpoint::Route(RouteNode(Arc::new(node.clone()))), String::new(), None),
+        Some(node) => {
+            (Endpoint::Route(RouteNode { node: Arc::new(node.clone()), place: 0 }), String::new(), None)
+        }
         None => address?,
     };
     Some(Server { endpoint, member: Member { host, port, name, weight: weight.unwrap_or(1) } })

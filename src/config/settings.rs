@@ -10,7 +10,7 @@ use std::time::Duration;
 
 /// The keys at the top of a file that are read here.
 pub(super) const KEYS: &[&str] =
-    &["listen", "workers", "limits", "collect", "allow_flush", "strict", "drain_timeout"];
+    &["listen", "workers", "limits", "collect", "allow_flush", "admin_keys", "strict", "drain_timeout"];
 /// 0 leaves at once; a process that drains for longer than an hour is killed by hand.
 const DRAIN_TIMEOUTS: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(3_600);
 /// Below 10 µs the sleep itself costs more than it saves; above a millisecond clients wait for nothing.
@@ -33,6 +33,8 @@ pub struct Settings {
     pub limits: Limits,
     /// `flush_all` goes to every server; otherwise it is refused.
     pub allow_flush: bool,
+    /// Whose `get __mcrouter__.…` is answered.
+    pub admin_keys: AdminKeys,
     /// Keys with control characters, and lines that end in a bare newline, are refused.
     pub strict: bool,
     /// How long replies under way may take after SIGTERM.
@@ -55,6 +57,35 @@ pub enum Collect {
     /// Only while so many requests come that the sleep saves more than it costs.
     Auto,
     Time(Duration),
+}
+
+/// Which clients may ask the process about itself by keys (`get __mcrouter__.version`); for all others they are misses.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum AdminKeys {
+    On,
+    Off,
+    /// Those of this machine: over the loopback interface or a unix socket.
+    #[default]
+    Loopback,
+}
+
+impl AdminKeys {
+    /// The names, as written in a configuration.
+    pub const ALL: &'static [(&'static str, Self)] =
+        &[("on", Self::On), ("off", Self::Off), ("loopback", Self::Loopback)];
+}
+
+impl std::str::FromStr for AdminKeys {
+    type Err = Problem;
+
+    /// As in a file.
+    fn from_str(text: &str) -> Result<Self, Problem> {
+        read_admin_keys(&Node::Text(text.to_owned()))
+    }
+}
+
+fn read_admin_keys(node: &Node) -> Result<AdminKeys, Problem> {
+    value::choice(node, "`on`, `off` or `loopback`", AdminKeys::ALL)
 }
 
 /// Every bound of the process. Each is at least 1.
@@ -101,6 +132,7 @@ impl Default for Settings {
             collect: Collect::Auto,
             limits: Limits::default(),
             allow_flush: false,
+            admin_keys: AdminKeys::default(),
             strict: false,
             drain_timeout: Duration::from_secs(5),
         }
@@ -118,6 +150,7 @@ impl Settings {
             collect: top.value("collect", read_collect).unwrap_or(default.collect),
             limits: top.node("limits").map_or(default.limits, |node| Limits::read(node, top)),
             allow_flush: top.value("allow_flush", value::boolean).unwrap_or(default.allow_flush),
+            admin_keys: top.value("admin_keys", read_admin_keys).unwrap_or(default.admin_keys),
             strict: top.value("strict", value::boolean).unwrap_or(default.strict),
             drain_timeout: top
                 .value("drain_timeout", |node| value::duration(node, &DRAIN_TIMEOUTS))

@@ -153,7 +153,7 @@ fn tko_node(tko: &Tko) -> Node {
 
 fn server_node(server: &super::Server) -> Node {
     let Endpoint::Route(route) = &server.endpoint else { return Node::Text(server_text(server)) };
-    let mut map = vec![("route".to_owned(), (*route.0).clone())];
+    let mut map = vec![("route".to_owned(), (*route.node).clone())];
     map.extend(server.member.name.iter().map(|name| ("name".to_owned(), Node::Text(name.clone()))));
     Node::Map(map)
 }

@@ -57,7 +57,18 @@ fn points_of(name: &str, server: usize, digests: u32) -> impl Iterator<Item = (u
 }
 
 fn build(points: Vec<(u32, u32)>) -> Result<Points, SpecError> {
-    Points::build(points).ok_or_else(|| SpecError("no server weighs enough for a point on the ring".into()))
+    Points::build(points).ok_or_else(no_points)
+}
+
+fn no_points() -> SpecError {
+    SpecError("no server weighs enough for a point on the ring".into())
+}
+
+/// Whether there is a point on the ring, by weight.
+pub(super) fn check(members: &[Member]) -> Result<(), SpecError> {
+    let total = members.iter().map(|member| u64::from(member.weight)).sum();
+    let has_points = members.iter().any(|member| digests(member.weight, total, members.len()) > 0);
+    if has_points { Ok(()) } else { Err(no_points()) }
 }
 
 /// A unix socket has port 0 in libmemcached.

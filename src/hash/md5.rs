@@ -19,6 +19,12 @@ pub(super) fn digest(text: &[u8]) -> [u8; 16] {
     Md5::digest(text).into()
 }
 
+/// A digest as people read it.
+#[must_use]
+pub fn md5_hex(text: &[u8]) -> String {
+    digest(text).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 /// The four little-endian words of a digest: a ketama point each.
 pub(super) fn words(text: &[u8]) -> [u32; 4] {
     let digest = digest(text);

@@ -86,6 +86,14 @@ impl Placement {
         matches!(self, Self::Rendezvous | Self::WeightedRendezvous)
     }
 
+    /// Whether a server's name, or its address where it has none, says which keys it gets; the order of the list does not.
+    pub fn hashes_names(self) -> bool {
+        matches!(
+            self,
+            Self::Ketama | Self::Twemproxy | Self::Spymemcached | Self::Pymemcache | Self::HashRing
+        )
+    }
+
     /// Whether it is one of mcrouter's, whose clients count on the hash stop.
     pub fn is_mcrouters(self) -> bool {
         matches!(self, Self::Crc32 | Self::Rendezvous | Self::WeightedRendezvous) || self.is_ch3()

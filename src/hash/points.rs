@@ -22,8 +22,11 @@ impl Points {
         let &(_, first_owner) = points.first()?;
         let bits = (2 * points.len()).next_power_of_two().ilog2().clamp(1, 24);
         let shift = u32::BITS - bits;
-        let starts =
-            (0..1u32 << bits).map(|bucket| points.partition_point(|point| point.0 >> shift < bucket) as u32);
+        let mut start = 0;
+        let starts = (0..1u32 << bits).map(|bucket| {
+            start += points[start..].iter().take_while(|point| point.0 >> shift < bucket).count();
+            start as u32
+        });
         Some(Self {
             starts: starts.collect(),
             values: points.iter().map(|point| point.0).collect(),

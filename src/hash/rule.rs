@@ -87,6 +87,15 @@ impl Rule {
         Ok(Self::Hashed { digest, table })
     }
 
+    /// Whether it could be built. Those that make something of each name, and refuse nothing, are not tried out.
+    pub(super) fn check(spec: &Spec, members: &[Member]) -> Result<(), SpecError> {
+        match spec.placement {
+            Placement::Ketama | Placement::Twemproxy => ketama::check(members),
+            Placement::Spymemcached | Placement::HashRing | Placement::Pymemcache => Ok(()),
+            _ => Self::build(spec, members).map(drop),
+        }
+    }
+
     #[inline]
     pub(super) fn index(&self, key: &[u8]) -> u32 {
         match self {

@@ -369,3 +369,20 @@ fn among_those_that_are_accepted() {
     let alone = Ring::build(&Spec::default(), &equal(1, 11211)).unwrap();
     assert_eq!((alone.pick_where(b"k", |_| true), alone.pick_where(b"k", |_| false)), (Some(0), None));
 }
+
+/// `Ring::check` says what `Ring::build` would.
+#[test]
+fn checked_is_built() {
+    for (_, placement) in Placement::ALL {
+        for (weights, tags, list) in
+            [(vec![1], 1, 1), (vec![1, 1], 2, 2), (vec![3, 1], 2, 2), (vec![1, 1, 1], 2, 3)]
+        {
+            let members = weighted(&weights);
+            let weights = if placement.has_weight_list() { vec![0.5; list] } else { Vec::new() };
+            let tags =
+                if placement.has_tags() { (0..tags).map(|i| format!("t{i}")).collect() } else { Vec::new() };
+            let spec = Spec { placement: *placement, weights, tags, ..Spec::default() };
+            assert_eq!(Ring::check(&spec, &members), Ring::build(&spec, &members).map(drop), "{spec:?}");
+        }
+    }
+}

@@ -1,6 +1,7 @@
 //! A connected socket: TCP or unix; in tests, a pipe whose other end is in the same process.
 
 use std::io::{self, IoSlice};
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -38,6 +39,13 @@ impl From<DuplexStream> for Stream {
 }
 
 impl Stream {
+    /// The address of who is at the other end, if that is a host.
+    #[must_use]
+    pub fn peer_ip(&self) -> Option<IpAddr> {
+        let Self::Tcp(stream) = self else { return None };
+        stream.peer_addr().ok().map(|address| address.ip().to_canonical())
+    }
+
     /// A peer that vanished without a word is noticed within a minute even when nothing is asked of it.
     pub fn keep_alive(&self) {
         let Self::Tcp(stream) = self else { return };
@@ -47,6 +55,15 @@ impl Stream {
             .with_retries(3);
         // A kernel that refuses leaves us with time limits, which find out as well.
         let _ = socket2::SockRef::from(stream).set_tcp_keepalive(&keep);
+    }
+
+    /// Whether the peer is on this machine: it came over the loopback interface or a unix socket.
+    #[must_use]
+    pub fn is_near(&self) -> bool {
+        match self {
+            Self::Tcp(stream) => stream.peer_addr().is_ok_and(|peer| peer.ip().to_canonical().is_loopback()),
+            Self::Unix(_) | Self::Memory(_) => true,
+        }
     }
 
     /// Says a few last words and closes. Nobody is waited for: the buffer of a new socket has room for them.

@@ -9,22 +9,21 @@ mod reload;
 mod watch;
 mod worker;
 
-pub use reload::{Origin, Read};
+pub use reload::Reread;
 
 use crate::admin::Process;
-use crate::config::{Config, Workers};
+use crate::config::{About, Config, Loaded, Workers};
 use crate::health::Health;
 use crate::net::{self, BoundAddress};
 use crate::stats::Stats;
 use caches::Caches;
 use events::{Event, Events};
-use reload::{Address, Serving};
+use reload::{Address, Origin, Serving};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::thread;
 use std::time::{Duration, Instant};
-use watch::Watch;
 use worker::{Listening, Plan, Worker};
 
 /// What went wrong before anything was served.
@@ -40,25 +39,32 @@ pub enum StartError {
     Worker(std::io::Error),
 }
 
-/// Serves until told to stop. `origin` is where the configuration can be read again, if anywhere. `ready` is called with
-/// the addresses, as they really are, once clients are served.
+/// Serves until told to stop. `reread`, where the configuration can be read again. `ready` is called with the addresses, as
+/// they really are, once clients are served.
 ///
 /// # Errors
 /// When nothing could be started; then nothing listens.
 pub fn run(
-    config: Config,
-    origin: Option<Origin>,
+    loaded: Loaded,
+    reread: Option<Reread>,
     ready: impl FnOnce(&[String]),
 ) -> Result<ExitCode, StartError> {
-    let mut serving = start(config)?;
+    let files = loaded.about.files();
+    let mut serving = start(loaded.config, loaded.about)?;
     let events = Events::watch().map_err(StartError::Worker)?;
     let labels: Vec<String> = serving.addresses.iter().map(|a| a.label().to_owned()).collect();
     for label in &labels {
         tracing::info!("listening on {label}");
     }
-    let _watch = origin.as_ref().and_then(|origin| watch(origin, &events));
+    let mut origin = reread.map(|reread| Origin::new(reread, files, events.sender()));
     ready(&labels);
-    let name = reload_until_stopped(&mut serving, origin, &events);
+    let name = loop {
+        match (events.next(), &mut origin) {
+            (Event::Stop(name), _) => break name,
+            (Event::Reload(why), Some(origin)) => serving.reload(origin, why),
+            (Event::Reload(why), None) => tracing::info!("{}: there is no file to read again", why.text()),
+        }
+    };
     let code = drain(&serving, name, &events);
     for address in &serving.addresses {
         address.remove_file();
@@ -67,7 +73,7 @@ pub fn run(
 }
 
 /// Listeners, workers and what they share.
-fn start(read: Config) -> Result<Serving, StartError> {
+fn start(read: Config, about: About) -> Result<Serving, StartError> {
     let count = match read.settings.workers {
         Workers::Count(count) => count.max(1),
         Workers::Auto => thread::available_parallelism().map_or(1, std::num::NonZero::get),
@@ -88,7 +94,7 @@ fn start(read: Config) -> Result<Serving, StartError> {
     }
     let stats = Stats::new(count);
     let health = Arc::new(Health::default());
-    let current = reload::current(&config, &caches);
+    let current = reload::current(&config, &caches, about);
     let process = Arc::new(Process::new(current, stats.clone(), Arc::clone(&health)));
     let clients = Arc::new(AtomicUsize::new(0));
     let mut workers = Vec::with_capacity(count);
@@ -105,28 +111,7 @@ fn start(read: Config) -> Result<Serving, StartError> {
         };
         workers.push(Worker::start(index, plan)?);
     }
-    Ok(Serving { read, caches, addresses, workers, process, health, digest: None, told: None })
-}
-
-/// Watches the configuration's file. Where that cannot be done, SIGHUP remains.
-fn watch(origin: &Origin, events: &Events) -> Option<Watch> {
-    let file = origin.file.as_deref()?;
-    Watch::start(file, events.sender())
-        .inspect_err(|error| {
-            tracing::warn!("{} is not watched, send SIGHUP when it changes: {error}", file.display());
-        })
-        .ok()
-}
-
-/// Changes the configuration when asked to; the name of the signal that ends it.
-fn reload_until_stopped(serving: &mut Serving, mut origin: Option<Origin>, events: &Events) -> &'static str {
-    loop {
-        match (events.next(), &mut origin) {
-            (Event::Stop(name), _) => return name,
-            (Event::Reload(why), Some(origin)) => serving.reload(origin, why),
-            (Event::Reload(why), None) => tracing::info!("{}: there is no file to read again", why.text()),
-        }
-    }
+    Ok(Serving { read, caches, addresses, workers, process, health, told: None })
 }
 
 /// Waits for the workers to finish what is in flight.

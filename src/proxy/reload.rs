@@ -2,25 +2,58 @@
 //! each worker between two requests. Whatever is wrong with it, the one that serves goes on.
 
 use super::caches::Caches;
-use super::events::Why;
+use super::events::{Event, Why};
+use super::watch::{self, Watch};
 use super::worker::{Adopt, Worker};
-use super::{fit_descriptors, per_worker, watch};
+use super::{fit_descriptors, per_worker};
 use crate::admin::{Current, Process};
-use crate::config::{Config, Listen, Warning};
+use crate::config::{About, Config, Listen, Loaded};
 use crate::health::Health;
 use crate::net::{self, BoundAddress};
 use std::path::PathBuf;
-use std::sync::{Arc, mpsc};
+use std::sync::Arc;
+use std::sync::mpsc::{self, Sender};
 
-/// A configuration that was read again, or all that is wrong with it.
-pub type Read = Result<(Config, Vec<Warning>), String>;
+/// Reads the configuration once more; or all that is wrong with it.
+pub type Reread = Box<dyn FnMut() -> Result<Loaded, String>>;
 
-/// Where the configuration came from, so that it can be read once more.
-pub struct Origin {
-    /// What to watch.
-    pub file: Option<PathBuf>,
-    /// Reads and checks it.
-    pub read: Box<dyn FnMut() -> Read>,
+/// Where the configuration comes from.
+pub(super) struct Origin {
+    reread: Reread,
+    /// The configuration's file and all that it imports.
+    files: Vec<PathBuf>,
+    /// Of those files when they were last read again.
+    digest: Option<u64>,
+    /// `None`: it cannot be had; SIGHUP remains.
+    watch: Option<Watch>,
+}
+
+impl Origin {
+    /// `tell` hears of every change of the files.
+    pub(super) fn new(reread: Reread, files: Vec<PathBuf>, tell: Sender<Event>) -> Self {
+        let watch = Watch::start(&files, tell);
+        let watch = watch.inspect_err(|error| {
+            tracing::warn!("files are not watched, send SIGHUP when they change: {error}");
+        });
+        Self { reread, files, digest: None, watch: watch.ok() }
+    }
+
+    /// Whether the files say something else than when this was last asked.
+    fn has_news(&mut self) -> bool {
+        let digest = watch::digest(&self.files);
+        // One that is gone comes back: replacing it in two steps is not a wish to serve without it.
+        let has_news = digest.is_some() && digest != self.digest;
+        self.digest = digest;
+        has_news
+    }
+
+    /// From now on these are the files.
+    fn watch(&mut self, files: Vec<PathBuf>) {
+        if let Some(watch) = &mut self.watch {
+            watch.add(&files);
+        }
+        self.files = files;
+    }
 }
 
 /// An address that is listened on.
@@ -59,8 +92,6 @@ pub(super) struct Serving {
     pub(super) workers: Vec<Worker>,
     pub(super) process: Arc<Process>,
     pub(super) health: Arc<Health>,
-    /// Of the file when it was last read again.
-    pub(super) digest: Option<u64>,
     /// What was wrong the last time: the same is not said again.
     pub(super) told: Option<String>,
 }
@@ -68,19 +99,15 @@ pub(super) struct Serving {
 impl Serving {
     /// Reads the configuration and changes to it. Whatever fails, nothing has changed.
     pub(super) fn reload(&mut self, origin: &mut Origin, why: Why) {
-        if let Some(file) = &origin.file {
-            let digest = watch::digest(file);
-            // One that is gone comes back: replacing it in two steps is not a wish to serve without it.
-            let is_news = digest.is_some() && digest != self.digest;
-            if why == Why::FileChanged && !is_news {
-                return;
-            }
-            self.digest = digest;
+        let has_news = origin.has_news();
+        if why == Why::FileChanged && !has_news {
+            return;
         }
-        let (config, warnings) = match (origin.read)() {
-            Ok(read) => read,
+        let Loaded { config, warnings, about } = match (origin.reread)() {
+            Ok(loaded) => loaded,
             Err(faults) => return self.refuse(faults),
         };
+        origin.watch(about.files());
         if config == self.read {
             self.told = None;
             if why == Why::Signal {
@@ -91,7 +118,7 @@ impl Serving {
         for warning in warnings {
             tracing::warn!("{}", warning.0);
         }
-        match self.adopt(config) {
+        match self.adopt(config, about) {
             Ok(()) => {
                 self.told = None;
                 let servers: usize = self.read.pools.iter().map(|pool| pool.servers.len()).sum();
@@ -114,7 +141,7 @@ impl Serving {
         self.told = Some(error);
     }
 
-    fn adopt(&mut self, read: Config) -> Result<(), String> {
+    fn adopt(&mut self, read: Config, about: About) -> Result<(), String> {
         let mut fitted = read.clone();
         fit_descriptors(&mut fitted, self.workers.len());
         let config = Arc::new(fitted);
@@ -150,7 +177,7 @@ impl Serving {
         if read.settings.workers != self.read.settings.workers {
             tracing::warn!("another number of workers takes effect at the next start");
         }
-        self.process.adopt(current(&config, &caches));
+        self.process.adopt(current(&config, &caches, about));
         self.health.forget_unused();
         self.caches = caches;
         self.read = read;
@@ -175,10 +202,12 @@ impl Serving {
 }
 
 /// What `stats` says of a configuration.
-pub(super) fn current(config: &Config, caches: &Caches) -> Current {
+pub(super) fn current(config: &Arc<Config>, caches: &Caches, about: About) -> Current {
     Current {
         settings: config.settings.clone(),
         caches: caches.all(),
         memory_bytes_max: caches.memory_bytes_max(),
+        config: Some(Arc::clone(config)),
+        about,
     }
 }

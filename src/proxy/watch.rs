@@ -1,8 +1,8 @@
-//! Watching the configuration's file: plain writes, an editor's rename, and the swap of a directory that Kubernetes does
+//! Watching the configuration's files: plain writes, an editor's rename, and the swap of a directory that Kubernetes does
 //! when a ConfigMap changes.
 //!
 //! The folder is watched, not the file: whoever replaces a file leaves the old one to those that watch it. Whatever
-//! happens in the folder, the file's content decides whether there is anything to do.
+//! happens in the folder, the files' content decides whether there is anything to do.
 
 use super::events::{Event, Why};
 use notify_debouncer_mini::notify::{self, RecommendedWatcher, RecursiveMode};
@@ -11,30 +11,43 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::Sender;
 use std::time::Duration;
-use xxhash_rust::xxh3::xxh3_64;
+use xxhash_rust::xxh3::Xxh3;
 
 /// Who writes a file in pieces is done after so long.
 const DEBOUNCE: Duration = Duration::from_millis(100);
 
 /// Watches until it is dropped.
 pub(super) struct Watch {
-    _debouncer: Debouncer<RecommendedWatcher>,
+    debouncer: Debouncer<RecommendedWatcher>,
+    folders: Vec<PathBuf>,
 }
 
 impl Watch {
-    /// Tells `tell` whenever something has happened where `file` is, and once at the beginning: it may have changed after
-    /// it was read and before it was watched.
-    pub(super) fn start(file: &Path, tell: Sender<Event>) -> Result<Self, notify::Error> {
+    /// Tells `tell` whenever something has happened where `files` are, and once at the beginning: they may have changed
+    /// after they were read and before they were watched.
+    pub(super) fn start(files: &[PathBuf], tell: Sender<Event>) -> Result<Self, notify::Error> {
         let first = tell.clone();
-        let mut debouncer = new_debouncer(DEBOUNCE, move |_: Result<_, _>| {
+        let debouncer = new_debouncer(DEBOUNCE, move |_: Result<_, _>| {
             // When the main thread has ended, nobody is left to be told.
             let _ = tell.send(Event::Reload(Why::FileChanged));
         })?;
-        for folder in folders(file) {
-            debouncer.watcher().watch(&folder, RecursiveMode::NonRecursive)?;
-        }
+        let mut watch = Self { debouncer, folders: Vec::new() };
+        watch.add(files);
         let _ = first.send(Event::Reload(Why::FileChanged));
-        Ok(Self { _debouncer: debouncer })
+        Ok(watch)
+    }
+
+    /// Watches where these are too. (What is no longer imported goes on being watched: that costs next to nothing.)
+    pub(super) fn add(&mut self, files: &[PathBuf]) {
+        for folder in files.iter().flat_map(|file| folders(file)) {
+            if self.folders.contains(&folder) {
+                continue;
+            }
+            if let Err(error) = self.debouncer.watcher().watch(&folder, RecursiveMode::NonRecursive) {
+                tracing::warn!("{} is not watched, send SIGHUP when it changes: {error}", folder.display());
+            }
+            self.folders.push(folder);
+        }
     }
 }
 
@@ -45,16 +58,17 @@ fn folders(file: &Path) -> Vec<PathBuf> {
         _ => PathBuf::from("."),
     };
     let mut folders = vec![parent(file)];
-    if let Ok(real) = file.canonicalize() {
-        let real = parent(&real);
-        if folders[0].canonicalize().ok().as_ref() != Some(&real) {
-            folders.push(real);
-        }
-    }
+    folders.extend(file.canonicalize().ok().map(|real| parent(&real)));
     folders
 }
 
-/// What tells one content from another; `None`: it cannot be read.
-pub(super) fn digest(file: &Path) -> Option<u64> {
-    fs::read(file).ok().map(|bytes| xxh3_64(&bytes))
+/// What tells one content of these files from another; `None`: one of them cannot be read.
+pub(super) fn digest(files: &[PathBuf]) -> Option<u64> {
+    let mut all = Xxh3::new();
+    for file in files {
+        let bytes = fs::read(file).ok()?;
+        all.update(&bytes.len().to_ne_bytes());
+        all.update(&bytes);
+    }
+    Some(all.digest())
 }

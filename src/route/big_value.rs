@@ -7,9 +7,9 @@
 //! Deletes: of the index. Arithmetic, `append`, `prepend`, `touch`, `mg` without `v`: as if the index were the value.
 //! Source: mcrouter's `BigValueRoute`, whose chunks these are.
 
+use super::draw::Draw;
 use super::gather::{Answers, answer_later};
 use super::marked::{self, Marked};
-use super::random::draw;
 use super::registry::{Key, Kind, Params};
 use super::rekey::{is_sendable, with_key};
 use super::{Call, Explained, Route, Slot, When};
@@ -17,8 +17,6 @@ use crate::config::{show_bytes, value};
 use crate::protocol::{
     Cause, Chunks, Class, Op, OwnedReply, OwnedRequest, OwnedValue, Reply, Request, Status, Value,
 };
-use std::cell::Cell;
-use std::hash::{BuildHasher, RandomState};
 use std::rc::Rc;
 
 pub(super) const KIND: Kind = Kind {
@@ -59,7 +57,7 @@ fn build(params: &Params<'_>) -> Option<Rc<dyn Route>> {
         batch: if batch == 0 { CHUNKS_COUNT_MAX } else { batch },
         hides: params.flag("hide_reply_flag", !params.is_mcrouter()),
         value_bytes_max: params.builder.value_bytes_max(),
-        state: Cell::new(RandomState::new().hash_one(2_u8)),
+        draw: Draw::new(),
     };
     Some(Rc::new(BigValueRoute(Rc::new(big))))
 }
@@ -75,7 +73,7 @@ struct BigValue {
     hides: bool,
     /// What no value is longer than: chunks beyond are not put together.
     value_bytes_max: usize,
-    state: Cell<u64>,
+    draw: Draw,
 }
 
 impl Route for BigValueRoute {
@@ -151,7 +149,7 @@ struct Cut {
 impl BigValue {
     fn store(self: &Rc<Self>, request: &Request<'_>, call: &Call, slot: Slot) {
         let count = request.value.len().div_ceil(self.threshold);
-        let index = Index { count, suffix: draw(&self.state) };
+        let index = Index { count, suffix: self.draw.next() };
         let refusal = if count > CHUNKS_COUNT_MAX { Some(TOO_LARGE) } else { None };
         if let Some(line) = refusal.or(if index.fits(request) { None } else { Some(REFUSAL) }) {
             return slot.fill(&Reply::line(Status::Failed(Cause::Local), line));

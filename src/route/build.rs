@@ -3,18 +3,20 @@
 //! A handle is a name (of a pool, of a named handle, of a route without keys), a short form (`FailoverRoute|Pool|A`),
 //! a map (`{type: failover, children: […]}`, or ours: `{failover: […]}`), or a list where several are wanted.
 
+use super::doubt;
+use super::expect;
 use super::keep_prefix::KeepPrefix;
 use super::member::RouteMember;
 use super::on_down::Plan;
 use super::registry::{self, KINDS, Params};
 use super::root::Prefixes;
-use super::{Explained, Leaf, PoolRoute, Root, Route};
+use super::{Explained, Leaf, PoolRoute, Root, Route, Target};
 use super::{domain, shadow};
 use crate::config::{
     At, Config, Dialect, Endpoint, Findings, Node, OnDown, Path, Pool, Problem, RouteNode, Section, Server,
     nearest_help, quoted, value,
 };
-use crate::hash::{Member, Ring, Spec};
+use crate::hash::{Member, Ring, Spec, SpecError};
 use crate::protocol::Request;
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeSet, HashMap};
@@ -66,7 +68,20 @@ pub fn unconnected(config: &Config) -> Result<Root, String> {
 
 /// Looks at the routes of a configuration: builds them without any server.
 pub fn check(config: &Config, findings: &Findings) {
-    Builder::new(config, &NoLeaves, findings).root();
+    let builder = Builder { is_draft: true, ..Builder::new(config, &NoLeaves, findings) };
+    let is_built = builder.root().is_some();
+    expect::check(config, findings);
+    if is_built && findings.faults_count() == 0 {
+        doubt::look(config, findings);
+    }
+}
+
+/// [`check`]; and the `tests` of the configuration have to come out as they say.
+pub fn check_and_test(config: &Config, findings: &Findings) {
+    check(config, findings);
+    if findings.faults_count() == 0 {
+        expect::run(config, findings);
+    }
 }
 
 /// What a tree is built from.
@@ -74,6 +89,9 @@ pub struct Builder<'a> {
     config: &'a Config,
     leaves: &'a dyn Leaves,
     findings: &'a Findings,
+    /// The tree is only looked at: rings are checked and not built.
+    is_draft: bool,
+    by_name: HashMap<&'a str, &'a Pool>,
     /// `None`: something is wrong with it, which is on record.
     pools: RefCell<HashMap<String, Option<Rc<PoolRoute>>>>,
     /// Pools of which the members are being built.
@@ -104,6 +122,8 @@ impl<'a> Builder<'a> {
             config,
             leaves,
             findings,
+            is_draft: false,
+            by_name: config.pools.iter().map(|pool| (pool.name.as_str(), pool)).collect(),
             pools: RefCell::default(),
             pools_under_way: RefCell::default(),
             named: RefCell::default(),
@@ -280,6 +300,10 @@ impl<'a> Builder<'a> {
             },
             _ => {
                 let problem = value::expected("a route or the name of a pool", node);
+                let problem = match node {
+                    Node::Null => problem.help("the route that knows nothing is written in quotes: \"null\""),
+                    _ => problem,
+                };
                 self.findings.fault(path, At::Value, problem);
                 None
             }
@@ -318,7 +342,7 @@ impl<'a> Builder<'a> {
     pub(super) fn destinations(&self, name: &str, path: &Path<'_>) -> Option<Vec<Rc<dyn Route>>> {
         let route = self.pool(name, path)?;
         let servers = route.servers().map(|leaf| Rc::clone(leaf) as Rc<dyn Route>);
-        let domains = &self.config.pool(name)?.failure_domains;
+        let domains = &self.by_name.get(name)?.failure_domains;
         if domains.is_empty() {
             return Some(servers.collect());
         }
@@ -327,12 +351,12 @@ impl<'a> Builder<'a> {
 
     /// How a pool places its keys, and its members as its ring sees them.
     pub(super) fn placed(&self, name: &str) -> Option<(Spec, Vec<Member>)> {
-        self.config.pool(name).map(|pool| (pool.hash.clone(), pool.members()))
+        self.by_name.get(name).map(|pool| (pool.hash.clone(), pool.members()))
     }
 
     /// What a pool does about servers that are out, if anything.
     pub(super) fn plan(&self, name: &str, path: &Path<'_>) -> Option<Option<Plan>> {
-        match &self.config.pool(name)?.on_down {
+        match &self.by_name.get(name)?.on_down {
             OnDown::Fail => Some(None),
             OnDown::Eject => Some(Some(Plan::Eject)),
             OnDown::Failover { gutter: None, exptime_s } => Some(Some(Plan::Next { exptime_s: *exptime_s })),
@@ -341,6 +365,11 @@ impl<'a> Builder<'a> {
                 Some(Some(Plan::Gutter { gutter, exptime_s: *exptime_s }))
             }
         }
+    }
+
+    fn ring(&self, pool: &Pool) -> Result<Ring, SpecError> {
+        let members = pool.members();
+        if self.is_draft { Ring::unplaced(&pool.hash, &members) } else { Ring::build(&pool.hash, &members) }
     }
 
     pub(super) fn pool_route(&self, name: &str, path: &Path<'_>) -> Option<Rc<dyn Route>> {
@@ -352,13 +381,13 @@ impl<'a> Builder<'a> {
             self.count_again(&format!("Pool|{name}"));
             return pool.clone();
         }
-        let Some(pool) = self.config.pool(name) else {
+        let Some(pool) = self.by_name.get(name).copied() else {
             let names: Vec<&str> = self.config.pools.iter().map(|pool| pool.name.as_str()).collect();
             let problem = Problem::new(format!("there is no pool {}", quoted(name)));
             self.findings.fault(path, At::Value, problem.help(nearest_help(name, &names)));
             return None;
         };
-        let ring = match Ring::build(&pool.hash, &pool.members()) {
+        let ring = match self.ring(pool) {
             Ok(ring) => ring,
             Err(error) => {
                 // most likely on record already, with its place in the pool
@@ -431,7 +460,7 @@ impl<'a> Builder<'a> {
         let mut of_servers = of_servers.into_iter();
         let mut leaves = Some(Vec::with_capacity(pool.servers.len() * lanes));
         for (i, server) in pool.servers.iter().enumerate() {
-            let Endpoint::Route(RouteNode(node)) = &server.endpoint else {
+            let Endpoint::Route(RouteNode { node, .. }) = &server.endpoint else {
                 let mut of_server = of_servers.by_ref().take(lanes);
                 leaves.iter_mut().for_each(|leaves| leaves.extend(of_server.by_ref()));
                 continue;
@@ -460,7 +489,7 @@ impl<'a> Builder<'a> {
             let node = Node::Map(vec![(kind.bare.to_owned(), Node::Text(rest.to_owned()))]);
             return self.of_kind(kind, &node, path);
         }
-        if self.config.pool(text).is_some() && self.dialect() == Dialect::Ringway {
+        if self.by_name.contains_key(text) && self.dialect() == Dialect::Ringway {
             return self.pool_route(text, path);
         }
         match registry::find(text) {
@@ -506,7 +535,12 @@ impl<'a> Builder<'a> {
         self.of_kind(kind, &bare, &path)
     }
 
-    fn of_kind(&self, kind: &'static registry::Kind, node: &Node, path: &Path<'_>) -> Option<Rc<dyn Route>> {
+    pub(super) fn of_kind(
+        &self,
+        kind: &'static registry::Kind,
+        node: &Node,
+        path: &Path<'_>,
+    ) -> Option<Rc<dyn Route>> {
         let section = Section::open(node, path, self.findings, "the keys of a route")?;
         let known: Vec<&str> = kind.keys.iter().map(|key| key.name).chain(["type", "name"]).collect();
         match self.dialect() {
@@ -646,26 +680,32 @@ struct NoLeaves;
 
 impl Leaves for NoLeaves {
     fn of_pool(&self, pool: &Pool) -> (Vec<Rc<dyn Leaf>>, usize) {
-        let leaf = |server: &Server| Rc::new(NoLeaf(described(server))) as Rc<dyn Leaf>;
+        let name: Rc<str> = pool.name.as_str().into();
+        let leaf = |server: &Server| {
+            let (label, address) = (server.label(), server.address());
+            Rc::new(NoLeaf { label, address, pool: Rc::clone(&name) }) as Rc<dyn Leaf>
+        };
         (pool.servers.iter().map(leaf).collect(), 1)
     }
 }
 
-/// Name and address.
-fn described(server: &Server) -> String {
-    let (label, address) = (server.label(), server.address());
-    if label == address { label } else { format!("{label}, {address}") }
+struct NoLeaf {
+    label: String,
+    address: String,
+    pool: Rc<str>,
 }
-
-struct NoLeaf(String);
 
 impl Route for NoLeaf {
     fn send(&self, _request: &Request<'_>, _call: &super::Call, slot: super::Slot) {
         drop(slot);
     }
 
-    fn explain(&self, _request: &Request<'_>) -> Explained {
-        Explained::server(format!("server {}", self.0), &self.0)
+    fn explain(&self, request: &Request<'_>) -> Explained {
+        let Self { label, address, pool } = self;
+        let told =
+            if label == address { format!("server {label}") } else { format!("server {label}, {address}") };
+        let (name, address, pool) = (label.clone(), address.clone(), pool.to_string());
+        Explained::server(told, Target { name, address, pool, key: request.key.to_vec() })
     }
 }
 
@@ -679,6 +719,6 @@ impl Leaf for NoLeaf {
     }
 
     fn name(&self) -> &str {
-        &self.0
+        &self.label
     }
 }

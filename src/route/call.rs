@@ -11,6 +11,25 @@ pub struct Call {
     pub prefix: Option<Rc<[u8]>>,
     /// What of a key is its routing key, where a route above says so.
     pub parts: Option<Parts>,
+    /// Who asked, where that is known.
+    pub client: Option<Client>,
+}
+
+/// A client, by its IP address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Client(u64);
+
+impl Client {
+    /// By the text of its address, as mcrouter does it.
+    #[must_use]
+    pub fn of_ip(ip: &str) -> Self {
+        Self(crate::hash::spooky64(ip.as_bytes(), 0))
+    }
+
+    /// A number for it.
+    pub(super) const fn get(self) -> u64 {
+        self.0
+    }
 }
 
 /// Why a request is sent. Some rules ask: a shadow's failed delete is nobody's loss, a failover may be limited.
@@ -26,6 +45,12 @@ pub enum Kind {
 }
 
 impl Call {
+    /// What this client asks.
+    #[must_use]
+    pub fn of(client: Option<Client>) -> Self {
+        Self { client, ..Self::default() }
+    }
+
     /// The same for another reason. A shadow stays a shadow whatever becomes of it.
     #[must_use]
     pub fn to(&self, kind: Kind) -> Self {

@@ -7,7 +7,7 @@
 use super::Route;
 use super::failover_errors::read_set;
 use super::failure::{Failure, Failures};
-use super::hash::read_spec;
+use super::hash_func::{named, read_spec};
 use super::key::routing_key;
 use super::registry::{Key, Params};
 use crate::config::{At, Node, Problem, Section, value};
@@ -204,10 +204,7 @@ impl Deterministic {
         let of = if route.has(HASH_KEY.name) { route } else { policy };
         if let Some(node) = of.section.node(HASH_KEY.name) {
             let path = of.path().key(HASH_KEY.name);
-            let named = match node {
-                Node::Text(_) => Node::Map(vec![("hash_func".to_owned(), node.clone())]),
-                _ => node.clone(),
-            };
+            let named = named(node);
             let section = Section::open(&named, &path, of.section.findings, "a hash function, or a map")?;
             let spec = read_spec(&section, children_count)?;
             match spec.placement {

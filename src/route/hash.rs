@@ -3,11 +3,17 @@
 //! All operations: to one child. Children are counted, not named: they keep their keys only while children are added or
 //! removed at the end of the list (`ch3`, the default).
 
+use super::failover::{LIMIT_KEY, TAG_KEY};
+use super::failover_errors::ERRORS_KEY;
+use super::failover_policy::POLICY_KEY;
+use super::hash_func::{build_ring, read_spec};
+use super::latest::{self, COUNT_KEY};
+use super::load_balancer::{self, ALGORITHM_KEY, TTL_KEY};
 use super::on_down::{Goes, Watch};
 use super::registry::{Key, Kind, Params};
 use super::{Call, Chosen, Explained, PoolRoute, Route, Slot, When};
-use crate::config::{Node, Problem, Section, value};
-use crate::hash::{Member, Placement, Ring, Spec, weights_for};
+use crate::config::{Node, Section};
+use crate::hash::{Member, Ring};
 use crate::protocol::{Cause, Op, Reply, Request};
 use std::rc::Rc;
 
@@ -17,26 +23,29 @@ pub(super) const KIND: Kind = Kind {
     bare: "children",
     keys: &[
         Key { name: "children", what: "the routes to choose from" },
-        Key { name: "hash_func", what: "how: Ch3 (default), Crc32, …, or the name of a placement" },
+        Key {
+            name: "hash_func",
+            what: "how: Ch3 (default), Crc32, …, the name of a placement, or Latest or LoadBalancer with their keys",
+        },
         Key { name: "salt", what: "hashed behind the key" },
         Key { name: "weights", what: "with WeightedCh3 and WeightedRendezvous: a number for each child" },
         Key { name: "tags", what: "with Rendezvous and WeightedRendezvous: a name for each child" },
+        COUNT_KEY,
+        ERRORS_KEY,
+        LIMIT_KEY,
+        TAG_KEY,
+        POLICY_KEY,
+        ALGORITHM_KEY,
+        TTL_KEY,
     ],
     build,
 };
 
-/// mcrouter's names; the placements' own are the others.
-const FUNCTIONS: &[(&str, Placement)] = &[
-    ("Ch3", Placement::Ch3),
-    ("Crc32", Placement::Crc32),
-    ("WeightedCh3", Placement::WeightedCh3),
-    ("ConstShard", Placement::ConstShard),
-    ("Rendezvous", Placement::Rendezvous),
-    ("WeightedRendezvous", Placement::WeightedRendezvous),
-];
-
 fn build(params: &Params<'_>) -> Option<Rc<dyn Route>> {
     let children = params.children("children")?;
+    if let Some(build) = delegated(&params.section) {
+        return build(params, children);
+    }
     let spec = read_spec(&params.section, children.len())?;
     let member = |i: usize| Member { host: format!("child-{i}"), port: None, name: None, weight: 1 };
     let members: Vec<Member> = (0..children.len()).map(member).collect();
@@ -44,57 +53,16 @@ fn build(params: &Params<'_>) -> Option<Rc<dyn Route>> {
     Some(Rc::new(HashRoute::new(ring, children)))
 }
 
-/// A ring; why there is none goes to the hash function's place.
-pub(super) fn build_ring(section: &Section<'_>, spec: &Spec, members: &[Member]) -> Option<Ring> {
-    let built = Ring::build(spec, members);
-    built.map_err(|error| section.fault("hash_func", Problem::new(error.to_string()))).ok()
+/// The functions that are routes of their own, with that route's keys.
+pub(super) fn delegated(section: &Section<'_>) -> Option<Build> {
+    match section.node("hash_func") {
+        Some(Node::Text(name)) if name == "Latest" => Some(latest::of),
+        Some(Node::Text(name)) if name == "LoadBalancer" => Some(load_balancer::of),
+        _ => None,
+    }
 }
 
-/// The keys of this route that say how to choose, for so many members. They also stand under `hash` of a pool's route.
-pub(super) fn read_spec(section: &Section<'_>, count: usize) -> Option<Spec> {
-    let placement = match section.node("hash_func") {
-        None => Placement::Ch3,
-        Some(_) => section.value("hash_func", read_function)?,
-    };
-    let salt = match section.node("salt") {
-        None => String::new(),
-        Some(_) => section.value("salt", |node| value::text(node, "a text"))?,
-    };
-    let weights = match section.node("weights") {
-        Some(_) if placement.has_weight_list() => section.value("weights", |node| {
-            let number = |node: &Node| match node {
-                Node::Integer(weight) => Some(*weight as f64),
-                Node::Float(weight) => Some(*weight),
-                _ => None,
-            };
-            let Node::List(list) = node else { return Err(value::expected("a list of weights", node)) };
-            let weights: Option<Vec<f64>> = list.iter().map(number).collect();
-            weights.ok_or_else(|| Problem::new("a weight is not a number"))
-        })?,
-        _ => Vec::new(),
-    };
-    let tags = match section.node("tags") {
-        Some(_) if placement.has_tags() => section.value("tags", |node| {
-            let Node::List(list) = node else { return Err(value::expected("a list of tags", node)) };
-            list.iter().map(|tag| value::text(tag, "a tag")).collect()
-        })?,
-        _ => Vec::new(),
-    };
-    // mcrouter makes a list of another length fit; with rendezvous it must be right
-    let weights = if placement == Placement::WeightedCh3 { weights_for(count, weights) } else { weights };
-    Some(Spec { placement, salt, weights, tags, ..Spec::default() })
-}
-
-fn read_function(node: &Node) -> Result<Placement, Problem> {
-    let name = value::text(node, "a hash function")?;
-    if let Some((_, placement)) = FUNCTIONS.iter().find(|(known, _)| *known == name) {
-        return Ok(*placement);
-    }
-    if matches!(name.as_str(), "Latest" | "LoadBalancer" | "WeightedCh3Rv") {
-        return Err(Problem::new(format!("`{name}` is not there yet")));
-    }
-    value::choice(node, "a hash function", Placement::ALL)
-}
+type Build = fn(&Params<'_>, Vec<Rc<dyn Route>>) -> Option<Rc<dyn Route>>;
 
 impl HashRoute {
     /// `children`: one for each member of the ring.
@@ -158,5 +126,40 @@ impl Route for HashRoute {
             Some((when, instead)) => here.with(when, instead),
             None => here,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::stage::{MISS, TIMEOUT, run, tree};
+
+    #[test]
+    fn functions_that_are_routes() {
+        run(async {
+            let many = |say: fn() -> super::super::scripted::Say| {
+                ["a", "b", "c"].map(|name| (name, (0..99).map(|_| say()).collect::<Vec<_>>()))
+            };
+            for route in [
+                "{type: hash, children: [a, b, c], hash_func: Latest, failover_count: 2}",
+                "{type: pool, pool: all, hash: {hash_func: Latest, failover_count: 2}}",
+                "{type: pool, pool: all, hash: {hash_func: LoadBalancer, failover_count: 2}, max_outstanding: 9}",
+            ] {
+                let tree = tree(route, many(|| TIMEOUT));
+                tree.ask("get k").await;
+                let asked: usize = ["a", "b", "c"].iter().map(|name| tree.heard(name).len()).sum();
+                assert_eq!(asked, 2, "{route}");
+            }
+            let balanced = tree("{type: pool, pool: all, hash: LoadBalancer}", many(|| MISS));
+            for key in 0..60 {
+                balanced.ask(&format!("get k{key}")).await;
+            }
+            assert!(["a", "b", "c"].iter().all(|name| balanced.heard(name).len() > 5));
+            let weighted = "{type: hash, children: [a, b], hash_func: WeightedCh3Rv, weights: [0, 1]}";
+            let weighted = tree(weighted, many(|| MISS));
+            for key in 0..30 {
+                weighted.ask(&format!("get k{key}")).await;
+            }
+            assert_eq!((weighted.heard("a").len(), weighted.heard("b").len()), (0, 30));
+        });
     }
 }

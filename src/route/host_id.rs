@@ -19,7 +19,8 @@ pub(super) const KIND: Kind = Kind {
 };
 
 /// A number for this host, the same after a restart: of its name, as mcrouter makes one of its address.
-pub(super) fn host_id() -> u64 {
+#[must_use]
+pub fn host_id() -> u64 {
     let name = std::fs::read("/proc/sys/kernel/hostname").unwrap_or_default();
     murmur64a(name.trim_ascii())
 }

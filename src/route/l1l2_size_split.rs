@@ -9,17 +9,15 @@
 //! under a side key `key|==|<number>`, which its sentinel names: whoever loses leaves the winner's value alone.
 //! Source: mcrouter's `L1L2SizeSplitRoute`.
 
+use super::draw::Draw;
 use super::gather::{Answers, answer_later};
 use super::marked::{self, Marked};
 use super::modify_exptime::{self, Action};
-use super::random::draw;
 use super::registry::{Key, Kind, Params};
 use super::rekey::{is_sendable, with_key};
 use super::{Call, Explained, Route, Slot, When};
 use crate::config::{show_bytes, value};
 use crate::protocol::{Cause, Class, Op, OwnedReply, OwnedRequest, Reply, Request, Status, Value};
-use std::cell::Cell;
-use std::hash::{BuildHasher, RandomState};
 use std::rc::Rc;
 
 pub(super) const KIND: Kind = Kind {
@@ -55,8 +53,8 @@ fn build(params: &Params<'_>) -> Option<Rc<dyn Route>> {
     let both = params.flag("both_full_set", false);
     let l1 = l1?;
     let l1_for_a_while = modify_exptime::of(Rc::clone(&l1), failure_ttl, Action::Min);
-    let state = Cell::new(RandomState::new().hash_one(3_u8));
-    let split = SizeSplit { l1, l1_for_a_while, l2: l2?, threshold: threshold?, ttl_threshold, both, state };
+    let draw = Draw::new();
+    let split = SizeSplit { l1, l1_for_a_while, l2: l2?, threshold: threshold?, ttl_threshold, both, draw };
     Some(Rc::new(SizeSplitRoute(Rc::new(split))))
 }
 
@@ -72,7 +70,7 @@ struct SizeSplit {
     /// Seconds.
     ttl_threshold: i32,
     both: bool,
-    state: Cell<u64>,
+    draw: Draw,
 }
 
 impl Route for SizeSplitRoute {
@@ -124,7 +122,7 @@ impl SizeSplit {
     }
 
     fn store(self: &Rc<Self>, request: &Request<'_>, call: &Call, slot: Slot) {
-        let side = if is_plain_set(request) { None } else { Some(draw(&self.state)) };
+        let side = if is_plain_set(request) { None } else { Some(self.draw.next()) };
         if !is_sendable(&key_in_l2(request.key, side), request.meta.has(b'b')) {
             return slot.fill(&Reply::line(Status::Failed(Cause::Local), REFUSAL));
         }

@@ -12,13 +12,15 @@ use super::{Route, null};
 use crate::hash::murmur64a;
 use std::rc::Rc;
 
+pub(super) const COUNT_KEY: Key = Key { name: "failover_count", what: "how many are chosen (5)" };
+
 pub(super) const KIND: Kind = Kind {
     name: "LatestRoute",
     short: "latest",
     bare: "children",
     keys: &[
         Key { name: "children", what: "the routes to choose from" },
-        Key { name: "failover_count", what: "how many are chosen (5)" },
+        COUNT_KEY,
         Key { name: "salt", what: "changes the choice" },
         ERRORS_KEY,
         LIMIT_KEY,
@@ -34,14 +36,17 @@ pub(super) const KIND: Kind = Kind {
 const COUNT_DEFAULT: usize = 5;
 
 fn build(params: &Params<'_>) -> Option<Rc<dyn Route>> {
-    let children = params.children("children");
+    of(params, params.children("children")?)
+}
+
+/// One over these children, with the keys of these parameters.
+pub(super) fn of(params: &Params<'_>, children: Vec<Rc<dyn Route>>) -> Option<Rc<dyn Route>> {
     let errors = Errors::read(params);
     let count = params.count("failover_count", 1..=1000);
     if params.has("failover_count") && count.is_none() {
         return None;
     }
     let salt = params.text_or("salt", "a text", "");
-    let children = children?;
     if children.is_empty() {
         return Some(null::route());
     }

@@ -3,12 +3,14 @@
 //! All operations: to the one server that the pool's ring gives for the key. While that is out, its keys fail, or go where
 //! the pool's `on_down` says (`on_down.rs`).
 
-use super::hash::{HashRoute, build_ring, read_spec};
+use super::hash::{HashRoute, delegated};
+use super::hash_func::{build_ring, named, read_spec};
 use super::on_down::{Goes, Plan, Watch};
 use super::outstanding_limit::{self, OUTSTANDING_COUNT_MAX};
 use super::registry::{Key, Kind, Params};
+use super::slow_warm_up::WarmUp;
 use super::{Call, Chosen, Explained, Leaf, Route, Slot, When, rate_limit, shadow, shard_split};
-use crate::config::{Node, OnError, Section};
+use crate::config::{OnError, Section};
 use crate::hash::{Explained as Why, Member, Ring, Spec};
 use crate::protocol::{Cause, Keys, Op, Reply, Request};
 use std::rc::Rc;
@@ -29,6 +31,7 @@ pub(super) const KIND: Kind = Kind {
         Key { name: "over", what: "with `rates`: `default` or `error`" },
         Key { name: "shard_splits", what: "shards in several copies, as in `shard_split`" },
         Key { name: "max_outstanding", what: "requests under way to one server at once; the others wait" },
+        Key { name: "slow_warmup", what: "a cold server gets few gets, as in `slow_warm_up`" },
     ],
     build,
 };
@@ -36,26 +39,36 @@ pub(super) const KIND: Kind = Kind {
 fn build(params: &Params<'_>) -> Option<Rc<dyn Route>> {
     let name = params.text("pool", "the name of a pool")?;
     let mut route = params.pool("pool", &name)?;
-    let placed = params.builder.placed(&name)?;
+    let mut placed = params.builder.placed(&name)?;
     let plan = params.builder.plan(&name, params.path())?;
-    let own = own_spec(params, &placed.1)?;
-    let placed = own.map_or(placed.clone(), |own| (own, placed.1));
-    if params.has("hash") {
+    let (hash, path) = (params.section.node("hash").map(named), params.path().key("hash"));
+    let hash = match &hash {
+        Some(hash) => {
+            let what = "a hash function, or a map of its keys";
+            Some(Params { section: Section::open(hash, &path, params.section.findings, what)?, ..*params })
+        }
+        None => None,
+    };
+    let delegated = hash.as_ref().and_then(|hash| Some((delegated(&hash.section)?, hash)));
+    if let (Some(hash), None) = (&hash, &delegated) {
+        placed.0 = read_spec(&hash.section, placed.1.len())?;
+        build_ring(&hash.section, &placed.0, &placed.1)?;
         route = Rc::new(route.placed_by(placed.clone(), plan.clone())?);
     }
-    // from the servers outwards, as mcrouter's makePoolRoute: limit, shadows, choice, rates, splits
+    let wraps = ["shadows", "max_outstanding", "slow_warmup"].iter().any(|key| params.has(key));
     let mut outer: Rc<dyn Route> = Rc::clone(&route) as Rc<dyn Route>;
-    if params.has("shadows") || params.has("max_outstanding") {
-        let mut servers = params.builder.destinations(&name, params.path())?;
-        let count_max = params.count("max_outstanding", 0..=OUTSTANDING_COUNT_MAX);
-        if let Some(count_max @ 1..) = count_max {
-            servers = servers.into_iter().map(|server| outstanding_limit::of(server, count_max)).collect();
-        }
-        let servers = shadow::shadowed(params, servers)?;
-        let ring = Ring::build(&placed.0, &placed.1).ok()?;
-        let leaves = route.servers().map(Rc::clone).collect();
-        let watch = plan.map(|plan| Watch::new(plan, placed, leaves, &servers));
-        outer = Rc::new(HashRoute::new(ring, servers).with_watch(watch));
+    // from the servers outwards, as mcrouter's makePoolRoute: limit, warming up, shadows, choice, rates, splits
+    if wraps || delegated.is_some() {
+        let servers = wrapped(params, params.builder.destinations(&name, params.path())?)?;
+        outer = match delegated {
+            Some((build, hash)) => build(hash, servers)?,
+            None => {
+                let ring = Ring::build(&placed.0, &placed.1).ok()?;
+                let leaves = route.servers().map(Rc::clone).collect();
+                let watch = plan.map(|plan| Watch::new(plan, placed, leaves, &servers));
+                Rc::new(HashRoute::new(ring, servers).with_watch(watch))
+            }
+        };
     }
     if params.has("rates") {
         outer = rate_limit::of(params, outer)?;
@@ -63,19 +76,19 @@ fn build(params: &Params<'_>) -> Option<Rc<dyn Route>> {
     if params.has("shard_splits") { shard_split::of(params, outer) } else { Some(outer) }
 }
 
-/// `hash`: a name, or a map with the keys of HashRoute.
-fn own_spec(params: &Params<'_>, members: &[Member]) -> Option<Option<Spec>> {
-    let Some(node) = params.section.node("hash") else { return Some(None) };
-    let path = params.path().key("hash");
-    let named = match node {
-        Node::Text(_) => Node::Map(vec![("hash_func".to_owned(), node.clone())]),
-        _ => node.clone(),
-    };
-    let section =
-        Section::open(&named, &path, params.section.findings, "a hash function, or a map of its keys")?;
-    let spec = read_spec(&section, members.len())?;
-    build_ring(&section, &spec, members)?;
-    Some(Some(spec))
+/// What is done at each server by itself.
+fn wrapped(params: &Params<'_>, mut servers: Vec<Rc<dyn Route>>) -> Option<Vec<Rc<dyn Route>>> {
+    let count_max = params.count("max_outstanding", 0..=OUTSTANDING_COUNT_MAX);
+    if let Some(count_max @ 1..) = count_max {
+        servers = servers.into_iter().map(|server| outstanding_limit::of(server, count_max)).collect();
+    }
+    if let Some(node) = params.section.node("slow_warmup") {
+        let path = params.path().key("slow_warmup");
+        let section = Section::open(node, &path, params.section.findings, "a map with `failoverTarget`")?;
+        let warm_up = WarmUp::read(&Params { section, ..*params })?;
+        servers = servers.into_iter().map(|server| warm_up.around(server)).collect();
+    }
+    shadow::shadowed(params, servers)
 }
 
 /// A pool as a worker uses it: the ring, and a leaf for each place on it.

@@ -4,9 +4,9 @@ use super::build::Builder;
 use super::{
     Route, all, big_value, blackhole, eject, error, failover, failover_with_exptime, hash,
     hash_stop_allow_list, hedge, host_id, key_parse, key_split, l1l2_cache, l1l2_size_split,
-    latency_injection, latest, logging, migrate, miss_failover, modify_exptime, modify_key, null,
-    operation_selector, outstanding_limit, pool, prefix_selector, random, rate_limit, routing_group, shadow,
-    shard_split, warm_up,
+    latency_injection, latest, load_balancer, logging, migrate, miss_failover, modify_exptime, modify_key,
+    null, operation_selector, original_client_hash, outstanding_limit, pool, prefix_selector, random,
+    rate_limit, routing_group, salted_failover, shadow, shard_split, slow_warm_up, staging, warm_up,
 };
 use crate::config::value::{self, expected};
 use crate::config::{At, Dialect, Node, Path, Problem, Section, quoted};
@@ -39,6 +39,7 @@ pub(super) const KINDS: &[&Kind] = &[
     &hash::KIND,
     &random::KIND,
     &host_id::KIND,
+    &original_client_hash::KIND,
     &operation_selector::KIND,
     &routing_group::KIND,
     &prefix_selector::KIND,
@@ -53,11 +54,15 @@ pub(super) const KINDS: &[&Kind] = &[
     &failover_with_exptime::KIND,
     &miss_failover::KIND,
     &latest::KIND,
+    &salted_failover::KIND,
+    &load_balancer::KIND,
     &eject::KIND,
     &hedge::KIND,
     &migrate::KIND,
     &shadow::KIND,
     &warm_up::KIND,
+    &slow_warm_up::KIND,
+    &staging::KIND,
     &l1l2_cache::KIND,
     &l1l2_size_split::KIND,
     &key_parse::KIND,

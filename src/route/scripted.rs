@@ -1,6 +1,6 @@
 //! A leaf for tests: says what it is told to say, and remembers what it was asked.
 
-use super::{Call, Explained, Leaf, Route, Sink, Slot};
+use super::{Call, Explained, Leaf, Route, Sink, Slot, Target};
 use crate::protocol::{Cause, MultiGet, OwnedReply, Reply, Request, Status, Value};
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -86,8 +86,10 @@ impl Route for Scripted {
         }
     }
 
-    fn explain(&self, _request: &Request<'_>) -> Explained {
-        Explained::server(format!("server {}", self.name), &self.name)
+    fn explain(&self, request: &Request<'_>) -> Explained {
+        let (name, address) = (self.name.clone(), self.name.clone());
+        let target = Target { name, address, pool: String::new(), key: request.key.to_vec() };
+        Explained::server(format!("server {}", self.name), target)
     }
 }
 

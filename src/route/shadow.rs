@@ -4,15 +4,13 @@
 //! for a copy, its reply is thrown away, and its failure is nobody's.
 
 use super::call::Kind as CallKind;
+use super::draw::Draw;
 use super::key::{Fraction, routing_key};
-use super::random::draw;
 use super::registry::{Key, Kind, Params};
 use super::{Call, Chosen, Explained, Route, Slot, When};
 use crate::config::{At, Node, Path, Problem, Section, value};
 use crate::protocol::{Op, Request};
-use std::cell::Cell;
 use std::collections::HashSet;
-use std::hash::{BuildHasher, RandomState};
 use std::rc::Rc;
 
 pub(super) const KIND: Kind = Kind {
@@ -128,8 +126,8 @@ fn read_shadow(params: &Params<'_>, node: &Node, path: &Path<'_>, count: usize) 
         (Some((start, end)), _) => start as usize..end as usize,
         (None, _) => default,
     };
-    let state = Cell::new(RandomState::new().hash_one(1_u8));
-    Some(Rc::new(Shadow { target: target?, children, what, share: share.unwrap_or(1.0), state }))
+    let draw = Draw::new();
+    Some(Rc::new(Shadow { target: target?, children, what, share: share.unwrap_or(1.0), draw }))
 }
 
 enum What {
@@ -144,7 +142,7 @@ struct Shadow {
     what: What,
     /// Of the requests that are meant.
     share: f64,
-    state: Cell<u64>,
+    draw: Draw,
 }
 
 impl Shadow {
@@ -153,13 +151,6 @@ impl Shadow {
             What::Keys(keys) => keys.contains(routing_key(key)),
             What::Fraction(fraction) => fraction.has(key),
         }
-    }
-
-    fn is_drawn(&self) -> bool {
-        if self.share >= 1.0 {
-            return true;
-        }
-        ((draw(&self.state) >> 11) as f64) < self.share * (1_u64 << 53) as f64
     }
 }
 
@@ -172,7 +163,7 @@ impl Route for Shadowed {
     fn send(&self, request: &Request<'_>, call: &Call, slot: Slot) {
         self.child.send(request, call, slot);
         for shadow in &self.shadows {
-            if shadow.means(request.key) && shadow.is_drawn() {
+            if shadow.means(request.key) && shadow.draw.is_within(shadow.share) {
                 shadow.target.send(request, &call.to(CallKind::Shadow), Slot::nowhere());
             }
         }

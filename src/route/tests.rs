@@ -338,7 +338,7 @@ fn short_forms_and_handles() {
                 Err(faults) => faults.to_string(),
             }
         };
-        assert_eq!(faults("named_handles: {h: {failover: [a, 'null']}}\nroute: {all_sync: [h, h]}"), "");
+        assert_eq!(faults("named_handles: {h: {failover: [a, 'null']}}\nroute: {all_sync: [h, a]}"), "");
         let told = faults("named_handles: {h: {failover: [a, g]}, g: h}\nroute: h");
         assert!(told.contains("is part of itself"), "{told}");
         let told = faults("named_handles: {h: a}\nroute: a");

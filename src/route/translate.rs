@@ -28,7 +28,7 @@ pub fn in_our_words(config: &Config) -> Config {
     config.routes = Routes { dialect: Dialect::Ringway, document };
     for server in config.pools.iter_mut().flat_map(|pool| &mut pool.servers) {
         if let Endpoint::Route(route) = &mut server.endpoint {
-            route.0 = Arc::new(translator.node(&route.0));
+            route.node = Arc::new(translator.node(&route.node));
         }
     }
     config

@@ -6,7 +6,7 @@ use super::terms::{Shared, Terms};
 use super::tko::bounds_of;
 use crate::config::{Pool, Server};
 use crate::protocol::{MultiGet, Request};
-use crate::route::{Call, Explained, Leaf, Route, Slot};
+use crate::route::{Call, Explained, Leaf, Route, Slot, Target};
 use std::rc::Rc;
 
 /// One connection to a server, shared by all clients of the worker.
@@ -51,8 +51,14 @@ impl Route for Destination {
         self.connection.send(request, slot);
     }
 
-    fn explain(&self, _request: &Request<'_>) -> Explained {
-        Explained::server(format!("server {}", self.terms.label), &self.terms.label)
+    fn explain(&self, request: &Request<'_>) -> Explained {
+        let target = Target {
+            name: self.terms.label.clone(),
+            address: self.terms.endpoint.address(),
+            pool: self.terms.pool.clone(),
+            key: request.key.to_vec(),
+        };
+        Explained::server(format!("server {}", self.terms.label), target)
     }
 }
 

@@ -64,6 +64,7 @@ async fn connect_and_expire(connection: &Connection) -> Result<(Stream, bool), C
         let first = connection.with_inflight(|inflight| inflight.next_deadline());
         let until = first.unwrap_or_else(|| Instant::now() + terms.timeout);
         tokio::select! {
+            biased; // no throw of dice: a simulation brings the same again
             result = &mut connecting => return result, // polled by reference: nothing is lost
             () = tokio::time::sleep_until(until) => connection.expire(Instant::now()),
         }

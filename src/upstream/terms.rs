@@ -29,6 +29,8 @@ pub struct Shared {
 
 /// How one server is talked to.
 pub(super) struct Terms {
+    /// The name of its pool.
+    pub(super) pool: String,
     pub(super) label: String,
     pub(super) endpoint: Endpoint,
     pub(super) timeout: Duration,
@@ -42,6 +44,7 @@ pub(super) struct Terms {
 impl Terms {
     pub(super) fn new(pool: &Pool, server: &Server, shared: &Shared) -> Self {
         Self {
+            pool: pool.name.clone(),
             label: server.label(),
             endpoint: server.endpoint.clone(),
             tko: Tko::new(pool, server, &shared.health),

@@ -5,6 +5,8 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+/// `get __mcrouter__.…`: what a running process tells of itself, and to whom.
+mod admin_keys;
 /// What is answered here and goes to no server: stats, version, flush_all, other protocols.
 mod administration;
 /// Real client libraries speak through ringway.

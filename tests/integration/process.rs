@@ -278,3 +278,41 @@ fn serves_on_an_inherited_socket() {
         child.wait().unwrap();
     }
 }
+
+#[test]
+fn check_takes_warnings_for_faults_when_it_is_strict() {
+    let directory = Directory::new();
+    let path = directory.write("r.yaml", "pools: {a: {servers: [x]}, b: {servers: [y]}}\nroute: a\n");
+    let (code, said) = Proxy::ends(&["check", &path]);
+    assert_eq!(code, 0, "{said}");
+    assert!(said.contains("no route leads to this pool"), "{said}");
+    let (code, said) = Proxy::ends(&["check", "--strict", &path]);
+    assert_eq!(code, 2, "{said}");
+    assert!(said.contains("1 warning, which `--strict` takes for faults"), "{said}");
+}
+
+#[test]
+fn plan_tells_what_a_rollout_would_lose() {
+    let directory = Directory::new();
+    let old = directory.write("old.yaml", "pools: {main: {servers: [a, b]}}\n");
+    let new = directory.write("new.yaml", "pools: {main: {servers: [a, b, c]}}\n");
+    let keys = directory.write("keys", "key=user%3A1 exp=-1 la=1 cas=2 fetch=no cls=1 size=63\nuser:2\n");
+    let run = |arguments: &[&str]| {
+        let output =
+            std::process::Command::new(env!("CARGO_BIN_EXE_ringway")).args(arguments).output().unwrap();
+        let (out, error) =
+            (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
+        (output.status.code(), out, error)
+    };
+    let (code, out, error) = run(&["plan", &old, &new, "--keys", &keys]);
+    assert_eq!((code, &*error), (Some(0), ""), "{out}");
+    assert!(out.starts_with("2 keys\n"), "{out}");
+    let (code, out, _) = run(&["plan", &old, &old]);
+    assert_eq!(code, Some(0));
+    assert!(out.ends_with("No get that hits today misses because of the change.\n"), "{out}");
+    let (code, out, error) = run(&["plan", &old, &new, "--count", "3000", "--lost-max", "10%", "--json"]);
+    assert_eq!(code, Some(1), "{error}");
+    assert!(error.contains("over --lost-max") && out.contains("\"lost_share\""), "{error}");
+    let (code, ..) = run(&["plan", &old, &keys]);
+    assert_eq!(code, Some(2));
+}

@@ -160,3 +160,20 @@ fn a_proxy_in_front_of_a_proxy_passes_routing_prefixes_on() {
     client.ask("delete /*/*/a\r\n", "DELETED\r\n");
     client.ask("mn\r\nget a /west/main/a\r\n", "MN\r\nEND\r\n");
 }
+
+#[test]
+fn a_route_that_goes_by_the_clients_address() {
+    let directory = Directory::new();
+    let socket = directory.file("socket");
+    let proxy = Proxy::with(&format!(
+        "listen: [\"127.0.0.1:0\", \"unix:{}\"]\npools: {{p: {{servers: [\"127.0.0.1:1\"]}}}}\n\
+         route: {{original_client_hash: ['null', 'null']}}\n",
+        socket
+    ));
+    proxy.client().ask("get a\r\n", "END\r\n");
+    let mut stream = std::os::unix::net::UnixStream::connect(&socket).unwrap();
+    std::io::Write::write_all(&mut stream, b"get a\r\n").unwrap();
+    let mut line = String::new();
+    std::io::BufRead::read_line(&mut std::io::BufReader::new(stream), &mut line).unwrap();
+    assert_eq!(line, "SERVER_ERROR Missing IP\r\n");
+}

@@ -93,6 +93,11 @@ impl Files {
         Ok(json)
     }
 
+    /// All that were read, in that order.
+    pub(super) fn sources(&self) -> Vec<Arc<Source>> {
+        self.sources.borrow().clone()
+    }
+
     fn path(&self, path: &str) -> PathBuf {
         self.folder.join(path.strip_prefix("file:").unwrap_or(path))
     }

@@ -17,10 +17,10 @@ mod server;
 #[cfg(test)]
 mod tests;
 
+use super::about::{About, Loaded, Origin};
 use super::document::placed;
-use super::fault::{At, Fault, Faults, Finding, Findings, Problem, Source, Warning, quoted};
+use super::fault::{At, Fault, Faults, Finding, Findings, Problem, Source, quoted};
 use super::json::{Json, Spot, Value};
-use super::load::Origin;
 use super::path::{Path, Step};
 use super::{CheckRoutes, Config, Dialect, Limits, Node, Pool, Routes, Settings};
 use files::{Files, Trouble};
@@ -35,11 +35,7 @@ const KEYS: &[&str] = &["pools", "route", "routes", "named_handles"];
 const VALUE_BYTES_MAX: usize = 64 << 20;
 
 /// Reads a document that is known to be UTF-8 and not too long.
-pub(super) fn read(
-    source: &Arc<Source>,
-    origin: &Origin,
-    check: CheckRoutes,
-) -> Result<(Config, Vec<Warning>), Faults> {
+pub(super) fn read(source: &Arc<Source>, origin: &Origin, check: CheckRoutes) -> Result<Loaded, Faults> {
     let files = Files::new(&origin.folder, source);
     let document = match resolved(&files, origin) {
         Ok(document) => document,
@@ -59,7 +55,10 @@ pub(super) fn read(
         files.places(&list.iter().map(spot).collect::<Vec<_>>())
     });
     match config {
-        Some(config) if is_sound => Ok((config, warnings)),
+        Some(config) if is_sound => {
+            let about = About::of(&files.sources(), origin.keeps_document.then(|| document.node()));
+            Ok(Loaded { config, warnings, about })
+        }
         _ => Err(faults),
     }
 }

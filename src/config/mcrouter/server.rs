@@ -46,7 +46,7 @@ pub(super) fn parse(text: &str, port_override: Option<u16>) -> Result<Server, Pr
 /// An object among the servers: any route may be a member of a pool.
 pub(super) fn of_route(node: &Node) -> Server {
     let member = Member { host: String::new(), port: None, name: None, weight: 1 };
-    Server { endpoint: Endpoint::Route(RouteNode(Arc::new(node.clone()))), member }
+    Server { endpoint: Endpoint::Route(RouteNode { node: Arc::new(node.clone()), place: 0 }), member }
 }
 
 /// Only memcached's text protocol is spoken.

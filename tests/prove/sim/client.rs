@@ -363,8 +363,9 @@ impl Client {
     /// The longest that a request may take.
     pub(super) fn is_overdue(&self, timeout: Duration) -> Option<Duration> {
         let (since, count) = self.owed_since()?;
-        // What follows a silent one begins with the step in which that one's time was over.
-        let steps = timeout / 4 * (count - 1);
+        // What follows a silent one begins at the end of the step in which that one's time was over, and no step is
+        // longer than one timeout. (The silent one may have had all but the last moment of its time before the step.)
+        let steps = (timeout + SLACK) * (count - 1);
         let late = (self.clock.get() - since).saturating_sub((timeout + SLACK) * count + steps);
         (!self.is_slow && !late.is_zero()).then_some(late)
     }

@@ -94,8 +94,8 @@ impl World {
         limits.client_outstanding_count_max = number(&mut random, &[1, 1, 2, 5, 1_024]);
         limits.client_reply_bytes_max = number(&mut random, &[1, 100, 5_000, 4 << 20]);
         limits.value_bytes_max = number(&mut random, &[50, 1_000, 1 << 20]);
-        // Bounds of a few KiB are another matter: there whose turn it is to go is not told from outside.
-        limits.buffer_bytes_max = number(&mut random, &[4 << 20, 64 << 20, 512 << 20]);
+        limits.buffer_bytes_max =
+            number(&mut random, &[1, 1_000, 20_000, 200_000, 4 << 20, 64 << 20, 512 << 20]);
         limits.late_count_max = number(&mut random, &[1, 2, 10, 1_000]);
         let mut pool = pool_of(servers);
         pool.connections_count = 1 + random.below(2);

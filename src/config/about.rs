@@ -1,0 +1,66 @@
+//! What a configuration is read from, and what there is to tell of it to those who ask a running process.
+
+use super::Config;
+use super::fault::{Source, Warning};
+use super::node::Node;
+use crate::hash::md5_hex;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// What a text of mcrouter's may refer to.
+#[derive(Clone, Debug, Default)]
+pub struct Origin {
+    /// Where paths of other files start.
+    pub folder: PathBuf,
+    /// Names and values of `--config-params`, for macros.
+    pub params: Vec<(String, String)>,
+    /// Whether [`About::document`] is wanted: a copy of the whole document.
+    pub keeps_document: bool,
+}
+
+/// A configuration that was read, and what there is to tell of it.
+#[derive(Debug)]
+pub struct Loaded {
+    pub config: Config,
+    pub warnings: Vec<Warning>,
+    pub about: About,
+}
+
+/// Where a configuration came from.
+#[derive(Clone, Debug, Default)]
+pub struct About {
+    /// As it was named on the command line; `None` where there was no file.
+    pub file: Option<String>,
+    /// Every file that was read, the configuration itself first, and the md5 of what it said.
+    pub sources: Vec<(String, String)>,
+    /// What it says once macros, imports, anchors and merges are done.
+    pub document: Option<Node>,
+}
+
+impl About {
+    pub(super) fn of<'a>(sources: impl IntoIterator<Item = &'a Arc<Source>>, document: Option<Node>) -> Self {
+        let sources: Vec<(String, String)> = sources
+            .into_iter()
+            .map(|source| (source.name.clone(), md5_hex(source.text.as_bytes())))
+            .collect();
+        Self { file: sources.first().map(|(name, _)| name.clone()), sources, document }
+    }
+
+    /// Every file that was read.
+    #[must_use]
+    pub fn files(&self) -> Vec<PathBuf> {
+        self.sources.iter().map(|(name, _)| PathBuf::from(name)).collect()
+    }
+
+    /// One md5 for all that was read: of the only file, else of all their md5s.
+    #[must_use]
+    pub fn digest(&self) -> String {
+        match self.sources.as_slice() {
+            [(_, md5)] => md5.clone(),
+            several => {
+                let all: String = several.iter().map(|(_, md5)| md5.as_str()).collect();
+                md5_hex(all.as_bytes())
+            }
+        }
+    }
+}
