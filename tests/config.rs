@@ -7,10 +7,10 @@
 use ringway::config::{self, Config, Endpoint, Fault, Faults, Listen, OnError, Routes, Warning, Workers};
 use ringway::hash::{KeyHash, Placement};
 use ringway::protocol::{Op, Request};
-use ringway::route::{self, Route as _};
+use ringway::route::{self, Route as _, When};
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 #[test]
 fn bad_files_are_told_all_their_faults() {
@@ -138,7 +138,7 @@ fn mcrouters_files_and_what_they_are_converted_to_agree_on_every_key() {
         .collect();
     for file in files("tests/configs/good", "json") {
         let (written, _) = loaded(&file);
-        let text = config::to_yaml(&written, &route::in_our_words(&written));
+        let text = config::to_yaml(&route::in_our_words(&written));
         let (converted, _) = config::from_text("converted.yaml", &text, route::check)
             .unwrap_or_else(|faults| panic!("{}\n{text}\n{}", file.display(), faults.render(false)));
         let pools = |config: &Config| -> Vec<_> {
@@ -182,6 +182,143 @@ fn mcrouters_files_cut_and_garbled_are_told_or_taken() {
                 }
             }
         }
+    }
+}
+
+/// Where requests of all examples go: `tests/configs/explained.txt`, in which each file has lines `OP KEY -> servers`. After
+/// `->` an `…` stands for what depends on the host or the hour.
+#[test]
+fn every_configuration_explains_where_requests_go() {
+    let golden = Path::new("tests/configs/explained.txt");
+    let text = fs::read_to_string(golden).unwrap();
+    let bless = std::env::var_os("BLESS").is_some();
+    let mut trees: Option<route::Root> = None;
+    let mut seen = Vec::new();
+    let mut written = String::new();
+    for line in text.lines() {
+        let Some(asked) = line.strip_prefix("  ") else {
+            if !line.is_empty() && !line.starts_with('#') {
+                trees = Some(route::unconnected(&loaded(Path::new(line)).0).unwrap());
+                seen.push(PathBuf::from(line));
+            }
+            written.push_str(&format!("{line}\n"));
+            continue;
+        };
+        let (asked, expected) = asked.split_once(" ->").unwrap_or((asked, ""));
+        let (op, key) = asked.split_once(' ').unwrap();
+        let op = Op::ALL.into_iter().find(|known| known.name() == op).unwrap();
+        let explained = trees.as_ref().unwrap().explain(&Request::new(op, key.as_bytes()));
+        let mut servers = Vec::new();
+        servers_of(&explained, "", &mut servers);
+        let told = if expected.trim() == "…" { "…".to_owned() } else { servers.join(", ") };
+        written.push_str(&format!("  {asked} -> {told}\n"));
+    }
+    let all = [yaml_files("config"), yaml_files("tests/configs/good"), files("tests/configs/good", "json")]
+        .concat();
+    for file in all.iter().filter(|file| !seen.contains(file)) {
+        // with BLESS its lines are written too
+        let get = Request::new(Op::Get, b"user:42");
+        assert!(!route::unconnected(&loaded(file).0).unwrap().explain(&get).label.is_empty());
+        if bless {
+            written.push_str(&format!("{}\n  get user:42 ->\n", file.display()));
+        }
+    }
+    assert!(seen.len() >= 50);
+    if written != text {
+        if bless {
+            return fs::write(golden, written).unwrap();
+        }
+        let differ = text.lines().zip(written.lines()).find(|(want, told)| want != told);
+        panic!("{}: {differ:?} (BLESS=1 writes it)", golden.display());
+    }
+}
+
+/// The servers in the order in which they are asked, each with why.
+fn servers_of(explained: &route::Explained, why: &str, servers: &mut Vec<String>) {
+    servers.extend(explained.target.as_ref().map(|target| format!("{why}{}", target.name)));
+    for (when, child) in &explained.children {
+        let why = match when {
+            When::Now => why.to_owned(),
+            When::Beside => "beside ".to_owned(),
+            When::OnError => "after an error ".to_owned(),
+            When::OnMiss => "after a miss ".to_owned(),
+            When::If(condition) => format!("({condition}) "),
+        };
+        servers_of(child, &why, servers);
+    }
+}
+
+#[test]
+fn hostile_texts_are_faults() {
+    // the machine is shared, and this is not optimised
+    hostile_texts(1 << 18, Duration::from_secs(30));
+}
+
+#[test]
+#[ignore = "needs an optimised build: cargo test --profile prove --test config -- --ignored"]
+fn hostile_texts_of_ten_mib_are_faults_within_a_second() {
+    hostile_texts(10 << 20, Duration::from_secs(1));
+}
+
+/// What is a fault, however it is written and however long it is, within this time.
+fn hostile_texts(bytes: usize, time_max: Duration) {
+    let filled = |before: &str, unit: &str, after: &str| {
+        let count = (bytes - before.len() - after.len()) / unit.len();
+        format!("{before}{}{after}", unit.repeat(count))
+    };
+    let nested = |before: &str, open: &str, inner: &str, close: &str, after: &str| {
+        format!("{before}{}{inner}{}{after}", open.repeat(10_000), close.repeat(10_000))
+    };
+    let doubling = |count: usize| {
+        let handle = |i: usize| format!("  h{i}: {{all_sync: [h{}, h{}]}}\n", i + 1, i + 1);
+        let handles: String = (0..count).map(handle).collect();
+        format!("pools: {{a: {{servers: [x]}}}}\nnamed_handles:\n{handles}  h{count}: a\nroute: h0\n")
+    };
+    let pools = |count: usize| {
+        let pool =
+            |i: usize| format!("  p{i}: {{servers: [{{route: {{all_sync: [p{}, p{}]}}}}]}}\n", i + 1, i + 1);
+        let pools: String = (0..count).map(pool).collect();
+        format!("pools:\n{pools}  p{count}: {{servers: [x]}}\nroute: p0\n")
+    };
+    let a = "{\"pools\": {\"a\": {\"servers\": [\"x:1\"]}}, ";
+    let cases: Vec<(&str, &str, String)> = vec![
+        ("too long", "y.yaml", "a".repeat((10 << 20) + 1)),
+        ("one word", "y.yaml", "a".repeat(bytes)),
+        ("a lot of servers", "y.yaml", filled("pools: {a: {servers: [", "x:1,", "]}}")),
+        ("a lot of the same route", "y.yaml", filled("pools: {a: {servers: [x]}}\nroute: {failover: [", "b,", "]}")),
+        ("a lot of braces", "y.json", filled("{", "{", "")),
+        ("a lot of a list", "y.json", filled(&format!("{a}\"route\": ["), "1,", "1]}")),
+        ("a lot of calls", "y.json", filled(&format!("{a}\"route\": \""), "@if(", "\"}")),
+        ("a lot of a parameter", "y.json", filled(&format!("{a}\"route\": \""), "%a%", "\"}")),
+        ("nested deep", "y.yaml", nested("pools: {a: {servers: [x]}}\nroute: ", "{failover: [", "a", "]}", "\n")),
+        ("nested deep in lists", "y.yaml", nested("pools: {a: {servers: [x]}}\nroute: ", "[", "a", "]", "\n")),
+        (
+            "nested deep in JSON",
+            "y.json",
+            nested(&format!("{a}\"route\": "), "{\"type\":\"AllSyncRoute\",\"children\":[", "\"a\"", "]}", "}"),
+        ),
+        ("short forms in short forms", "y.yaml", nested("pools: {a: {servers: [x]}}\nroute: '", "AllSyncRoute|", "a", "", "'\n")),
+        ("a macro of itself", "y.json", format!("{a}\"macros\": {{\"m\": {{\"type\": \"macroDef\", \"params\": [], \"result\": \"@m()\"}}}}, \"route\": \"@m()\"}}")),
+        (
+            "a macro that doubles",
+            "y.json",
+            format!("{a}\"macros\": {{\"m\": {{\"type\": \"macroDef\", \"params\": [\"x\"], \"result\": [\"@m(%x%%x%)\", \"@m(%x%)\"]}}}}, \"route\": \"@m(y)\"}}"),
+        ),
+        ("a pool of itself", "y.yaml", "pools: {a: {servers: [{route: a}]}}\n".into()),
+        ("handles of each other", "y.yaml", "pools: {a: {servers: [x]}}\nnamed_handles: {g: {failover: [h, a]}, h: {failover: [g, a]}}\nroute: g\n".into()),
+        ("handles that double", "y.yaml", doubling(40)),
+        ("pools that double", "y.yaml", pools(40)),
+        ("an alias of itself", "y.yaml", "pools: &p {a: *p}\n".into()),
+    ];
+    for (what, name, text) in cases {
+        let began = Instant::now();
+        let faults = config::from_text(name, &text, route::check).expect_err(what);
+        assert!(!faults.list.is_empty(), "{what}");
+        let shown = faults.render(false);
+        assert!(shown.len() < 1 << 20, "{what}: {} bytes of faults", shown.len());
+        let took = began.elapsed();
+        assert!(took < time_max, "{what} took {took:?}");
+        println!("{what}: {took:?}: {}", faults.list[0].message.chars().take(80).collect::<String>());
     }
 }
 

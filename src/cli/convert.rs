@@ -54,7 +54,7 @@ fn wrong(faults: &Faults) -> ExitCode {
 
 /// The text, if reading it gives what was meant.
 fn converted(config: &Config) -> Result<String, Faults> {
-    let text = config::to_yaml(config, &route::in_our_words(config));
+    let text = config::to_yaml(&route::in_our_words(config));
     config::from_text("converted.yaml", &text, route::check)?;
     Ok(text)
 }

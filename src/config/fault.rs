@@ -194,11 +194,11 @@ impl Findings {
     }
 
     /// Nothing more is kept; [`Self::count_one_more`] is all that is left to do.
-    pub(super) fn is_full(&self) -> bool {
+    pub(crate) fn is_full(&self) -> bool {
         self.list.borrow().len() >= FAULTS_COUNT_MAX
     }
 
-    pub(super) fn count_one_more(&self) {
+    pub(crate) fn count_one_more(&self) {
         self.faults_count.set(self.faults_count.get() + 1);
         self.more_count.set(self.more_count.get() + 1);
     }

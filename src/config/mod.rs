@@ -44,7 +44,7 @@ pub use node::Node;
 pub use nutcracker::from_nutcracker;
 pub use on_down::OnDown;
 pub(crate) use path::Path;
-pub use pool::{Embedded, Endpoint, OnError, Pool, Server};
+pub use pool::{Embedded, Endpoint, OnError, Pool, RouteNode, Server};
 pub(crate) use section::{Section, nearest_help};
 pub use settings::{AdminKeys, Collect, Limits, Settings, Workers};
 pub use tko::{FailOpen, Share, Tko};

@@ -15,6 +15,7 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// mcrouter's `server_timeout`.
@@ -40,6 +41,7 @@ pub(super) const KEYS: &[&str] = &[
     "tko",
     "connections",
     "outstanding_max",
+    "keep_routing_prefix",
     "failure_domains",
 ];
 const HINTS: &[Hint] = &[
@@ -77,12 +79,14 @@ pub struct Pool {
     pub connections_count: usize,
     /// Requests waiting for one server in one worker, sent or not.
     pub outstanding_count_max: usize,
+    /// Servers get keys with their routing prefix.
+    pub keeps_prefix: bool,
     /// What else fails with a server, its rack or its zone: one for each server, or none at all.
     pub failure_domains: Vec<String>,
 }
 
 /// One server, as written.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Server {
     pub endpoint: Endpoint,
     /// What the placement hashes.
@@ -97,6 +101,24 @@ pub enum Endpoint {
     Host(String, u16),
     Unix(PathBuf),
     Embedded(Embedded),
+    /// A route instead of a server.
+    Route(RouteNode),
+}
+
+/// A route as written. What is not a number (NaN) is never equal to itself, and no route reads it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RouteNode {
+    pub node: Arc<Node>,
+    /// In the list of the pool's members: a route has no address.
+    pub place: usize,
+}
+
+impl Eq for RouteNode {}
+
+impl std::hash::Hash for RouteNode {
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        self.place.hash(state);
+    }
 }
 
 /// An in-process cache in the place of a server.
@@ -130,7 +152,7 @@ impl Server {
         self.member.name.clone().unwrap_or_else(|| self.address())
     }
 
-    /// Where it is: `ip:port`, `host:port`, `unix:path`, `embedded-N`.
+    /// Where it is: `ip:port`, `host:port`, `unix:path`, `embedded-N`, `route-N`.
     #[must_use]
     pub fn address(&self) -> String {
         self.endpoint.address()
@@ -138,7 +160,7 @@ impl Server {
 }
 
 impl Endpoint {
-    /// `ip:port`, `host:port`, `unix:path`, `embedded-N`.
+    /// `ip:port`, `host:port`, `unix:path`, `embedded-N`, `route-N`.
     #[must_use]
     pub fn address(&self) -> String {
         match self {
@@ -146,7 +168,19 @@ impl Endpoint {
             Self::Host(host, port) => format!("{host}:{port}"),
             Self::Unix(path) => format!("unix:{}", path.display()),
             Self::Embedded(e) => format!("embedded-{}", e.shard),
+            Self::Route(route) => format!("route-{}", route.place),
         }
+    }
+}
+
+impl Server {
+    /// A route has no address; its place in the list stands for it.
+    pub(super) fn at_place(mut self, place: usize) -> Self {
+        if let Endpoint::Route(route) = &mut self.endpoint {
+            route.place = place;
+            self.member.host = self.endpoint.address();
+        }
+        self
     }
 }
 
@@ -171,6 +205,7 @@ impl Pool {
             tko: Some(Tko::DEFAULT),
             connections_count: 1,
             outstanding_count_max: OUTSTANDING_DEFAULT,
+            keeps_prefix: false,
             failure_domains: Vec::new(),
         }
     }
@@ -222,6 +257,7 @@ impl Pool {
         }
         let on_down = on_down.and_then(|node| OnDown::read(node, &path.key("on_down"), findings));
         let connections = section.value("connections", |node| value::count(node, &CONNECTIONS));
+        let keeps_prefix = section.value("keep_routing_prefix", value::boolean);
         let outstanding = section.value("outstanding_max", |node| value::count(node, &OUTSTANDING));
         Some(Self {
             name: name.to_owned(),
@@ -234,6 +270,7 @@ impl Pool {
             tko,
             connections_count: connections.unwrap_or(1),
             outstanding_count_max: outstanding.unwrap_or(OUTSTANDING_DEFAULT),
+            keeps_prefix: keeps_prefix.unwrap_or(false),
             failure_domains,
         })
     }
@@ -289,11 +326,14 @@ fn read_servers(section: &Section<'_>) -> Vec<Option<Server>> {
                 let message = format!("{} servers", list.len());
                 let help = format!("a pool has 1 to {SERVERS_COUNT_MAX} servers");
                 findings.fault(&path, At::Key, Problem::new(message).help(help));
+                return Vec::new(); // a ring of a million would be built to check the routes
             }
             let entries: Vec<Option<Server>> = list
                 .iter()
                 .enumerate()
-                .map(|(i, node)| server::read(node, &path.index(i), findings))
+                .map(|(i, node)| {
+                    server::read(node, &path.index(i), findings).map(|server| server.at_place(i))
+                })
                 .collect();
             for (i, problem) in doubles(&entries) {
                 findings.fault(&path.index(i), At::Value, problem);

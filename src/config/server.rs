@@ -3,19 +3,21 @@
 //! ```text
 //! ADDRESS [weight=N] [name=NAME]          "10.0.0.2:11211 weight=2 name=b"
 //! {address: ADDRESS, weight: N, name: NAME}
+//! {route: ROUTE, weight: N, name: NAME}                a route in the place of a server
 //! ADDRESS = ip | ip:port | host | host:port | [ip6] | [ip6]:port | unix:path       port 11211 when none is given
 //! ```
 
 use super::fault::{At, Findings, Problem, quoted};
 use super::node::Node;
 use super::path::Path;
-use super::pool::{Endpoint, Server};
+use super::pool::{Endpoint, RouteNode, Server};
 use super::section::{Hint, Section, nearest_help};
 use super::value;
 use crate::hash::Member;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 /// memcached's own.
 pub(super) const PORT_DEFAULT: u16 = 11_211;
@@ -25,6 +27,7 @@ const NAME_BYTES_MAX: usize = 250;
 const UNIX_PATH_BYTES_MAX: usize = 107;
 const EXAMPLES: &str = "as in `10.0.0.1:11211`, `cache-a.internal`, `[::1]:11211`, `unix:/run/mc.sock`";
 pub(super) const KEYS: &[&str] = &["address", "weight", "name"];
+const ROUTE_KEYS: &[&str] = &["route", "weight", "name"];
 const HINTS: &[Hint] = &[
     ("host", "write `address: host:port`"),
     ("port", "write `address: host:port`"),
@@ -90,8 +93,9 @@ pub(super) fn parse(text: &str) -> Result<Server, Problem> {
 
 fn read_map(node: &Node, path: &Path<'_>, findings: &Findings) -> Option<Server> {
     let section = Section::open(node, path, findings, "a server")?;
-    section.refuse_unknown(KEYS, HINTS);
-    if section.node("address").is_none() {
+    let route = section.node("route");
+    section.refuse_unknown(if route.is_some() { ROUTE_KEYS } else { KEYS }, HINTS);
+    if section.node("address").is_none() && route.is_none() {
         let help = "write `{address: host:port, weight: 2, name: a}`";
         findings.fault(path, At::Value, Problem::new("a server needs its `address`").help(help));
     }
@@ -104,7 +108,12 @@ fn read_map(node: &Node, path: &Path<'_>, findings: &Findings) -> Option<Server>
         _ => Err(value::expected(&weights_text(), node)),
     });
     let name = section.value("name", |node| check_name(&value::text(node, "a name")?));
-    let (endpoint, host, port) = address?;
+    let (endpoint, host, port) = match route {
+        Some(node) => {
+            (Endpoint::Route(RouteNode { node: Arc::new(node.clone()), place: 0 }), String::new(), None)
+        }
+        None => address?,
+    };
     Some(Server { endpoint, member: Member { host, port, name, weight: weight.unwrap_or(1) } })
 }
 

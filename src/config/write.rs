@@ -14,9 +14,9 @@ const LINE_BYTES_MAX: usize = 100;
 const NOT_TEXT: &[&str] = &["true", "false", "null", "yes", "no", "on", "off", "y", "n", "nan", "inf"];
 const NAME_BYTES_MAX: usize = 64;
 
-/// Pools with every key that counts, and these routes.
+/// Pools with every key that counts, and the routes, which are in our words.
 #[must_use]
-pub fn to_yaml(config: &Config, routes: &[(String, Node)]) -> String {
+pub fn to_yaml(config: &Config) -> String {
     let names = legal_names(config);
     let pool = |pool: &Pool| (names.get(&pool.name).unwrap_or(&pool.name).clone(), pool_node(pool));
     let mut top = Vec::new();
@@ -24,8 +24,15 @@ pub fn to_yaml(config: &Config, routes: &[(String, Node)]) -> String {
         let listen = config.settings.listen.iter().map(|listen| Node::Text(listen.to_string())).collect();
         top.push(("listen".to_owned(), Node::List(listen)));
     }
+    let value_bytes_max = config.settings.limits.value_bytes_max;
+    if value_bytes_max != Settings::default().limits.value_bytes_max {
+        let limit = ("value_bytes_max".to_owned(), Node::Text(show_bytes(value_bytes_max)));
+        top.push(("limits".to_owned(), Node::Map(vec![limit])));
+    }
     top.push(("pools".to_owned(), Node::Map(config.pools.iter().map(pool).collect())));
-    top.extend(routes.iter().cloned());
+    if let Node::Map(routes) = &config.routes.document {
+        top.extend(routes.iter().cloned());
+    }
     let mut text = String::new();
     write_map(&mut text, &top, 0);
     text
@@ -70,7 +77,7 @@ fn pool_node(pool: &Pool) -> Node {
             ];
             add("embedded", Node::Map(of));
         }
-        None => add("servers", list(pool.servers.iter().map(server_text).collect())),
+        None => add("servers", Node::List(pool.servers.iter().map(server_node).collect())),
     }
     let hash = &pool.hash;
     add("hash", text(hash.placement.name()));
@@ -99,6 +106,9 @@ fn pool_node(pool: &Pool) -> Node {
     add("on_error", text(on_error));
     add("on_down", on_down_node(&pool.on_down));
     add("tko", pool.tko.as_ref().map_or_else(|| text("off"), tko_node));
+    if pool.keeps_prefix {
+        add("keep_routing_prefix", Node::Bool(true));
+    }
     add("connections", Node::Integer(pool.connections_count as i128));
     add("outstanding_max", Node::Integer(pool.outstanding_count_max as i128));
     if !pool.failure_domains.is_empty() {
@@ -138,6 +148,13 @@ fn tko_node(tko: &Tko) -> Node {
         let shares = shares.map(|(key, node)| (key.to_owned(), node)).into();
         map.push(("fail_open".to_owned(), Node::Map(shares)));
     }
+    Node::Map(map)
+}
+
+fn server_node(server: &super::Server) -> Node {
+    let Endpoint::Route(route) = &server.endpoint else { return Node::Text(server_text(server)) };
+    let mut map = vec![("route".to_owned(), (*route.node).clone())];
+    map.extend(server.member.name.iter().map(|name| ("name".to_owned(), Node::Text(name.clone()))));
     Node::Map(map)
 }
 

@@ -37,6 +37,28 @@ impl OwnedValue {
         }
     }
 
+    /// The bytes of this range; shared ones stay shared.
+    #[must_use]
+    pub fn piece(&self, range: std::ops::Range<usize>) -> Self {
+        match self {
+            Self::Bytes(bytes) => Self::Bytes(bytes[range].to_vec()),
+            Self::Shared(chunks) => Self::Shared(chunks.slice(range)),
+        }
+    }
+
+    /// As parts that can be shared.
+    #[must_use]
+    pub fn into_chunks(self) -> Chunks {
+        match self {
+            Self::Bytes(bytes) => {
+                let mut chunks = Chunks::default();
+                chunks.push(bytes.into());
+                chunks
+            }
+            Self::Shared(chunks) => chunks,
+        }
+    }
+
     #[must_use]
     pub fn as_value(&self) -> Value<'_> {
         match self {

@@ -90,6 +90,28 @@ impl Chunks {
         &self.parts
     }
 
+    /// Takes another one's parts behind its own.
+    pub fn append(&mut self, other: Self) {
+        self.len += other.len;
+        self.pinned += other.pinned;
+        self.parts.extend(other.parts);
+    }
+
+    /// The bytes of this range, not copied. What the blocks hold beyond counts once, with the piece that begins at 0.
+    #[must_use]
+    pub fn slice(&self, range: std::ops::Range<usize>) -> Self {
+        let mut slice = Self { pinned: if range.start == 0 { self.pinned } else { 0 }, ..Self::default() };
+        let mut at = 0;
+        for part in &self.parts {
+            let (start, end) = (range.start.clamp(at, at + part.len()), range.end.clamp(at, at + part.len()));
+            if start < end {
+                slice.push(part.slice(start - at..end - at));
+            }
+            at += part.len();
+        }
+        slice
+    }
+
     /// Cuts the last `count` bytes off and tells whether they were `expected`.
     /// (A data block is read together with its line end; this takes the line end away.)
     pub fn strip_suffix(&mut self, expected: &[u8]) -> bool {
@@ -388,6 +410,21 @@ mod tests {
         value.push_of_block(Bytes::from_static(b"cde"), 100);
         value.push_of_block(Bytes::from_static(b"cde"), 1); // the block is not told in full
         assert_eq!((value.len(), value.held_bytes()), (8, 2 + 100 + 3));
+    }
+
+    #[test]
+    fn chunks_are_cut_and_put_together() {
+        let mut value = chunks(&[b"abc", b"defg"]);
+        value.push_of_block(Bytes::from_static(b"h"), 10);
+        let slices = [0..2, 2..5, 5..8].map(|range| value.slice(range));
+        let texts = slices.each_ref().map(|slice| Value::Shared(slice).to_vec());
+        assert_eq!(texts, [b"ab".to_vec(), b"cde".to_vec(), b"fgh".to_vec()]);
+        assert_eq!(slices.each_ref().map(Chunks::held_bytes), [2 + 9, 3, 3]);
+        assert_eq!(value.slice(8..8).len(), 0);
+        let mut whole = Chunks::default();
+        slices.into_iter().for_each(|slice| whole.append(slice));
+        assert_eq!((Value::Shared(&whole).to_vec(), whole.len()), (b"abcdefgh".to_vec(), 8));
+        assert_eq!(whole.held_bytes(), value.held_bytes());
     }
 
     #[test]

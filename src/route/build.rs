@@ -5,13 +5,16 @@
 
 use super::doubt;
 use super::expect;
+use super::keep_prefix::KeepPrefix;
+use super::member::RouteMember;
 use super::on_down::Plan;
 use super::registry::{self, KINDS, Params};
 use super::root::Prefixes;
 use super::{Explained, Leaf, PoolRoute, Root, Route, Target};
 use super::{domain, shadow};
 use crate::config::{
-    At, Config, Dialect, Findings, Node, OnDown, Path, Pool, Problem, Section, nearest_help, quoted, value,
+    At, Config, Dialect, Endpoint, Findings, Node, OnDown, Path, Pool, Problem, RouteNode, Section, Server,
+    nearest_help, quoted, value,
 };
 use crate::hash::{Member, Ring, Spec, SpecError};
 use crate::protocol::Request;
@@ -21,7 +24,8 @@ use std::rc::Rc;
 
 /// Routes within routes. Deeper ones are not written by hand, and the tree is walked by recursion.
 const NESTED_MAX: usize = 64;
-/// Routes of one tree, named ones counted once: beyond it a macro ran away.
+/// Routes that one request may come by, counted wherever they are used: handles that are made of handles, each used twice,
+/// are a few lines, and a request that is sent on for ever.
 const ROUTES_COUNT_MAX: usize = 1_000_000;
 
 /// mcrouter's `--route-prefix`.
@@ -88,7 +92,10 @@ pub struct Builder<'a> {
     /// The tree is only looked at: rings are checked and not built.
     is_draft: bool,
     by_name: HashMap<&'a str, &'a Pool>,
-    pools: RefCell<HashMap<String, Rc<PoolRoute>>>,
+    /// `None`: something is wrong with it, which is on record.
+    pools: RefCell<HashMap<String, Option<Rc<PoolRoute>>>>,
+    /// Pools of which the members are being built.
+    pools_under_way: RefCell<BTreeSet<String>>,
     named: RefCell<HashMap<String, Named>>,
     used_handles: RefCell<BTreeSet<String>>,
     /// Pools that wait for their gutters.
@@ -96,7 +103,10 @@ pub struct Builder<'a> {
     /// Keys of mcrouter's that no route reads, told already.
     unread: RefCell<BTreeSet<String>>,
     depth: Cell<usize>,
+    /// Met so far.
     routes_count: Cell<usize>,
+    /// Of handles, and of pools that have routes among their members: how many routes they stand for.
+    sizes: RefCell<HashMap<String, usize>>,
 }
 
 #[derive(Clone)]
@@ -115,17 +125,24 @@ impl<'a> Builder<'a> {
             is_draft: false,
             by_name: config.pools.iter().map(|pool| (pool.name.as_str(), pool)).collect(),
             pools: RefCell::default(),
+            pools_under_way: RefCell::default(),
             named: RefCell::default(),
             used_handles: RefCell::default(),
             under_way: RefCell::default(),
             unread: RefCell::default(),
             depth: Cell::new(0),
             routes_count: Cell::new(0),
+            sizes: RefCell::default(),
         }
     }
 
     pub(super) fn dialect(&self) -> Dialect {
         self.config.routes.dialect
+    }
+
+    /// No value of a client is longer.
+    pub(super) fn value_bytes_max(&self) -> usize {
+        self.config.settings.limits.value_bytes_max
     }
 
     fn root(&self) -> Option<Root> {
@@ -260,10 +277,13 @@ impl<'a> Builder<'a> {
 
     /// One route.
     pub(super) fn handle(&self, node: &Node, path: &Path<'_>) -> Option<Rc<dyn Route>> {
-        if self.depth.get() >= NESTED_MAX || self.routes_count.get() >= ROUTES_COUNT_MAX {
+        let too_many = || {
             let text = format!("routes nested deeper than {NESTED_MAX}, or more than {ROUTES_COUNT_MAX}");
             self.findings.fault(path, At::Value, Problem::new(text));
-            return None;
+            None
+        };
+        if self.depth.get() >= NESTED_MAX || self.routes_count.get() >= ROUTES_COUNT_MAX {
+            return too_many();
         }
         self.depth.set(self.depth.get() + 1);
         self.routes_count.set(self.routes_count.get() + 1);
@@ -289,7 +309,7 @@ impl<'a> Builder<'a> {
             }
         };
         self.depth.set(self.depth.get() - 1);
-        built
+        if built.is_some() && self.routes_count.get() > ROUTES_COUNT_MAX { too_many() } else { built }
     }
 
     /// Several routes: a list of them, or one; `Pool|name` and `{type: Pool}` stand for all servers of a pool.
@@ -358,7 +378,8 @@ impl<'a> Builder<'a> {
 
     pub(super) fn pool(&self, name: &str, path: &Path<'_>) -> Option<Rc<PoolRoute>> {
         if let Some(pool) = self.pools.borrow().get(name) {
-            return Some(Rc::clone(pool));
+            self.count_again(&format!("Pool|{name}"));
+            return pool.clone();
         }
         let Some(pool) = self.by_name.get(name).copied() else {
             let names: Vec<&str> = self.config.pools.iter().map(|pool| pool.name.as_str()).collect();
@@ -377,7 +398,19 @@ impl<'a> Builder<'a> {
                 return None;
             }
         };
-        let (leaves, lanes) = self.leaves.of_pool(pool);
+        if !self.pools_under_way.borrow_mut().insert(name.to_owned()) {
+            let problem = Problem::new(format!("the pool {} is part of itself", quoted(name)));
+            self.findings.fault(path, At::Value, problem);
+            return None;
+        }
+        let before = self.routes_count.get();
+        let leaves = self.leaves_of(pool);
+        self.count_since(before, &format!("Pool|{name}"));
+        self.pools_under_way.borrow_mut().remove(name);
+        let Some((leaves, lanes)) = leaves else {
+            self.pools.borrow_mut().insert(name.to_owned(), None);
+            return None;
+        };
         let route = PoolRoute::new(pool.name.clone(), ring, leaves, lanes, pool.on_error);
         let mut route = route.with_domains(&pool.failure_domains);
         if pool.on_down != OnDown::Fail {
@@ -394,8 +427,57 @@ impl<'a> Builder<'a> {
             }
         }
         let route = Rc::new(route);
-        self.pools.borrow_mut().insert(pool.name.clone(), Rc::clone(&route));
+        self.pools.borrow_mut().insert(pool.name.clone(), Some(Rc::clone(&route)));
         Some(route)
+    }
+
+    /// The leaves of a pool, `lanes` for each member in the order of the list, and how many that are.
+    fn leaves_of(&self, pool: &Pool) -> Option<(Vec<Rc<dyn Leaf>>, usize)> {
+        let is_server = |server: &&Server| !matches!(server.endpoint, Endpoint::Route(_));
+        let (mut leaves, lanes) = if pool.servers.iter().all(|server| is_server(&server)) {
+            self.leaves.of_pool(pool)
+        } else {
+            let servers = pool.servers.iter().filter(is_server).cloned().collect();
+            let (of_servers, lanes) = self.leaves.of_pool(&Pool { servers, ..pool.clone() });
+            (self.with_members(pool, of_servers, lanes)?, lanes)
+        };
+        if pool.keeps_prefix {
+            leaves = leaves.into_iter().map(|leaf| Rc::new(KeepPrefix(leaf)) as Rc<dyn Leaf>).collect();
+        }
+        Some((leaves, lanes))
+    }
+
+    /// Routes among the servers, each in its place.
+    fn with_members(
+        &self,
+        pool: &Pool,
+        of_servers: Vec<Rc<dyn Leaf>>,
+        lanes: usize,
+    ) -> Option<Vec<Rc<dyn Leaf>>> {
+        let pools = Path::ROOT.key("pools");
+        let path = pools.key(&pool.name);
+        let path = path.key("servers");
+        let mut of_servers = of_servers.into_iter();
+        let mut leaves = Some(Vec::with_capacity(pool.servers.len() * lanes));
+        for (i, server) in pool.servers.iter().enumerate() {
+            let Endpoint::Route(RouteNode { node, .. }) = &server.endpoint else {
+                let mut of_server = of_servers.by_ref().take(lanes);
+                leaves.iter_mut().for_each(|leaves| leaves.extend(of_server.by_ref()));
+                continue;
+            };
+            let path = path.index(i);
+            let route = match self.dialect() {
+                Dialect::Ringway => self.handle(node, &path.key("route")),
+                Dialect::Mcrouter => self.handle(node, &path),
+            };
+            let member = route.map(|route| Rc::new(RouteMember::new(route, server.label())) as Rc<dyn Leaf>);
+            // every one is built, so that the first fault does not hide the next
+            leaves = leaves.zip(member).map(|(mut leaves, member)| {
+                leaves.extend(std::iter::repeat_n(member, lanes));
+                leaves
+            });
+        }
+        leaves
     }
 
     fn by_name(&self, text: &str, path: &Path<'_>) -> Option<Rc<dyn Route>> {
@@ -422,10 +504,13 @@ impl<'a> Builder<'a> {
             let Some(kind) = registry::find(kind) else { return self.unknown_type(kind, path) };
             let name = node_text(map, "name");
             if let Some(Named::Built(built)) = name.and_then(|name| self.named.borrow().get(name).cloned()) {
+                self.count_again(name.unwrap_or_default());
                 return built; // the first of a name is the one
             }
+            let before = self.routes_count.get();
             let built = self.of_kind(kind, node, path);
             if let Some(name) = name {
+                self.count_since(before, name);
                 self.named.borrow_mut().insert(name.to_owned(), Named::Built(built.clone()));
             }
             return built;
@@ -475,6 +560,17 @@ impl<'a> Builder<'a> {
         }
     }
 
+    /// What is met again is walked again by every request.
+    fn count_again(&self, name: &str) {
+        let size = self.sizes.borrow().get(name).copied().unwrap_or(0);
+        self.routes_count.set(self.routes_count.get().saturating_add(size));
+    }
+
+    fn count_since(&self, before: usize, name: &str) {
+        let size = self.routes_count.get().saturating_sub(before);
+        self.sizes.borrow_mut().insert(name.to_owned(), size);
+    }
+
     fn is_named(&self, name: &str) -> bool {
         self.named.borrow().contains_key(name) || self.written_handle(name).is_some()
     }
@@ -497,7 +593,10 @@ impl<'a> Builder<'a> {
         }
         let known = self.named.borrow().get(name).cloned();
         match known {
-            Some(Named::Built(route)) => return route,
+            Some(Named::Built(route)) => {
+                self.count_again(name);
+                return route;
+            }
             Some(Named::Building) => {
                 let problem = Problem::new(format!("the handle {} is part of itself", quoted(name)));
                 self.findings.fault(path, At::Value, problem);
@@ -506,9 +605,11 @@ impl<'a> Builder<'a> {
             None => {}
         }
         let node = self.written_handle(name)?;
+        let before = self.routes_count.get();
         self.named.borrow_mut().insert(name.to_owned(), Named::Building);
         let handles = Path::ROOT.key("named_handles");
         let built = self.handle(node, &handles.key(name));
+        self.count_since(before, name);
         self.named.borrow_mut().insert(name.to_owned(), Named::Built(built.clone()));
         built
     }
@@ -524,6 +625,11 @@ impl<'a> Builder<'a> {
     }
 
     fn unknown(&self, name: &str, path: &Path<'_>) -> Option<Rc<dyn Route>> {
+        // A million unknown names are not a million distances.
+        if self.findings.is_full() {
+            self.findings.count_one_more();
+            return None;
+        }
         let problem = if self.dialect() == Dialect::Mcrouter {
             Problem::new(format!("Unknown type or Missing Name Handle : {name}"))
         } else {
@@ -554,7 +660,7 @@ impl<'a> Builder<'a> {
 }
 
 /// `/region/cluster/`.
-fn is_prefix(text: &str) -> bool {
+pub(super) fn is_prefix(text: &str) -> bool {
     let is_name = |name: &&str| !name.is_empty() && !name.contains(|c: char| c.is_whitespace() || c == '*');
     match text.strip_prefix('/').and_then(|text| text.strip_suffix('/')) {
         Some(names) => names.split('/').filter(is_name).count() == 2 && names.split('/').count() == 2,
@@ -575,7 +681,7 @@ struct NoLeaves;
 impl Leaves for NoLeaves {
     fn of_pool(&self, pool: &Pool) -> (Vec<Rc<dyn Leaf>>, usize) {
         let name: Rc<str> = pool.name.as_str().into();
-        let leaf = |server: &crate::config::Server| {
+        let leaf = |server: &Server| {
             let (label, address) = (server.label(), server.address());
             Rc::new(NoLeaf { label, address, pool: Rc::clone(&name) }) as Rc<dyn Leaf>
         };

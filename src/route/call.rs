@@ -1,5 +1,6 @@
 //! What travels with a request and is none of its fields.
 
+use super::key::Parts;
 use std::rc::Rc;
 
 /// Why a request is sent, and where it came in.
@@ -8,6 +9,8 @@ pub struct Call {
     pub kind: Kind,
     /// The routing prefix that the root took off the key, for pools that want it back.
     pub prefix: Option<Rc<[u8]>>,
+    /// What of a key is its routing key, where a route above says so.
+    pub parts: Option<Parts>,
     /// Who asked, where that is known.
     pub client: Option<Client>,
 }

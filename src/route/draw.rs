@@ -11,7 +11,8 @@ impl Draw {
         Self(Cell::new(RandomState::new().hash_one(0_u8)))
     }
 
-    fn next(&self) -> u64 {
+    /// Any number.
+    pub(super) fn next(&self) -> u64 {
         let state = self.0.get().wrapping_add(0x9e37_79b9_7f4a_7c15);
         self.0.set(state);
         let x = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);

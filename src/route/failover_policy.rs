@@ -564,7 +564,7 @@ mod tests {
             assert_eq!(asked_for(&tree, "get k").await, "abc", "as if nothing were written");
             let (read, warnings) = config::from_text("t.json", &in_order, check).unwrap();
             assert!(warnings.iter().any(|w| w.0.to_string().contains("in order")), "{warnings:?}");
-            let yaml = config::to_yaml(&read, &super::super::in_our_words(&read));
+            let yaml = config::to_yaml(&super::super::in_our_words(&read));
             assert!(!yaml.contains("failover_policy"), "{yaml}");
             let least = json("{\"type\": \"LeastFailuresPolicy\", \"max_tries\": 2}");
             let tree = tree_with("t.json", &least, scripts());

@@ -27,3 +27,33 @@ impl Fraction {
         self.start * ALL <= hash && hash < self.end * ALL
     }
 }
+
+/// The first parts of a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Parts {
+    pub(super) count: u8,
+    pub(super) delimiter: u8,
+}
+
+impl Parts {
+    /// They, without the delimiter behind them; the whole key where there are no more.
+    pub(super) fn of(self, key: &[u8]) -> &[u8] {
+        let last = usize::from(self.count) - 1;
+        memchr::memchr_iter(self.delimiter, key).nth(last).map_or(key, |end| &key[..end])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_parts() {
+        let parts = |count| Parts { count, delimiter: b':' };
+        assert_eq!(parts(1).of(b"a:b:c"), b"a");
+        assert_eq!(parts(2).of(b"a:b:c"), b"a:b");
+        assert_eq!(parts(3).of(b"a:b:c"), b"a:b:c");
+        assert_eq!(parts(9).of(b"abc"), b"abc");
+        assert_eq!(parts(1).of(b":"), b"");
+    }
+}

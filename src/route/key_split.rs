@@ -1,12 +1,13 @@
 //! KeySplitRoute: several copies of a key that is asked for too often, under names of their own.
 //!
 //! Each host has one copy: number `host id % replicas`; copy 0 is the key itself, the others have `::<number>` behind it, in
-//! front of a hash stop. Gets: the host's own copy; with `first_hit` all, and the first that hits. Updates: with `all_sync`
+//! front of a hash stop (behind the parts that a `key_parse` above says). Gets: the host's own copy; with `first_hit` all, and the first that hits. Updates: with `all_sync`
 //! all copies, of which the host's own is waited for, else the own. Deletes: all copies, the own is waited for. Arithmetic
 //! and touch: the own copy.
 
 use super::gather::{Answers, answer_later};
 use super::host_id::host_id;
+use super::key::{Parts, routing_key};
 use super::registry::{Key, Kind, Params};
 use super::rekey::send_as;
 use super::{Call, Explained, Route, Slot, When};
@@ -53,11 +54,12 @@ struct KeySplit {
 const REFUSAL: &[u8] = b"SERVER_ERROR The key provided is invalid";
 
 impl KeySplit {
-    fn key_of(&self, key: &[u8], copy: usize) -> Vec<u8> {
+    fn key_of(key: &[u8], copy: usize, parts: Option<Parts>) -> Vec<u8> {
         if copy == 0 {
             return key.to_vec();
         }
-        let at = memchr::memmem::find(key, b"|#|").unwrap_or(key.len());
+        let routing_key = routing_key(key);
+        let at = parts.map_or(routing_key, |parts| parts.of(routing_key)).len();
         [&key[..at], format!("::{copy}").as_bytes(), &key[at..]].concat()
     }
 
@@ -65,7 +67,7 @@ impl KeySplit {
         if copy == 0 {
             return self.destination.send(request, call, slot);
         }
-        let key = self.key_of(request.key, copy);
+        let key = Self::key_of(request.key, copy, call.parts);
         send_as(&*self.destination, &key, REFUSAL, request, call, slot);
     }
 
@@ -109,7 +111,7 @@ impl Route for KeySplit {
 
     fn explain(&self, request: &Request<'_>) -> Explained {
         let below = |copy: usize| {
-            let key = self.key_of(request.key, copy);
+            let key = Self::key_of(request.key, copy, None);
             let label = format!("copy {copy}: {}", key.escape_ascii());
             Explained::new(label)
                 .with(When::Now, self.destination.explain(&Request { key: &key, ..*request }))

@@ -24,7 +24,10 @@ mod failover_policy;
 mod failure;
 mod gather;
 mod hash_func;
+mod keep_prefix;
 mod key;
+mod marked;
+mod member;
 mod moved;
 mod on_down;
 mod pairing;
@@ -37,10 +40,12 @@ mod slot;
 mod translate;
 
 // select
+mod blackhole;
 mod eject;
 mod hash;
 mod hash_stop_allow_list;
 mod host_id;
+mod key_parse;
 mod modify_exptime;
 mod modify_key;
 mod operation_selector;
@@ -51,11 +56,13 @@ mod rate_limit;
 mod routing_group;
 // collect
 mod all;
+mod big_value;
 mod failover;
 mod failover_with_exptime;
 mod hedge;
 mod key_split;
 mod l1l2_cache;
+mod l1l2_size_split;
 mod latency_injection;
 mod latest;
 mod load_balancer;
@@ -65,6 +72,7 @@ mod miss_failover;
 mod outstanding_limit;
 mod salted_failover;
 mod shadow;
+mod shard_split;
 mod slow_warm_up;
 mod staging;
 mod warm_up;
@@ -77,7 +85,11 @@ mod scripted;
 #[cfg(test)]
 mod stage;
 #[cfg(test)]
+mod target_tests;
+#[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod value_tests;
 
 pub use build::{Builder, Leaves, build, check, check_and_test, explain, unconnected};
 pub use call::{Call, Client, Kind};

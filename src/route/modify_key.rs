@@ -2,12 +2,13 @@
 //!
 //! All operations alike. In this order: `replace_key_prefix` is taken off where the key begins with it; `ensure_key_prefix`
 //! is put in front (always after a replacement, else where the key does not begin with it; with `modify_inplace` over the
-//! key's first bytes); `set_key_suffix` is put behind. A result that is no key is an error, and nothing is sent.
+//! key's first bytes); `set_key_suffix` is put behind. `set_routing_prefix` is what servers of pools with `keep_routing_prefix` get in front. A result that is no key is an error, and nothing is sent.
 
+use super::build::is_prefix;
 use super::registry::{Key, Kind, Params};
 use super::rekey::send_as;
 use super::{Call, Explained, Route, Slot, When};
-use crate::config::Problem;
+use crate::config::{Node, Problem, value};
 use crate::protocol::Request;
 use crate::protocol::limits::KEY_BYTES_MAX;
 use std::rc::Rc;
@@ -24,6 +25,10 @@ pub(super) const KIND: Kind = Kind {
             what: "taken off first; then the other prefix is always put in front",
         },
         Key { name: "set_key_suffix", what: "put behind every key" },
+        Key {
+            name: "set_routing_prefix",
+            what: "for pools with `keep_routing_prefix`: `/region/cluster/`, or nothing",
+        },
         Key { name: "modify_inplace", what: "write the prefix over the key's first bytes (false)" },
     ],
     build,
@@ -41,12 +46,17 @@ fn build(params: &Params<'_>) -> Option<Rc<dyn Route>> {
     };
     let (prefix, suffix) = (affix("ensure_key_prefix"), affix("set_key_suffix"));
     let replaced = if params.has("replace_key_prefix") { Some(affix("replace_key_prefix")?) } else { None };
+    let routing_prefix = match params.has("set_routing_prefix") {
+        true => Some(params.section.value("set_routing_prefix", read_routing_prefix)?),
+        false => None,
+    };
     let in_place = params.flag("modify_inplace", false);
     if in_place && replaced.is_some() {
         params.fault("modify_inplace", Problem::new("not together with `replace_key_prefix`"));
         return None;
     }
-    let route = ModifyKey { target: target?, prefix: prefix?, suffix: suffix?, replaced, in_place };
+    let route =
+        ModifyKey { target: target?, prefix: prefix?, suffix: suffix?, replaced, in_place, routing_prefix };
     Some(Rc::new(route))
 }
 
@@ -56,6 +66,17 @@ struct ModifyKey {
     suffix: Vec<u8>,
     replaced: Option<Vec<u8>>,
     in_place: bool,
+    /// What takes the place of the one that the root took off; `Some(None)`: none.
+    routing_prefix: Option<Option<Rc<[u8]>>>,
+}
+
+fn read_routing_prefix(node: &Node) -> Result<Option<Rc<[u8]>>, Problem> {
+    let what = "a routing prefix such as `/region/cluster/`, or an empty text";
+    match value::text(node, what)? {
+        text if text.is_empty() => Ok(None),
+        text if is_prefix(&text) => Ok(Some(Rc::from(text.as_bytes()))),
+        _ => Err(value::expected(what, node)),
+    }
 }
 
 impl ModifyKey {
@@ -83,7 +104,14 @@ impl Route for ModifyKey {
             buffer[length..end].copy_from_slice(&piece[..end - length]);
             length = end;
         }
-        send_as(&*self.target, &buffer[..length], REFUSAL, request, call, slot);
+        let key = &buffer[..length];
+        match &self.routing_prefix {
+            Some(prefix) => {
+                let call = Call { prefix: prefix.clone(), ..call.clone() };
+                send_as(&*self.target, key, REFUSAL, request, &call, slot);
+            }
+            None => send_as(&*self.target, key, REFUSAL, request, call, slot),
+        }
     }
 
     fn explain(&self, request: &Request<'_>) -> Explained {

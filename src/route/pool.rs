@@ -9,7 +9,7 @@ use super::on_down::{Goes, Plan, Watch};
 use super::outstanding_limit::{self, OUTSTANDING_COUNT_MAX};
 use super::registry::{Key, Kind, Params};
 use super::slow_warm_up::WarmUp;
-use super::{Call, Chosen, Explained, Leaf, Route, Slot, When, rate_limit, shadow};
+use super::{Call, Chosen, Explained, Leaf, Route, Slot, When, rate_limit, shadow, shard_split};
 use crate::config::{OnError, Section};
 use crate::hash::{Explained as Why, Member, Ring, Spec};
 use crate::protocol::{Cause, Keys, Op, Reply, Request};
@@ -29,6 +29,7 @@ pub(super) const KIND: Kind = Kind {
         Key { name: "rates", what: "so many requests a second, as in `rate_limit`" },
         Key { name: "fallback", what: "with `rates`: where requests beyond go" },
         Key { name: "over", what: "with `rates`: `default` or `error`" },
+        Key { name: "shard_splits", what: "shards in several copies, as in `shard_split`" },
         Key { name: "max_outstanding", what: "requests under way to one server at once; the others wait" },
         Key { name: "slow_warmup", what: "a cold server gets few gets, as in `slow_warm_up`" },
     ],
@@ -54,22 +55,25 @@ fn build(params: &Params<'_>) -> Option<Rc<dyn Route>> {
         build_ring(&hash.section, &placed.0, &placed.1)?;
         route = Rc::new(route.placed_by(placed.clone(), plan.clone())?);
     }
-    let wraps = ["shadows", "rates", "max_outstanding", "slow_warmup"].iter().any(|key| params.has(key));
-    if !wraps && delegated.is_none() {
-        return Some(route);
+    let wraps = ["shadows", "max_outstanding", "slow_warmup"].iter().any(|key| params.has(key));
+    let mut outer: Rc<dyn Route> = Rc::clone(&route) as Rc<dyn Route>;
+    // from the servers outwards, as mcrouter's makePoolRoute: limit, warming up, shadows, choice, rates, splits
+    if wraps || delegated.is_some() {
+        let servers = wrapped(params, params.builder.destinations(&name, params.path())?)?;
+        outer = match delegated {
+            Some((build, hash)) => build(hash, servers)?,
+            None => {
+                let ring = Ring::build(&placed.0, &placed.1).ok()?;
+                let leaves = route.servers().map(Rc::clone).collect();
+                let watch = plan.map(|plan| Watch::new(plan, placed, leaves, &servers));
+                Rc::new(HashRoute::new(ring, servers).with_watch(watch))
+            }
+        };
     }
-    // from the servers outwards, as mcrouter's makePoolRoute: limit, warming up, shadows, choice, rates
-    let servers = wrapped(params, params.builder.destinations(&name, params.path())?)?;
-    let route = match delegated {
-        Some((build, hash)) => build(hash, servers)?,
-        None => {
-            let ring = Ring::build(&placed.0, &placed.1).ok()?;
-            let leaves = route.servers().map(Rc::clone).collect();
-            let watch = plan.map(|plan| Watch::new(plan, placed, leaves, &servers));
-            Rc::new(HashRoute::new(ring, servers).with_watch(watch))
-        }
-    };
-    if params.has("rates") { rate_limit::of(params, route) } else { Some(route) }
+    if params.has("rates") {
+        outer = rate_limit::of(params, outer)?;
+    }
+    if params.has("shard_splits") { shard_split::of(params, outer) } else { Some(outer) }
 }
 
 /// What is done at each server by itself.

@@ -2,11 +2,11 @@
 
 use super::build::Builder;
 use super::{
-    Route, all, eject, error, failover, failover_with_exptime, hash, hash_stop_allow_list, hedge, host_id,
-    key_split, l1l2_cache, latency_injection, latest, load_balancer, logging, migrate, miss_failover,
-    modify_exptime, modify_key, null, operation_selector, original_client_hash, outstanding_limit, pool,
-    prefix_selector, random, rate_limit, routing_group, salted_failover, shadow, slow_warm_up, staging,
-    warm_up,
+    Route, all, big_value, blackhole, eject, error, failover, failover_with_exptime, hash,
+    hash_stop_allow_list, hedge, host_id, key_parse, key_split, l1l2_cache, l1l2_size_split,
+    latency_injection, latest, load_balancer, logging, migrate, miss_failover, modify_exptime, modify_key,
+    null, operation_selector, original_client_hash, outstanding_limit, pool, prefix_selector, random,
+    rate_limit, routing_group, salted_failover, shadow, shard_split, slow_warm_up, staging, warm_up,
 };
 use crate::config::value::{self, expected};
 use crate::config::{At, Dialect, Node, Path, Problem, Section, quoted};
@@ -64,10 +64,15 @@ pub(super) const KINDS: &[&Kind] = &[
     &slow_warm_up::KIND,
     &staging::KIND,
     &l1l2_cache::KIND,
+    &l1l2_size_split::KIND,
+    &key_parse::KIND,
     &key_split::KIND,
+    &shard_split::KIND,
+    &big_value::KIND,
     &rate_limit::KIND,
     &outstanding_limit::KIND,
     &hash_stop_allow_list::KIND,
+    &blackhole::KIND,
     &latency_injection::KIND,
     &logging::KIND,
     &null::NULL,

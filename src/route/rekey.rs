@@ -19,19 +19,33 @@ pub(super) fn send_as(
     call: &Call,
     slot: Slot,
 ) {
-    let is_base64 = request.meta.has(b'b');
+    if !is_sendable(key, request.meta.has(b'b')) {
+        return slot.fill(&Reply::line(Status::Failed(Cause::Local), refusal));
+    }
+    with_key(request, key, |request, sent_bytes, asked| {
+        let slot = if names_its_key(asked) { Restore::around(asked, sent_bytes, slot) } else { slot };
+        child.send(request, call, slot);
+    });
+}
+
+/// Whether memcached would take it, as it is or in base64.
+pub(super) fn is_sendable(key: &[u8], is_base64: bool) -> bool {
     let is_bad = |b: &u8| *b == b' ' || *b == b'\n' || *b == b'\r' || *b == 0;
-    if key.is_empty() || key.len() > KEY_BYTES_MAX || !is_base64 && key.iter().any(is_bad) {
-        return slot.fill(&Reply::line(Status::Failed(Cause::Local), refusal));
-    }
+    let bytes = if is_base64 { key.len().div_ceil(3) * 4 } else { key.len() };
+    !key.is_empty() && bytes <= KEY_BYTES_MAX && (is_base64 || !key.iter().any(is_bad))
+}
+
+/// Calls `then` with the request under `key`, which is sendable; with its bytes as they stand on the line; and with the
+/// request as it was. What the reply says of the key is not changed back.
+pub(super) fn with_key(
+    request: &Request<'_>,
+    key: &[u8],
+    then: impl FnOnce(&Request<'_>, usize, &Request<'_>),
+) {
     let mut token = [0; TOKEN_BYTES_MAX];
-    let token = if is_base64 { encode(key, &mut token) } else { key };
-    if is_base64 && token.len() > KEY_BYTES_MAX {
-        return slot.fill(&Reply::line(Status::Failed(Cause::Local), refusal));
-    }
-    let slot = if names_its_key(request) { Restore::around(request, token.len(), slot) } else { slot };
+    let token = if request.meta.has(b'b') { encode(key, &mut token) } else { key };
     let meta = Meta { token: if request.op.is_meta() { token } else { &[] }, ..request.meta };
-    child.send(&Request { key, meta, ..*request }, call, slot);
+    then(&Request { key, meta, ..*request }, token.len(), request);
 }
 
 /// Whether a reply to this request has the key in it.

@@ -130,8 +130,12 @@ impl Route for Root {
             return slot.fill(&Reply::line(Status::Failed(Cause::Local), NO_ROUTE));
         };
         const REFUSAL: &[u8] = b"SERVER_ERROR The key provided is invalid";
-        let to = |(prefix, route): &Entry, slot| {
-            let call = Call { prefix: Some(Rc::clone(prefix)), ..call.clone() };
+        let asked = &request.key[..request.key.len() - rest.len()];
+        let is_glob = asked.contains(&b'*');
+        let to = |(known, route): &Entry, slot| {
+            // who asked for many gets each by its name; who was sent elsewhere keeps the name that it asked for
+            let prefix = if is_glob || **known == *asked { Rc::clone(known) } else { Rc::from(asked) };
+            let call = Call { prefix: Some(prefix), ..call.clone() };
             send_as(&**route, rest, REFUSAL, request, &call, slot);
         };
         to(first, slot);

@@ -117,10 +117,12 @@ impl Leaf for Scripted {
 
 /// Waits for one reply.
 #[derive(Default)]
-pub(super) struct Waiting(Cell<Option<OwnedReply>>);
+pub(super) struct Waiting(Cell<Option<OwnedReply>>, RefCell<Vec<String>>);
 
 impl Sink for Waiting {
-    fn hit(&self, _token: u64, _index: usize, _reply: &Reply<'_>) {}
+    fn hit(&self, _token: u64, index: usize, reply: &Reply<'_>) {
+        self.1.borrow_mut().push(format!("{index} {}", shown(OwnedReply::new(reply))));
+    }
 
     fn fill(&self, _token: u64, reply: &Reply<'_>) {
         assert!(self.0.replace(Some(OwnedReply::new(reply))).is_none(), "a slot is filled once");
@@ -135,9 +137,17 @@ impl Waiting {
 
     /// The reply, if it has come: `line` or `line|value`.
     pub(super) fn reply(&self) -> Option<String> {
-        let reply = self.0.take()?;
-        let line = String::from_utf8_lossy(&reply.line).into_owned();
-        let value = reply.value.map(|value| String::from_utf8_lossy(&value.as_value().to_vec()).into_owned());
-        Some(value.map_or(line.clone(), |value| format!("{line}|{value}")))
+        self.0.take().map(shown)
     }
+
+    /// What was found under the keys of a get: `index line|value`.
+    pub(super) fn hits(&self) -> Vec<String> {
+        self.1.take()
+    }
+}
+
+fn shown(reply: OwnedReply) -> String {
+    let line = String::from_utf8_lossy(&reply.line).into_owned();
+    let value = reply.value.map(|value| String::from_utf8_lossy(&value.as_value().to_vec()).into_owned());
+    value.map_or(line.clone(), |value| format!("{line}|{value}"))
 }

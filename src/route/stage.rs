@@ -32,7 +32,7 @@ pub(super) fn tree<const N: usize>(route: &str, scripts: [(&str, Vec<Say>); N]) 
 
 /// The same for whole lines.
 pub(super) fn tree_of<const N: usize>(routes: &str, scripts: [(&str, Vec<Say>); N]) -> Tree {
-    let pools = "pools: {a: {servers: [a]}, b: {servers: [b]}, c: {servers: [c]}, all: {servers: [a, b, c]}}";
+    let pools = "limits: {value_bytes_max: 1KiB}\npools: {a: {servers: [a]}, b: {servers: [b]}, c: {servers: [c]}, all: {servers: [a, b, c]}}";
     tree_with("test", &format!("{pools}\n{routes}"), scripts)
 }
 

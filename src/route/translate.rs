@@ -3,28 +3,35 @@
 use super::failover_policy;
 use super::registry;
 use super::shadow::SHADOW_KEYS;
-use crate::config::{Config, Dialect, Node, legal_names};
+use crate::config::{Config, Dialect, Endpoint, Node, Routes, legal_names};
 use std::collections::HashMap;
+use std::sync::Arc;
 
-/// The keys of our document that say where requests go.
+/// The same configuration, with all routes in our words: those of the document, and those among the servers of pools.
 #[must_use]
-pub fn in_our_words(config: &Config) -> Vec<(String, Node)> {
-    let Node::Map(document) = &config.routes.document else { return Vec::new() };
+pub fn in_our_words(config: &Config) -> Config {
+    let mut config = config.clone();
+    let Node::Map(document) = &config.routes.document else { return config };
     if config.routes.dialect == Dialect::Ringway {
-        return document.clone();
+        return config;
     }
-    let translator = Translator { pools: legal_names(config) };
-    document
-        .iter()
-        .map(|(key, node)| match key.as_str() {
-            // mcrouter's keys always may have a routing prefix
-            "route" => {
-                let only = vec![("/././".to_owned(), translator.node(node))];
-                ("routes".to_owned(), Node::Map(only))
-            }
-            _ => (key.clone(), translator.node(node)),
-        })
-        .collect()
+    let translator = Translator { pools: legal_names(&config) };
+    let document = document.iter().map(|(key, node)| match key.as_str() {
+        // mcrouter's keys always may have a routing prefix
+        "route" => {
+            let only = vec![("/././".to_owned(), translator.node(node))];
+            ("routes".to_owned(), Node::Map(only))
+        }
+        _ => (key.clone(), translator.node(node)),
+    });
+    let document = Node::Map(document.collect());
+    config.routes = Routes { dialect: Dialect::Ringway, document };
+    for server in config.pools.iter_mut().flat_map(|pool| &mut pool.servers) {
+        if let Endpoint::Route(route) = &mut server.endpoint {
+            route.node = Arc::new(translator.node(&route.node));
+        }
+    }
+    config
 }
 
 struct Translator {
@@ -83,7 +90,12 @@ impl Translator {
             };
             (key.clone(), node)
         };
-        Node::Map(map.iter().filter(|(key, node)| is_read(key, node)).map(entry).collect())
+        let mut entries: Vec<(String, Node)> =
+            map.iter().filter(|(key, node)| is_read(key, node)).map(entry).collect();
+        if kind == "BigValueRoute" && !map.iter().any(|(key, _)| key == "hide_reply_flag") {
+            entries.push(("hide_reply_flag".to_owned(), Node::Bool(false)));
+        }
+        Node::Map(entries)
     }
 
     /// Where mcrouter's ranges are empty when they are not written, ours are everything.

@@ -82,7 +82,9 @@ async fn over_net(endpoint: &Endpoint, resolver: &Resolver) -> Result<Stream, Co
             tcp(&addresses).await
         }
         Endpoint::Unix(path) => Ok(UnixStream::connect(path).await.map_err(io_failure)?.into()),
-        Endpoint::Embedded(_) => Err(ConnectFailure::new("an embedded cache needs no connection")),
+        Endpoint::Embedded(_) | Endpoint::Route(_) => {
+            Err(ConnectFailure::new("there is no server to connect to"))
+        }
     }
 }
 

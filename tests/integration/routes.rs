@@ -79,6 +79,89 @@ fn a_tree_in_front_of_real_servers() {
 }
 
 #[test]
+fn values_that_are_larger_than_a_server_takes() {
+    if !has_latest() {
+        return;
+    }
+    let servers = [Memcached::latest(), Memcached::latest(), Memcached::latest()];
+    let list = servers.each_ref().map(Memcached::address).join(",");
+    let proxy = Proxy::with(&format!(
+        "limits: {{value_bytes_max: 16MiB}}\npools: {{main: {{servers: [{list}]}}}}\nroute: {{big_value: main}}\n"
+    ));
+    let mut client = proxy.client();
+    let value = |seed: usize, length: usize| -> String {
+        (0..length).map(|i| char::from(b'a' + ((i * 31 + i / 997 + seed) % 26) as u8)).collect()
+    };
+    for (seed, length) in [(1, 5 << 20), (2, (512 << 10) + 1), (3, 512 << 10), (4, 7_654_321)] {
+        let text = value(seed, length);
+        client.ask(format!("set k 7 60 {length}\r\n{text}\r\n"), "STORED\r\n");
+        client.ask("get k\r\n", format!("VALUE k 7 {length}\r\n{text}\r\nEND\r\n"));
+        client.ask("get none k k\r\n", {
+            let block = format!("VALUE k 7 {length}\r\n{text}\r\n");
+            format!("{block}{block}END\r\n")
+        });
+        client.ask("mg k s v t f\r\n", format!("VA {length} s{length} t60 f7\r\n{text}\r\n"));
+    }
+    let (old, new) = (value(5, 2_000_000), value(6, 3_000_000));
+    client.ask(format!("ms m 2000000 T0 F3 c\r\n{old}\r\n").replace(" c\r", "\r"), "HD\r\n");
+    let line = client.ask_line("mg m c\r\n", "HD c");
+    let cas: u64 = line["HD c".len()..].parse().unwrap();
+    client.ask(format!("ms m 3000000 C{}\r\n{new}\r\n", cas + 1), "EX\r\n");
+    client.ask("mg m v\r\n", format!("VA 2000000\r\n{old}\r\n"));
+    client.ask(format!("ms m 3000000 C{cas}\r\n{new}\r\n"), "HD\r\n");
+    client.ask("mg m v f\r\n", format!("VA 3000000 f0\r\n{new}\r\n"));
+    client.ask("add m 0 0 1\r\nx\r\n", "NOT_STORED\r\n");
+    client.ask("delete m\r\n", "DELETED\r\n");
+    client.ask("get m\r\n", "END\r\n");
+
+    // a chunk that a server threw away
+    client.ask("get k\r\n", format!("VALUE k 7 7654321\r\n{}\r\nEND\r\n", value(4, 7_654_321)));
+    let index = servers.iter().find_map(|server| {
+        let mut direct = server.client();
+        direct.send("get k\r\n");
+        direct.lines_to_end().get(1).cloned()
+    });
+    let index = index.expect("an index");
+    let suffix = index.rsplit('-').next().unwrap();
+    let deleted = servers.iter().filter(|server| {
+        let mut direct = server.client();
+        direct.send(format!("delete k:3:{suffix}\r\n"));
+        direct.line() == "DELETED"
+    });
+    assert_eq!(deleted.count(), 1, "{index}");
+    client.ask("get k\r\nmg k v\r\n", "END\r\nEN\r\n");
+}
+
+#[test]
+fn a_proxy_in_front_of_a_proxy_passes_routing_prefixes_on() {
+    if !has_latest() {
+        return;
+    }
+    let (east, west) = (Memcached::latest(), Memcached::latest());
+    let far = Proxy::with(&format!(
+        "pools: {{east: {{servers: [\"{}\"]}}, west: {{servers: [\"{}\"]}}}}\n\
+         routes: {{/east/main/: east, /west/main/: west}}\ndefault_route: /east/main/\n",
+        east.address(),
+        west.address()
+    ));
+    let near = Proxy::with(&format!(
+        "pools: {{far: {{servers: [\"{}\"], keep_routing_prefix: true}}}}\n\
+         routes: {{/east/main/: far, /west/main/: far}}\ndefault_route: /east/main/\n",
+        far.address()
+    ));
+    let mut client = near.client();
+    client.ask("set /west/main/a 0 0 4\r\nwest\r\nset a 0 0 4\r\neast\r\n", "STORED\r\nSTORED\r\n");
+    west.client().ask("get a\r\n", "VALUE a 0 4\r\nwest\r\nEND\r\n");
+    client.ask(
+        "get /west/main/a a /east/main/a\r\n",
+        "VALUE /west/main/a 0 4\r\nwest\r\nVALUE a 0 4\r\neast\r\nVALUE /east/main/a 0 4\r\neast\r\nEND\r\n",
+    );
+    client.ask("mg /west/main/a k v O1\r\n", "VA 4 k/west/main/a O1\r\nwest\r\n");
+    client.ask("delete /*/*/a\r\n", "DELETED\r\n");
+    client.ask("mn\r\nget a /west/main/a\r\n", "MN\r\nEND\r\n");
+}
+
+#[test]
 fn a_route_that_goes_by_the_clients_address() {
     let directory = Directory::new();
     let socket = directory.file("socket");

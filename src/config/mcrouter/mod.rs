@@ -22,7 +22,7 @@ use super::document::placed;
 use super::fault::{At, Fault, Faults, Finding, Findings, Problem, Source, quoted};
 use super::json::{Json, Spot, Value};
 use super::path::{Path, Step};
-use super::{CheckRoutes, Config, Dialect, Node, Pool, Routes, Settings};
+use super::{CheckRoutes, Config, Dialect, Limits, Node, Pool, Routes, Settings};
 use files::{Files, Trouble};
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -30,6 +30,9 @@ use std::sync::Arc;
 /// What [`Routes`] keeps.
 const ROUTE_KEYS: &[&str] = &["route", "routes", "named_handles"];
 const KEYS: &[&str] = &["pools", "route", "routes", "named_handles"];
+
+/// mcrouter takes values of any size and leaves it to the servers to refuse them, or to BigValueRoute to cut them.
+const VALUE_BYTES_MAX: usize = 64 << 20;
 
 /// Reads a document that is known to be UTF-8 and not too long.
 pub(super) fn read(source: &Arc<Source>, origin: &Origin, check: CheckRoutes) -> Result<Loaded, Faults> {
@@ -82,7 +85,10 @@ fn read_document(document: &Json, findings: &Findings) -> Option<Config> {
     }
     let routes = entries.into_iter().filter(|(key, _)| ROUTE_KEYS.contains(&key.as_str())).collect();
     Some(Config {
-        settings: Settings::default(),
+        settings: Settings {
+            limits: Limits { value_bytes_max: VALUE_BYTES_MAX, ..Limits::default() },
+            ..Settings::default()
+        },
         pools: pools.into_iter().collect::<Option<_>>()?,
         routes: Routes { dialect: Dialect::Mcrouter, document: Node::Map(routes) },
     })

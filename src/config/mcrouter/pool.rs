@@ -87,6 +87,7 @@ impl Pool {
             tko: Some(Tko { fail_open: read_tracker(&section), ..Tko::MCROUTER }),
             connections_count: (fanout.unwrap_or(0) + 1).min(CONNECTIONS_COUNT_MAX),
             outstanding_count_max: OUTSTANDING_COUNT_MAX,
+            keeps_prefix: section.value("keep_routing_prefix", value::boolean).unwrap_or(false),
             failure_domains,
         })
     }
@@ -125,11 +126,6 @@ fn check_transport(section: &Section<'_>) {
         true => server::check_mech("ssl"),
         false => Ok(()),
     });
-    let _ = section.value("keep_routing_prefix", |node| match value::boolean(node)? {
-        true => Err(Problem::new("servers always get keys without their routing prefix")
-            .help("to keep it is not there yet; leave it out")),
-        false => Ok(()),
-    });
 }
 
 fn read_servers(section: &Section<'_>) -> Option<Vec<Server>> {
@@ -161,11 +157,12 @@ fn read_servers(section: &Section<'_>) -> Option<Vec<Server>> {
     let read = |(i, node): (usize, &Node)| {
         let read = match node {
             Node::Text(text) => server::parse(text, port),
-            Node::Map(_) => Err(Problem::new("servers that are routes are not there yet")
-                .help("use a `HashRoute` with these as `children` in place of the pool")),
+            Node::Map(_) => Ok(server::of_route(node)),
             other => Err(expected("a server, as in `10.0.0.1:11211`", other)),
         };
-        read.map_err(|problem| section.findings.fault(&path.index(i), At::Value, problem)).ok()
+        read.map(|server| server.at_place(i))
+            .map_err(|problem| section.findings.fault(&path.index(i), At::Value, problem))
+            .ok()
     };
     // every one is read, so that the first fault does not hide the next
     let servers: Vec<Option<Server>> = list.iter().enumerate().map(read).collect();

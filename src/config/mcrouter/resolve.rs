@@ -81,8 +81,10 @@ impl Resolver<'_> {
             built.set(key.clone(), value);
         }
         let mut pools = MapBuilder::default();
-        let names = self.names.borrow().clone();
-        for key in names {
+        // a pool may have routes among its servers, and they may have pools of their own
+        let mut met_count = 0;
+        while let Some(key) = { self.names.borrow().get(met_count).cloned() } {
+            met_count += 1;
             match self.pool(&key.name, key.spot) {
                 Ok(pool) => pools.set(key, pool),
                 Err(trouble) => self.troubles.borrow_mut().push(*trouble),
@@ -110,7 +112,7 @@ impl Resolver<'_> {
         if !self.under_way.borrow_mut().insert(Rc::clone(&name)) {
             return Err(Trouble::new(spot, format!("the pool {} inherits from itself", quoted(&name))));
         }
-        let pool = self.complete(&written);
+        let pool = self.complete(&written).and_then(|pool| self.with_routes(pool));
         self.under_way.borrow_mut().remove(&name);
         let pool = pool?;
         self.pools.borrow_mut().insert(name, pool.clone());
@@ -142,6 +144,25 @@ impl Resolver<'_> {
         for (key, value) in map.entries.iter().filter(|(key, _)| &*key.name != "inherit") {
             built.set(key.clone(), value.clone());
         }
+        put_together(pool.spot, built.build(pool.spot))
+    }
+
+    /// The pool with what stands in routes among its servers brought to one place as well.
+    fn with_routes(&self, pool: Json) -> Resolved<Json> {
+        let Some(map) = pool.as_map() else { return Ok(pool) };
+        let Some((key, Json { spot, value: Value::List(list) })) = map.entry("servers") else {
+            return Ok(pool);
+        };
+        if !list.items.iter().any(|server| matches!(server.value, Value::Map(_))) {
+            return Ok(pool);
+        }
+        let resolved = |server: &Json| match &server.value {
+            Value::Map(map) => self.route(server.spot, map),
+            _ => Ok(server.clone()),
+        };
+        let servers = list.items.iter().map(resolved).collect::<Resolved<_>>()?;
+        let mut built = MapBuilder::of(map);
+        built.set(key.clone(), put_together(*spot, Json::list(*spot, servers))?);
         put_together(pool.spot, built.build(pool.spot))
     }
 
@@ -209,6 +230,7 @@ impl Resolver<'_> {
                 built.set(key.clone(), value.clone());
             }
             let pool = self.complete(&put_together(spot, built.build(spot))?)?;
+            let pool = self.with_routes(pool)?;
             self.pools.borrow_mut().insert(text.into(), pool);
             self.names.borrow_mut().push(Key { name: text.into(), spot: name.spot });
         }

@@ -1,8 +1,10 @@
 //! A server as mcrouter writes it: `host:port[:protocol[:mech[:compression]]]`, IPv6 in brackets, `unix:/path[:protocol…]`.
 
+use crate::config::pool::RouteNode;
 use crate::config::server::parse_address;
-use crate::config::{Problem, Server, quoted};
+use crate::config::{Endpoint, Node, Problem, Server, quoted};
 use crate::hash::Member;
+use std::sync::Arc;
 
 const PROTOCOLS: &[&str] = &["ascii", "caret", "thrift", "xdp", "umbrella"];
 const EXAMPLES: &str = "as in `10.0.0.1:11211`, `[::1]:11211:ascii:plain`, `unix:/run/mc.sock`";
@@ -39,6 +41,12 @@ pub(super) fn parse(text: &str, port_override: Option<u16>) -> Result<Server, Pr
     };
     let (endpoint, host, port) = parse_address(&whole)?;
     Ok(Server { endpoint, member: Member { host, port, name: None, weight: 1 } })
+}
+
+/// An object among the servers: any route may be a member of a pool.
+pub(super) fn of_route(node: &Node) -> Server {
+    let member = Member { host: String::new(), port: None, name: None, weight: 1 };
+    Server { endpoint: Endpoint::Route(RouteNode { node: Arc::new(node.clone()), place: 0 }), member }
 }
 
 /// Only memcached's text protocol is spoken.

@@ -1,0 +1,180 @@
+//! BlackholeRoute: requests with something about them go where nobody answers.
+//!
+//! All operations alike: to `blackhole_child` (a `null` where it is not written) when one of the conditions under
+//! `policies` holds, else to `default`. A condition is about the key, the client flags, the time to live or the operation.
+
+use super::key::routing_key;
+use super::registry::{Key, Kind, Params};
+use super::{Call, Explained, PoolRoute, Route, Slot, When, marked, null};
+use crate::config::value::{self, expected};
+use crate::config::{Node, Path, Problem, Section, nearest_help, quoted};
+use crate::protocol::{Op, Request};
+use std::rc::Rc;
+
+pub(super) const KIND: Kind = Kind {
+    name: "BlackholeRoute",
+    short: "blackhole",
+    bare: "default",
+    keys: &[
+        Key { name: "default", what: "where all other requests go" },
+        Key { name: "blackhole_child", what: "where requests of which a condition holds go (null)" },
+        Key { name: "policies", what: "a map from fields to lists of `{op: equals, value: …}`" },
+    ],
+    build,
+};
+
+const FIELDS: &[(&str, Field)] = &[
+    ("key", Field::Key),
+    ("flags", Field::Flags),
+    ("exptime", Field::Exptime),
+    ("operation", Field::Operation),
+];
+
+fn build(params: &Params<'_>) -> Option<Rc<dyn Route>> {
+    let default = params.child("default");
+    let blackhole = params.child_or_nothing("blackhole_child");
+    params.require("policies");
+    let conditions = read_policies(params);
+    Some(Rc::new(Blackhole {
+        default: default?,
+        blackhole: blackhole?.unwrap_or_else(null::route),
+        conditions: conditions?,
+    }))
+}
+
+fn read_policies(params: &Params<'_>) -> Option<Vec<Condition>> {
+    let path = params.path().key("policies");
+    let policies = params.section.node("policies")?;
+    let Node::Map(fields) = policies else {
+        params.fault("policies", expected("a map from fields to conditions", policies));
+        return None;
+    };
+    let mut conditions = Some(Vec::new());
+    for (name, node) in fields {
+        let path = path.key(name);
+        let names: Vec<&str> = FIELDS.iter().map(|(name, _)| *name).collect();
+        let findings = params.section.findings;
+        let Some((_, field)) = FIELDS.iter().find(|(known, _)| known == name) else {
+            let problem = Problem::new(format!("requests have no {}", quoted(name)));
+            findings.fault(&path, crate::config::At::Key, problem.help(nearest_help(name, &names)));
+            conditions = None;
+            continue;
+        };
+        let Node::List(list) = node else {
+            findings.fault(&path, crate::config::At::Value, expected("a list of conditions", node));
+            conditions = None;
+            continue;
+        };
+        for (i, node) in list.iter().enumerate() {
+            let read = read_condition(params, *field, node, &path.index(i));
+            conditions = conditions.zip(read).map(|(mut all, one)| {
+                all.push(one);
+                all
+            });
+        }
+    }
+    conditions
+}
+
+fn read_condition(params: &Params<'_>, field: Field, node: &Node, path: &Path<'_>) -> Option<Condition> {
+    const OPS: &[(&str, bool)] = &[("equals", true), ("not_equals", false)];
+    let what = "a condition, a map of `op` and `value`";
+    let section = Section::open(node, path, params.section.findings, what)?;
+    section.refuse_unknown(&["op", "value"], &[]);
+    let condition = Params { section, ..*params };
+    condition.require("op");
+    condition.require("value");
+    let equals = condition.section.value("op", |node| value::choice(node, "`equals` or `not_equals`", OPS));
+    let wanted = condition.section.value("value", |node| field.read(node));
+    Some(Condition { field, equals: equals?, wanted: wanted? })
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Field {
+    /// The routing key: without a routing prefix, and up to the hash stop.
+    Key,
+    Flags,
+    Exptime,
+    Operation,
+}
+
+enum Wanted {
+    Text(Vec<u8>),
+    Number(i64),
+}
+
+impl Field {
+    fn read(self, node: &Node) -> Result<Wanted, Problem> {
+        match self {
+            Self::Flags | Self::Exptime => match node {
+                Node::Integer(number) => i64::try_from(*number).map(Wanted::Number).ok(),
+                _ => None,
+            }
+            .ok_or_else(|| expected("a whole number", node)),
+            Self::Key => value::text(node, "a key").map(|text| Wanted::Text(text.into_bytes())),
+            Self::Operation => {
+                let name = value::text(node, "an operation")?;
+                let known = Op::ALL.iter().any(|op| op.name() == name);
+                if known { Ok(Wanted::Text(name.into_bytes())) } else { Err(expected("an operation", node)) }
+            }
+        }
+    }
+}
+
+struct Condition {
+    field: Field,
+    equals: bool,
+    wanted: Wanted,
+}
+
+impl Condition {
+    fn holds(&self, request: &Request<'_>) -> bool {
+        let meta = |letter| request.meta.token_of(letter).and_then(marked::number);
+        let is_equal = match (&self.wanted, self.field) {
+            (Wanted::Text(text), Field::Operation) => text == request.op.name().as_bytes(),
+            (Wanted::Text(text), _) => text == routing_key(request.key),
+            (Wanted::Number(number), Field::Flags) if request.op.is_meta() => {
+                *number == meta(b'F').unwrap_or(0)
+            }
+            (Wanted::Number(number), Field::Flags) => *number == i64::from(request.flags),
+            (Wanted::Number(number), _) if request.op.is_meta() => *number == meta(b'T').unwrap_or(0),
+            (Wanted::Number(number), _) => *number == i64::from(request.exptime),
+        };
+        is_equal == self.equals
+    }
+
+    /// Whether key and operation are enough to know.
+    fn is_about_key(&self) -> bool {
+        matches!(self.field, Field::Key | Field::Operation)
+    }
+}
+
+struct Blackhole {
+    default: Rc<dyn Route>,
+    blackhole: Rc<dyn Route>,
+    conditions: Vec<Condition>,
+}
+
+impl Blackhole {
+    fn child(&self, request: &Request<'_>) -> &Rc<dyn Route> {
+        let is_lost = self.conditions.iter().any(|condition| condition.holds(request));
+        if is_lost { &self.blackhole } else { &self.default }
+    }
+}
+
+impl Route for Blackhole {
+    fn send(&self, request: &Request<'_>, call: &Call, slot: Slot) {
+        self.child(request).send(request, call, slot);
+    }
+
+    fn pool(&self, op: Op, key: &[u8]) -> Option<&PoolRoute> {
+        if !self.conditions.iter().all(Condition::is_about_key) {
+            return None;
+        }
+        self.child(&Request::new(op, key)).pool(op, key)
+    }
+
+    fn explain(&self, request: &Request<'_>) -> Explained {
+        Explained::new("blackhole").with(When::Now, self.child(request).explain(request))
+    }
+}

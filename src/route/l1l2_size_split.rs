@@ -1,0 +1,268 @@
+//! L1L2SizeSplitRoute: small values in one place, large ones in another, where memory costs less.
+//!
+//! Updates of `threshold` bytes or more that live for `ttl_threshold` or longer: the value to `l2`, and when it is stored a
+//! sentinel to `l1`, whose reply is the answer; when `l2` fails the value itself to `l1`, for `failure_ttl` at most. With
+//! `both_full_set` the value to both. All other updates: `l1`. Gets: `l1`; where a sentinel lies (`mg` with `v`) `l2`, whose
+//! miss is a miss. Deletes, arithmetic, `append`, `prepend`, `touch`: `l1`.
+//!
+//! A plain `set` puts the value into `l2` under its own key. What may not happen (`add`, `cas`, `ms` with a mode) puts it
+//! under a side key `key|==|<number>`, which its sentinel names: whoever loses leaves the winner's value alone.
+//! Source: mcrouter's `L1L2SizeSplitRoute`.
+
+use super::draw::Draw;
+use super::gather::{Answers, answer_later};
+use super::marked::{self, Marked};
+use super::modify_exptime::{self, Action};
+use super::registry::{Key, Kind, Params};
+use super::rekey::{is_sendable, with_key};
+use super::{Call, Explained, Route, Slot, When};
+use crate::config::{show_bytes, value};
+use crate::protocol::{Cause, Class, Op, OwnedReply, OwnedRequest, Reply, Request, Status, Value};
+use std::rc::Rc;
+
+pub(super) const KIND: Kind = Kind {
+    name: "L1L2SizeSplitRoute",
+    short: "l1l2_size_split",
+    bare: "l1",
+    keys: &[
+        Key { name: "l1", what: "where small values are, and sentinels" },
+        Key { name: "l2", what: "where large values are" },
+        Key { name: "threshold", what: "values of so many bytes are large" },
+        Key { name: "ttl_threshold", what: "only what lives so long goes to l2 (0)" },
+        Key { name: "failure_ttl", what: "how long l1 keeps a value that l2 did not take (60s)" },
+        Key { name: "both_full_set", what: "whether large values go to both, without sentinels (false)" },
+    ],
+    build,
+};
+
+/// mcrouter's.
+const FAILURE_TTL_DEFAULT: i32 = 60;
+/// What a sentinel begins with, and a side key has in the middle.
+const SIDE: &str = "|==|";
+/// [`SIDE`] and a number.
+const SENTINEL_BYTES_MAX: usize = SIDE.len() + 20;
+
+const REFUSAL: &[u8] = b"SERVER_ERROR The key provided is invalid";
+
+fn build(params: &Params<'_>) -> Option<Rc<dyn Route>> {
+    let (l1, l2) = (params.child("l1"), params.child("l2"));
+    params.require("threshold");
+    let threshold = params.section.value("threshold", |node| value::bytes(node, &(1..=1 << 30)));
+    let ttl_threshold = params.exptime("ttl_threshold").unwrap_or(0);
+    let failure_ttl = params.exptime("failure_ttl").unwrap_or(FAILURE_TTL_DEFAULT);
+    let both = params.flag("both_full_set", false);
+    let l1 = l1?;
+    let l1_for_a_while = modify_exptime::of(Rc::clone(&l1), failure_ttl, Action::Min);
+    let draw = Draw::new();
+    let split = SizeSplit { l1, l1_for_a_while, l2: l2?, threshold: threshold?, ttl_threshold, both, draw };
+    Some(Rc::new(SizeSplitRoute(Rc::new(split))))
+}
+
+struct SizeSplitRoute(Rc<SizeSplit>);
+
+struct SizeSplit {
+    l1: Rc<dyn Route>,
+    /// The same, for values that ought to be in `l2`.
+    l1_for_a_while: Rc<dyn Route>,
+    l2: Rc<dyn Route>,
+    /// Bytes.
+    threshold: usize,
+    /// Seconds.
+    ttl_threshold: i32,
+    both: bool,
+    draw: Draw,
+}
+
+impl Route for SizeSplitRoute {
+    fn send(&self, request: &Request<'_>, call: &Call, slot: Slot) {
+        let split = &self.0;
+        if request.op.class() == Class::GetLike {
+            return marked::look(split, &*split.l1, request, call, slot);
+        }
+        if !split.is_large(request) {
+            return split.l1.send(request, call, slot);
+        }
+        if split.both {
+            split.l2.send(request, call, Slot::nowhere());
+            return split.l1.send(request, call, slot);
+        }
+        split.store(request, call, slot);
+    }
+
+    fn explain(&self, request: &Request<'_>) -> Explained {
+        let here = Explained::new("l1l2_size_split").with(When::Now, self.0.l1.explain(request));
+        let when = match request.op.class() {
+            Class::GetLike => "where a sentinel lies".to_owned(),
+            Class::UpdateLike => format!("first, from {} on", show_bytes(self.0.threshold)),
+            _ => return here,
+        };
+        here.with(When::If(when), self.0.l2.explain(request))
+    }
+}
+
+/// One large value on its way to both places.
+struct Store {
+    split: Rc<SizeSplit>,
+    request: OwnedRequest,
+    call: Call,
+    /// Of the value in `l2`, where that is not the key itself.
+    side: Option<u64>,
+}
+
+impl SizeSplit {
+    fn is_large(&self, request: &Request<'_>) -> bool {
+        if request.value.len() < self.threshold || !marked::puts_whole_value(request) {
+            return false;
+        }
+        let exptime = match request.op {
+            Op::MetaSet => request.meta.token_of(b'T').and_then(marked::number).unwrap_or(0),
+            _ => request.exptime,
+        };
+        exptime == 0 || exptime >= self.ttl_threshold
+    }
+
+    fn store(self: &Rc<Self>, request: &Request<'_>, call: &Call, slot: Slot) {
+        let side = if is_plain_set(request) { None } else { Some(self.draw.next()) };
+        if !is_sendable(&key_in_l2(request.key, side), request.meta.has(b'b')) {
+            return slot.fill(&Reply::line(Status::Failed(Cause::Local), REFUSAL));
+        }
+        let store =
+            Store { split: Rc::clone(self), request: OwnedRequest::new(request), call: call.clone(), side };
+        let mut answers = Answers::new();
+        answers.expect(|slot| store.to_l2(slot));
+        answer_later(slot, store.go_on(answers));
+    }
+}
+
+/// Whether it happens whatever is there.
+fn is_plain_set(request: &Request<'_>) -> bool {
+    match request.op {
+        Op::Set => true,
+        Op::MetaSet => {
+            let mode = request.meta.token_of(b'M').and_then(<[u8]>::first);
+            !request.meta.has(b'C') && matches!(mode, None | Some(b'S'))
+        }
+        _ => false,
+    }
+}
+
+fn key_in_l2(key: &[u8], side: Option<u64>) -> Vec<u8> {
+    match side {
+        Some(number) => [key, SIDE.as_bytes(), number.to_string().as_bytes()].concat(),
+        None => key.to_vec(),
+    }
+}
+
+impl Store {
+    /// The value alone, whatever is there.
+    fn to_l2(&self, slot: Slot) {
+        let asked = self.request.as_request();
+        let op = if asked.op.is_meta() { Op::MetaSet } else { Op::Set };
+        let key = key_in_l2(asked.key, self.side);
+        marked::part_of(&asked, op, b"", b"FTb", |part| {
+            let part = Request { value: asked.value, flags: asked.flags, ..*part };
+            with_key(&part, &key, |part, _, _| self.split.l2.send(part, &self.call, slot));
+        });
+    }
+
+    fn drop_side(&self) {
+        let asked = self.request.as_request();
+        let op = if asked.op.is_meta() { Op::MetaDelete } else { Op::Delete };
+        let call = self.call.to(super::Kind::Shadow);
+        let key = key_in_l2(asked.key, self.side);
+        marked::part_of(&asked, op, b"", b"b", |delete| {
+            with_key(delete, &key, |delete, _, _| self.split.l2.send(delete, &call, Slot::nowhere()));
+        });
+    }
+
+    async fn go_on(self, answers: Answers) -> OwnedReply {
+        let request = self.request.as_request();
+        if answers.only().await.status != Status::Stored {
+            return Answers::of(&*self.split.l1_for_a_while, &request, &self.call).only().await;
+        }
+        let sentinel = self.side.map_or_else(|| SIDE.to_owned(), |number| format!("{SIDE}{number}"));
+        let mut answers = Answers::new();
+        answers.expect(|slot| {
+            let value = Value::Slice(sentinel.as_bytes());
+            marked::send_marked(&*self.split.l1, &request, SizeSplit::MARK, value, &self.call, slot);
+        });
+        let mut reply = answers.only().await;
+        if self.side.is_some() && marked::is_refused(reply.status) {
+            self.drop_side();
+        }
+        if request.meta.has(b's') && !reply.status.is_error() {
+            reply.line = marked::line_for(&request, &reply.line, 0, Some(request.value.len()));
+        }
+        reply
+    }
+}
+
+impl Marked for SizeSplit {
+    /// mcrouter's `MC_MSG_FLAG_SIZE_SPLIT`. Clients have it too (php's, for compressed values): the value decides.
+    const MARK: u32 = 0x20;
+
+    fn is_ours(&self, value: &Value<'_>) -> bool {
+        side_of(value).is_some()
+    }
+
+    fn shown(&self, flags: u32) -> u32 {
+        flags
+    }
+
+    async fn resolve(self: Rc<Self>, request: OwnedRequest, call: Call, item: OwnedReply) -> OwnedReply {
+        let asked = request.as_request();
+        let side = item.value.as_ref().and_then(|value| side_of(&value.as_value())).flatten();
+        let key = key_in_l2(asked.key, side);
+        if !is_sendable(&key, asked.meta.has(b'b')) {
+            return marked::miss(&asked);
+        }
+        let op = match asked.op {
+            Op::MetaGet => Op::MetaGet,
+            Op::Gat | Op::Gats => Op::Gat,
+            _ => Op::Get,
+        };
+        let mut answers = Answers::new();
+        answers.expect(|slot| {
+            marked::part_of(&asked, op, b"v f", b"Tb", |part| {
+                with_key(part, &key, |part, _, _| self.l2.send(part, &call, slot));
+            });
+        });
+        let reply = answers.only().await;
+        let value = match reply.value {
+            Some(value) if reply.status == Status::Hit => value,
+            _ if reply.status.is_error() => return reply,
+            _ => return marked::miss(&asked),
+        };
+        let flags = marked::flags_of(&asked, &reply.line);
+        let line = marked::line_for(&asked, &item.line, flags, Some(value.as_value().len()));
+        OwnedReply { status: Status::Hit, line, value: Some(value), miss_on_error: false }
+    }
+}
+
+/// The side key's number in a sentinel, if it has one; `None` where this is no sentinel.
+fn side_of(value: &Value<'_>) -> Option<Option<u64>> {
+    if value.len() > SENTINEL_BYTES_MAX {
+        return None;
+    }
+    let bytes = value.to_vec();
+    let number = bytes.strip_prefix(SIDE.as_bytes())?;
+    if number.is_empty() {
+        return Some(None);
+    }
+    number.iter().all(u8::is_ascii_digit).then(|| marked::number(number)).flatten().map(Some)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sentinel_and_nothing_else() {
+        let side = |text: &str| side_of(&Value::Slice(text.as_bytes()));
+        assert_eq!(side("|==|"), Some(None));
+        assert_eq!(side("|==|18446744073709551615"), Some(Some(u64::MAX)));
+        for text in ["", "|=", "|==|x", "|==|-1", "|==|1 ", "x|==|", "|==|18446744073709551616"] {
+            assert_eq!(side(text), None, "{text}");
+        }
+    }
+}
