@@ -40,7 +40,13 @@ fn every_example_loads_without_a_warning() {
     assert!(files.len() >= 6);
     for file in files {
         let text = fs::read_to_string(&file).unwrap();
-        let door = text.lines().take(2).filter(|line| line.starts_with("# ")).count();
+        const SCHEMA: &str = "# yaml-language-server: $schema=ringway.schema.json\n";
+        if !text.starts_with(SCHEMA) && std::env::var_os("BLESS").is_some() {
+            fs::write(&file, format!("{SCHEMA}{text}")).unwrap();
+        }
+        let text = fs::read_to_string(&file).unwrap();
+        let rest = text.strip_prefix(SCHEMA).unwrap_or_else(|| panic!("{} names no schema", file.display()));
+        let door = rest.lines().take(2).filter(|line| line.starts_with("# ")).count();
         assert_eq!(door, 2, "{} opens with two lines that say when to use it", file.display());
         let (_, warnings) = loaded(&file);
         assert_eq!(warnings, [], "{}", file.display());
@@ -360,6 +366,17 @@ fn what_cannot_be_read() {
             "{brackets}"
         );
     }
+}
+
+/// Written by `ringway schema > config/ringway.schema.json`.
+#[test]
+fn the_schema_in_the_folder_is_current() {
+    let file = "config/ringway.schema.json";
+    let current = route::schema().to_json() + "\n";
+    if std::env::var_os("BLESS").is_some() {
+        fs::write(file, &current).unwrap();
+    }
+    assert!(fs::read_to_string(file).is_ok_and(|kept| kept == current), "{file}: BLESS=1 writes it anew");
 }
 
 fn yaml_files(folder: &str) -> Vec<PathBuf> {

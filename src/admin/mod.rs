@@ -1,6 +1,8 @@
 //! Questions to the program itself: `version`, `stats`, and what is allowed.
 
 mod keys;
+mod line;
+mod servers;
 mod stats;
 
 pub use keys::KEY_PREFIX;

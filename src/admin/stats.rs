@@ -1,13 +1,13 @@
 //! `stats` and its sub-commands, in memcached's form, so that generic tools and exporters do not break.
 
-use super::VERSION;
+use super::line::stat;
+use super::{VERSION, servers};
 use crate::cache::Cache;
 use crate::config::{About, Config, Settings};
 use crate::health::Health;
 use crate::stats::{COUNTERS, Stats};
 use crate::sync::Lock;
 use std::collections::HashSet;
-use std::fmt::Write;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
@@ -23,7 +23,7 @@ pub struct Process {
 }
 
 /// What a configuration brought, until the next one.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct Current {
     pub settings: Settings,
     /// The embedded caches, if any.
@@ -80,6 +80,12 @@ impl Process {
         config.reloads_count += 1;
     }
 
+    /// The configuration that serves is written in another way: a comment, the order of keys.
+    pub fn describe(&self, about: About) {
+        let mut current = self.current.lock();
+        *current = Arc::new(Current { about, ..Current::clone(&current) });
+    }
+
     /// A configuration was refused; the one before serves on.
     pub fn config_failed(&self) {
         let mut config = self.config.lock();
@@ -114,7 +120,8 @@ impl Process {
             Some(b"settings") => self.settings_text(),
             Some(b"items") => self.items(),
             Some(b"slabs") => self.slabs(),
-            Some(b"suspect_servers") => self.suspect_servers(),
+            Some(b"servers") => servers::servers(&self.stats.servers(), &self.health),
+            Some(b"suspect_servers") => servers::suspects(&self.health),
             Some(b"conns" | b"sizes" | b"extstore") => "END\r\n".to_owned(),
             Some(b"reset") => {
                 *self.baseline.lock() = COUNTERS.iter().map(|c| self.stats.sum(c.pick)).collect();
@@ -177,18 +184,6 @@ impl Process {
         stat(text, "config_reloads", config.reloads_count);
     }
 
-    /// Servers that have failed of late, in mcrouter's form.
-    fn suspect_servers(&self) -> String {
-        let mut text = String::new();
-        for suspect in self.health.suspects() {
-            let status = if suspect.is_out { "tko" } else { "down" };
-            let told = format_args!("status:{status} num_failures:{}", suspect.failures_count);
-            stat(&mut text, &suspect.address, told);
-        }
-        text.push_str("END\r\n");
-        text
-    }
-
     fn settings_text(&self) -> String {
         let current = self.current();
         let limits = &current.settings.limits;
@@ -235,11 +230,6 @@ impl Process {
 
 fn unix_seconds(time: SystemTime) -> u64 {
     time.duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs())
-}
-
-fn stat(text: &mut String, name: &str, value: impl std::fmt::Display) {
-    // Writing to a String cannot fail.
-    let _ = write!(text, "STAT {name} {value}\r\n");
 }
 
 /// User and system time of the process, from `/proc/self/stat` (clock ticks of 10 ms).

@@ -10,6 +10,7 @@ mod logging;
 mod output;
 mod plan;
 mod run;
+mod schema;
 mod source;
 mod stats;
 
@@ -43,6 +44,7 @@ enum Verb {
     Explain(explain::Args),
     Convert(convert::Args),
     Plan(plan::Args),
+    Schema(schema::Args),
     Stats(stats::Args),
     Bench(bench::BenchArgs),
     Completions(completions::Args),
@@ -60,6 +62,7 @@ pub fn main() -> ExitCode {
         Some(Verb::Explain(args)) => explain::run(&args),
         Some(Verb::Convert(args)) => convert::run(&args),
         Some(Verb::Plan(args)) => plan::run(&args),
+        Some(Verb::Schema(args)) => schema::run(&args),
         Some(Verb::Stats(args)) => stats::run(&args),
         Some(Verb::Bench(args)) => bench::run(args),
         Some(Verb::Completions(args)) => completions::run(&args),

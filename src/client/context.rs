@@ -15,6 +15,7 @@ use std::collections::BTreeMap;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use tokio::sync::Notify;
 
 /// One per worker.
 pub struct Context {
@@ -39,7 +40,13 @@ pub struct Context {
     /// How large replies are now and then: up at once, down slowly. A new client gets no larger window than this leaves,
     /// or hundreds of them could queue gigabytes in front of everybody else's requests before they are known.
     new_reply_bytes: Cell<usize>,
+    /// What very long gets have used and dropped since that was last told.
+    dropped_bytes: Cell<usize>,
+    dropped_much: Notify,
 }
+
+/// So much is dropped by very long gets before somebody is told. A collection costs as much as a few of them.
+const DROPPED_BYTES_MAX: usize = 16 << 20;
 
 /// Used again instead of allocated again.
 #[derive(Default)]
@@ -89,6 +96,8 @@ impl Context {
             draining: Cell::new(false),
             spare: RefCell::default(),
             new_reply_bytes: Cell::new(NEW_REPLY_BYTES),
+            dropped_bytes: Cell::new(0),
+            dropped_much: Notify::new(),
         });
         let this = Rc::downgrade(&context);
         context.budget.on_short(move |wanted_bytes| {
@@ -183,6 +192,22 @@ impl Context {
         for session in self.sessions.borrow().values().filter_map(Weak::upgrade) {
             look(&session);
         }
+    }
+
+    /// A get of thousands of keys was taken apart in so many bytes, which are dropped. Splitting, writing and reading it
+    /// took some more of them in pieces that grew: about four times as many.
+    pub(super) fn on_scratch_dropped(&self, bytes: usize) {
+        let dropped = self.dropped_bytes.get() + 4 * bytes;
+        let is_much = dropped >= DROPPED_BYTES_MAX;
+        self.dropped_bytes.set(if is_much { 0 } else { dropped });
+        if is_much {
+            self.dropped_much.notify_one();
+        }
+    }
+
+    /// Resolves when very long gets have left much memory that nobody needs.
+    pub async fn much_is_dropped(&self) {
+        self.dropped_much.notified().await;
     }
 
     /// Clients that have left since the worker started.

@@ -18,6 +18,8 @@ use std::task::{Context as Cx, Poll};
 #[derive(Default)]
 pub(super) struct Input {
     rest: BytesMut,
+    /// What was before it in the same piece of memory, and is done with.
+    used_bytes: usize,
     /// The front of `rest` known to hold no line end.
     scanned: usize,
     /// `rest` is not looked at again before it has grown to this.
@@ -61,6 +63,8 @@ enum Step {
 const BINARY_REFUSED: &str = "ERROR ringway speaks memcached's text protocol, not the binary one";
 /// Room for the keys of an ordinary multi-key get; what grew beyond is freed.
 const SCRATCH_BYTES_KEPT_MAX: usize = 64 * 1024;
+/// Bytes in front of unfinished input that may stay until they are moved away from.
+const USED_BYTES_MAX: usize = 64 * 1024;
 /// The first byte of a binary request.
 const BINARY_MAGIC: u8 = 0x80;
 
@@ -146,6 +150,7 @@ impl Input {
                     let line = self.rest[..start].to_vec();
                     self.used(start);
                     let mut bytes = std::mem::take(&mut self.rest).freeze();
+                    self.used_bytes = 0;
                     self.begin_large(session, line, length, &mut bytes);
                     self.rest.extend_from_slice(&bytes);
                 }
@@ -161,7 +166,10 @@ impl Input {
             }
         }
         if self.rest.is_empty() {
-            self.rest = BytesMut::new(); // an idle client holds nothing
+            (self.rest, self.used_bytes) = (BytesMut::new(), 0); // an idle client holds nothing
+        } else if self.used_bytes > USED_BYTES_MAX.max(self.rest.len()) {
+            // What waits for its turn must not keep a megabyte of requests that are long under way.
+            (self.rest, self.used_bytes) = (BytesMut::from(&self.rest[..]), 0);
         }
         session.end_batch();
     }
@@ -197,6 +205,8 @@ impl Input {
         let step = self.step_line(session, bytes, line, consumed, &mut scratch);
         if scratch.held_bytes() <= SCRATCH_BYTES_KEPT_MAX {
             session.context.scratch.set(scratch);
+        } else {
+            session.context.on_scratch_dropped(scratch.held_bytes());
         }
         step
     }
@@ -340,11 +350,12 @@ impl Input {
             Mode::Large(_, reader) => reader.held_bytes(),
             Mode::Lines | Mode::Swallow(_) => 0,
         };
-        large + self.rest.capacity()
+        large + self.rest.capacity() + self.used_bytes
     }
 
     fn used(&mut self, count: usize) {
         self.rest.advance(count);
+        self.used_bytes += count;
         self.rest_bytes_min = 0;
         self.scanned = 0;
     }

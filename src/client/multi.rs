@@ -22,6 +22,8 @@ pub(super) struct Multi {
     reply_bytes: usize,
     /// Memory held, for the byte budget.
     held: usize,
+    /// Bytes of the client's line.
+    asked_bytes: usize,
     /// The first error line. With one, the values are not shown.
     pub(super) error: Option<Vec<u8>>,
 }
@@ -150,6 +152,11 @@ impl Multi {
         }
         self.waiting = self.parts_count;
         self.held = self.part_of.capacity() * size_of::<u32>();
+        self.asked_bytes = keys.text.len();
+    }
+
+    pub(super) const fn asked_bytes(&self) -> usize {
+        self.asked_bytes
     }
 
     pub(super) const fn keys_count(&self) -> usize {
@@ -243,6 +250,7 @@ impl Multi {
         self.hits = 0;
         self.reply_bytes = 0;
         self.held = 0;
+        self.asked_bytes = 0;
         self.error = None;
     }
 

@@ -71,6 +71,8 @@ pub(super) struct ReplyQueue {
     first: u64,
     /// Bytes of replies that have come and not left.
     reply_bytes: usize,
+    /// Bytes of the lines of multi-key gets that are under way.
+    asked_bytes: usize,
     /// Memory held in items: done ones, and what multi-key gets have gathered.
     items_held: usize,
     /// What the byte budget knows of this queue.
@@ -131,9 +133,11 @@ impl ReplyQueue {
         self.accounted
     }
 
-    /// What has come, and what the requests under way are expected to bring.
+    /// What has come, and what the requests under way are expected to bring. Each key of a get may come back, and it is held
+    /// until then, so a client whose gets find nothing cannot ask for thousands of keys a thousand times over.
     pub(super) fn expected_bytes(&self) -> usize {
-        self.reply_bytes.saturating_add(self.items.len().saturating_mul(self.reply_bytes_estimate.0))
+        let by_estimate = self.items.len().saturating_mul(self.reply_bytes_estimate.0);
+        self.reply_bytes.saturating_add(by_estimate.max(self.asked_bytes))
     }
 
     fn learn(&mut self, context: &Context, reply_bytes: usize) {
@@ -150,6 +154,7 @@ impl ReplyQueue {
 
     pub(super) fn push_multi(&mut self, how: How, multi: Box<Multi>) -> u64 {
         self.items_held += multi.held();
+        self.asked_bytes += multi.asked_bytes();
         self.add(Place::Multi(how, multi))
     }
 
@@ -297,7 +302,7 @@ impl ReplyQueue {
     fn finish_gathered(&mut self, context: &Context, token: u64) {
         let mut buf = context.spare_buf();
         let Some(item) = self.item(token) else { return };
-        let (mut replaced_bytes, mut replaced_held) = (0, 0);
+        let (mut replaced_bytes, mut replaced_held, mut asked_bytes) = (0, 0, 0);
         match std::mem::replace(&mut item.place, Place::Done(WireBuf::new())) {
             Place::Multi(_, mut multi) => {
                 multi.write(&mut buf);
@@ -306,6 +311,7 @@ impl ReplyQueue {
                 counters.get_misses.add((multi.keys_count() - multi.hits) as u64);
                 replaced_bytes = multi.reply_bytes();
                 replaced_held = multi.held();
+                asked_bytes = multi.asked_bytes();
                 context.give_back_multi(multi);
             }
             Place::All { failed, quiet, .. } => {
@@ -321,6 +327,7 @@ impl ReplyQueue {
         self.learn(context, bytes);
         self.reply_bytes = self.reply_bytes + bytes - replaced_bytes;
         self.items_held = self.items_held + held - replaced_held;
+        self.asked_bytes -= asked_bytes;
     }
 
     /// The front is answered: takes it off, and what follows as far as it is answered too.

@@ -13,7 +13,7 @@ use super::yaml;
 use super::{CheckRoutes, Config, Dialect, Endpoint, Listen, Place, Routes};
 use std::sync::Arc;
 
-const KEYS: &[&str] =
+pub(super) const KEYS: &[&str] =
     &["pools", "route", "routes", "named_handles", "default_route", "send_invalid_route_to_default", "tests"];
 /// What [`Routes`] keeps.
 const ROUTE_KEYS: &[&str] =

@@ -9,7 +9,7 @@ use super::value;
 use crate::hash::Member;
 use std::ops::RangeInclusive;
 
-const KEYS: &[&str] = &["shards", "memory"];
+pub(super) const KEYS: &[&str] = &["shards", "memory"];
 const SHARDS: RangeInclusive<usize> = 1..=256;
 /// Of the whole pool.
 const MEMORY: RangeInclusive<usize> = (1 << 20)..=(1 << 44);

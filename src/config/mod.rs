@@ -26,6 +26,7 @@ mod placement;
 mod pool;
 mod position;
 mod render;
+pub(crate) mod schema;
 mod section;
 mod server;
 mod settings;

@@ -8,7 +8,7 @@ use super::value;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-const KEYS: &[&str] = &["type", "gutter", "exptime"];
+pub(super) const KEYS: &[&str] = &["type", "gutter", "exptime"];
 const TYPES: &[(&str, Type)] = &[("fail", Type::Fail), ("failover", Type::Failover), ("eject", Type::Eject)];
 /// `0s` leaves times to live as they are.
 const EXPTIMES: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(30 * 24 * 3600);

@@ -31,7 +31,7 @@ const OUTSTANDING_DEFAULT: usize = 16_384;
 const WEIGHT_SUM_MAX: u64 = 4 << 20;
 const SERVERS_COUNT_MAX: usize = 16_384;
 
-const KEYS: &[&str] = &[
+pub(super) const KEYS: &[&str] = &[
     "servers",
     "embedded",
     "timeout",

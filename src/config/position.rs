@@ -36,7 +36,9 @@ enum Kind<'t> {
 
 impl<'t> Positions<'t> {
     pub(super) fn of(text: &'t str) -> Self {
-        let mut this = Self { text, spots: Vec::new(), anchors: HashMap::new() };
+        // room that is not used costs nothing; to grow again and again would copy a large file's places many times
+        let spots = Vec::with_capacity(text.len() / 4);
+        let mut this = Self { text, spots, anchors: HashMap::new() };
         let mut options = Options::default();
         options.set_emit_comments(false);
         let mut open = Vec::new();

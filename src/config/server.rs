@@ -26,8 +26,8 @@ const NAME_BYTES_MAX: usize = 250;
 /// `sockaddr_un` holds 108 bytes with the closing NUL.
 const UNIX_PATH_BYTES_MAX: usize = 107;
 const EXAMPLES: &str = "as in `10.0.0.1:11211`, `cache-a.internal`, `[::1]:11211`, `unix:/run/mc.sock`";
-const KEYS: &[&str] = &["address", "weight", "name"];
-const ROUTE_KEYS: &[&str] = &["route", "weight", "name"];
+pub(super) const KEYS: &[&str] = &["address", "weight", "name"];
+pub(super) const ROUTE_KEYS: &[&str] = &["route", "weight", "name"];
 const HINTS: &[Hint] = &[
     ("host", "write `address: host:port`"),
     ("port", "write `address: host:port`"),

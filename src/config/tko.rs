@@ -8,7 +8,7 @@ use super::value::{self, TIMEOUTS};
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-const KEYS: &[&str] =
+pub(super) const KEYS: &[&str] =
     &["timeouts_until_tko", "probe_timeout_initial", "probe_timeout_max", "tko_on_disconnect", "fail_open"];
 const HINTS: &[Hint] = &[
     ("timeouts", "write `timeouts_until_tko`"),
@@ -17,7 +17,7 @@ const HINTS: &[Hint] = &[
     ("probe_max", "write `probe_timeout_max`"),
     ("tko_tracker", "write `fail_open: {upper: 3, lower: 1}`"),
 ];
-const FAIL_OPEN_KEYS: &[&str] = &["upper", "lower"];
+pub(super) const FAIL_OPEN_KEYS: &[&str] = &["upper", "lower"];
 const FAIL_OPEN_HINTS: &[Hint] = &[
     ("num_tko_threshold_upper", "write `upper`"),
     ("num_tko_threshold_lower", "write `lower`"),

@@ -54,6 +54,13 @@ impl Health {
         self.guards.lock().retain(|_, guard| Arc::strong_count(guard) > 1);
     }
 
+    /// Whether the server at this address is out because it does not answer; `Some(false)`: because it cannot be reached.
+    #[must_use]
+    pub fn is_soft(&self, address: &str) -> Option<bool> {
+        let reason = self.servers.lock().get(address).and_then(|server| server.reason());
+        reason.map(super::tko::Reason::is_soft)
+    }
+
     #[must_use]
     pub fn totals(&self) -> &Totals {
         &self.totals

@@ -219,6 +219,15 @@ impl WireBuf {
         self.push_piece(Piece { bytes, held });
     }
 
+    /// Adds a large piece that somebody else keeps, and counts, until long after it is written.
+    pub fn put_lent(&mut self, bytes: Bytes) {
+        self.seal_block();
+        self.len += bytes.len();
+        if !bytes.is_empty() {
+            self.push_piece(Piece { bytes, held: 0 });
+        }
+    }
+
     fn push_piece(&mut self, piece: Piece) {
         self.shared_held += piece.held;
         self.shared.push_back(piece);

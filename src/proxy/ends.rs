@@ -23,7 +23,7 @@ pub(super) struct Ends {
 
 /// The servers of one pool.
 struct Known {
-    /// How they are talked to: the pool without its servers and its placement.
+    /// How they are talked to: the pool without its servers, its placement, and who stands in for whom.
     terms: Pool,
     leaves: HashMap<(Endpoint, String), Vec<Rc<dyn Leaf>>>,
 }
@@ -72,7 +72,13 @@ impl Building<'_> {
 
 impl Leaves for Building<'_> {
     fn of_pool(&self, pool: &Pool) -> (Vec<Rc<dyn Leaf>>, usize) {
-        let terms = Pool { servers: Vec::new(), hash: Default::default(), ..pool.clone() };
+        let terms = Pool {
+            servers: Vec::new(),
+            hash: Default::default(),
+            on_down: Default::default(),
+            failure_domains: Vec::new(),
+            ..pool.clone()
+        };
         let former = self.former.get(&pool.name).filter(|known| known.terms == terms);
         Destination::expect_servers(pool, self.shared);
         let embedded = pool.servers.iter().any(|s| matches!(s.endpoint, Endpoint::Embedded(_)));

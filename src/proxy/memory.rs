@@ -18,10 +18,11 @@ const LEFT_CLIENTS_MIN: u64 = 256;
 pub(super) async fn give_back(context: Rc<client::Context>, budget: Rc<Budget>) {
     let mut gone_count = context.gone_count();
     loop {
-        tokio::time::sleep(PAUSE).await;
+        // Nothing is lost with whoever of the two is dropped.
+        let is_due = tokio::time::timeout(PAUSE, context.much_is_dropped()).await.is_ok();
         let gone = context.gone_count();
         let fall = budget.held_bytes() + FALL_BYTES_MIN <= budget.highest_bytes();
-        if fall || gone - gone_count >= LEFT_CLIENTS_MIN {
+        if is_due || fall || gone - gone_count >= LEFT_CLIENTS_MIN {
             raw::give_memory_back();
             budget.forget_highest();
             gone_count = gone;

@@ -110,6 +110,7 @@ impl Serving {
         origin.watch(about.files());
         if config == self.read {
             self.told = None;
+            self.process.describe(about);
             if why == Why::Signal {
                 tracing::info!("{}: the configuration is the same as before", why.text());
             }

@@ -10,6 +10,7 @@ use super::failover_errors::{ERRORS_KEY, Errors};
 use super::failover_policy::{HASH_KEY, POLICY_KEY, Policy, TAGS_KEY, Walk};
 use super::failure::Failure;
 use super::gather::Answers;
+use super::pairing::{Asked, PAIRING_KEY, Pairs};
 use super::registry::{Key, Kind, Params};
 use super::rekey::send_as;
 use super::{Call, Explained, Route, Slot, When, null};
@@ -30,6 +31,7 @@ pub(super) const KIND: Kind = Kind {
         POLICY_KEY,
         HASH_KEY,
         TAGS_KEY,
+        PAIRING_KEY,
         Key { name: "on", what: "what makes it try the next: [error] (default), [miss], [error, miss]" },
     ],
     build,
@@ -61,7 +63,8 @@ pub(super) fn of(
         1 => children.remove(0),
         count => {
             let policy = Policy::read(params, count)?;
-            Rc::new(Failover(Rc::new(Inner { children, errors, on_miss, policy, limit, tags })))
+            let pairs = params.flag(PAIRING_KEY.name, false).then(Pairs::default);
+            Rc::new(Failover(Rc::new(Inner { children, errors, on_miss, policy, limit, tags, pairs })))
         }
     })
 }
@@ -137,18 +140,23 @@ struct Inner {
     limit: Option<Limit>,
     /// Keys with a hash stop tell the other children that they come by failover.
     tags: bool,
+    pairs: Option<Pairs>,
 }
 
 impl Inner {
     /// `nth`: how many were asked before.
-    async fn ask(&self, child: usize, nth: usize, request: &OwnedRequest, call: &Call) -> OwnedReply {
-        let (child, request) = (&*self.children[child], request.as_request());
-        if !self.tags || memchr::memmem::find(request.key, b"|#|").is_none() {
-            return Answers::of(child, &request, call).only().await;
+    fn send_to(&self, (child, nth): Asked, request: &Request<'_>, call: &Call, slot: Slot) {
+        let child = &*self.children[child];
+        if nth == 0 || !self.tags || memchr::memmem::find(request.key, b"|#|").is_none() {
+            return child.send(request, call, slot);
         }
         let key = [request.key, format!(":failover={nth}").as_bytes()].concat();
+        send_as(child, &key, REFUSAL, request, call, slot);
+    }
+
+    async fn ask(&self, asked: Asked, request: &OwnedRequest, call: &Call) -> OwnedReply {
         let mut answers = Answers::new();
-        answers.expect(|slot| send_as(child, &key, REFUSAL, &request, call, slot));
+        answers.expect(|slot| self.send_to(asked, &request.as_request(), call, slot));
         answers.only().await
     }
 }
@@ -157,6 +165,9 @@ impl Route for Failover {
     fn send(&self, request: &Request<'_>, call: &Call, slot: Slot) {
         if let Some(limit) = &self.0.limit {
             limit.on_request();
+        }
+        if let Some(asked) = self.0.pairs.as_ref().and_then(|pairs| pairs.find(request)) {
+            return self.0.send_to(asked, request, call, slot);
         }
         attempt(&self.0, &*self.0.children[0], request, call, slot);
     }
@@ -189,9 +200,12 @@ impl Retry for Inner {
             if self.limit.as_ref().is_some_and(|limit| !limit.allows(&last.as_reply())) {
                 break;
             }
-            last = self.ask(child, nth, &request, &call).await;
+            last = self.ask((child, nth), &request, &call).await;
             self.policy.learn(child, &last.as_reply());
             if self.is_final(&request.as_request(), &last.as_reply()) {
+                if let Some(pairs) = &self.pairs {
+                    pairs.keep(&request.as_request(), &last.as_reply(), (child, nth));
+                }
                 break;
             }
         }

@@ -8,6 +8,7 @@ use super::failover::{self, LIMIT_KEY, TAG_KEY};
 use super::failover_errors::{ERRORS_KEY, Errors};
 use super::failover_policy::{HASH_KEY, POLICY_KEY, TAGS_KEY};
 use super::modify_exptime::{self, Action};
+use super::pairing::PAIRING_KEY;
 use super::registry::{Key, Kind, Params};
 use std::rc::Rc;
 
@@ -25,6 +26,7 @@ pub(super) const KIND: Kind = Kind {
         POLICY_KEY,
         HASH_KEY,
         TAGS_KEY,
+        PAIRING_KEY,
     ],
     build,
 };

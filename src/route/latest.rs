@@ -7,6 +7,7 @@ use super::failover::{self, LIMIT_KEY, TAG_KEY};
 use super::failover_errors::{ERRORS_KEY, Errors};
 use super::failover_policy::{HASH_KEY, POLICY_KEY, TAGS_KEY};
 use super::host_id::host_id;
+use super::pairing::PAIRING_KEY;
 use super::registry::{Key, Kind, Params};
 use super::{Route, null};
 use crate::hash::murmur64a;
@@ -28,6 +29,7 @@ pub(super) const KIND: Kind = Kind {
         POLICY_KEY,
         HASH_KEY,
         TAGS_KEY,
+        PAIRING_KEY,
     ],
     build,
 };

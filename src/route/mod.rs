@@ -30,10 +30,12 @@ mod marked;
 mod member;
 mod moved;
 mod on_down;
+mod pairing;
 mod pool;
 mod registry;
 mod rekey;
 mod root;
+mod schema;
 mod slot;
 mod translate;
 
@@ -96,6 +98,7 @@ pub use host_id::host_id;
 pub use moved::{Moved, prefixes};
 pub use pool::PoolRoute;
 pub use root::Root;
+pub use schema::schema;
 pub use slot::{Sink, Slot};
 pub use translate::in_our_words;
 

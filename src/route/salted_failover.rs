@@ -6,6 +6,7 @@
 use super::failover::{self, LIMIT_KEY, TAG_KEY};
 use super::failover_errors::{ERRORS_KEY, Errors};
 use super::failover_policy::{POLICY_KEY, TAGS_KEY};
+use super::pairing::PAIRING_KEY;
 use super::registry::{Key, Kind, Params};
 use super::{Route, pool};
 use crate::config::Node;
@@ -24,6 +25,7 @@ pub(super) const KIND: Kind = Kind {
         TAG_KEY,
         POLICY_KEY,
         TAGS_KEY,
+        PAIRING_KEY,
     ],
     build,
 };

@@ -1,6 +1,6 @@
 //! The single table of counters: name, sentence. Those with memcached's names mean what they mean there.
 
-use super::Counter;
+use super::{Counter, Servers};
 
 /// A counter's place in the block, its name and what it counts.
 pub struct CounterInfo {
@@ -13,7 +13,11 @@ macro_rules! counters {
     ($($name:ident: $help:literal,)*) => {
         /// The counters of one worker.
         #[derive(Debug, Default)]
-        pub struct Counters { $(#[doc = $help] pub $name: Counter,)* }
+        pub struct Counters {
+            $(#[doc = $help] pub $name: Counter,)*
+            /// What is counted for each server by itself.
+            pub servers: Servers,
+        }
 
         /// All of them, in the order of `stats`.
         pub const COUNTERS: &[CounterInfo] = &[

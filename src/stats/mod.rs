@@ -4,9 +4,11 @@
 
 mod list;
 mod log_rate;
+mod servers;
 
 pub use list::{COUNTERS, CounterInfo, Counters};
 pub use log_rate::LogRate;
+pub use servers::{RESULTS, ServerStats, Servers, Traffic};
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -25,6 +27,10 @@ impl Counter {
     #[inline]
     pub fn sub(&self, count: u64) {
         self.0.store(self.0.load(Relaxed).wrapping_sub(count), Relaxed);
+    }
+
+    fn set(&self, value: u64) {
+        self.0.store(value, Relaxed);
     }
 
     #[must_use]
@@ -55,6 +61,14 @@ impl Stats {
     #[must_use]
     pub fn sum(&self, pick: impl Fn(&Counters) -> &Counter) -> u64 {
         self.workers.iter().fold(0_u64, |sum, w| sum.wrapping_add(pick(w).value()))
+    }
+
+    /// Every server, by its address, the same in all workers.
+    #[must_use]
+    pub fn servers(&self) -> Vec<ServerStats> {
+        let mut sums = Vec::new();
+        self.workers.iter().for_each(|worker| worker.servers.sum(&mut sums));
+        sums
     }
 
     #[must_use]

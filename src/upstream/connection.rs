@@ -12,8 +12,11 @@ use super::inflight::{Asked, Check, Entry, Inflight, New};
 use super::probe;
 use super::terms::{Shared, Terms};
 use crate::health::{Prober, Reason};
-use crate::protocol::{Cause, Found, MultiGet, Op, Reply, Request, Status, Values, WireBuf, ascii, meta};
+use crate::protocol::{
+    Cause, Found, MultiGet, Op, Reply, Request, SHARED_BYTES_MIN, Status, Values, WireBuf, ascii, meta,
+};
 use crate::route::Slot;
+use bytes::Bytes;
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::task::{Context, Waker};
@@ -28,6 +31,8 @@ pub(super) struct Connection {
     pub(super) awake: Cell<bool>,
     /// What the byte budget knows of this connection.
     pub(super) accounted: Cell<usize>,
+    /// What the server's counters know of the requests that wait here.
+    counted: Cell<u64>,
     /// Those of it that the reader holds.
     read_bytes: Cell<usize>,
     /// The server takes lines by length (memcached 1.6.40 and later): see [`is_only_for_modern`].
@@ -63,6 +68,7 @@ impl Connection {
             waker: RefCell::new(None),
             awake: Cell::new(false),
             accounted: Cell::new(0),
+            counted: Cell::new(0),
             read_bytes: Cell::new(0),
             modern: Cell::new(false),
             progress: Cell::new(false),
@@ -122,6 +128,7 @@ impl Connection {
             resent: false,
             repeatable,
             line: kept,
+            shared: None,
             size,
         };
         self.enqueue(out, inflight, new, slot);
@@ -137,8 +144,17 @@ impl Connection {
         line.clear();
         ascii::write_multi_get(request, line);
         let kept = line.single().unwrap_or_default();
-        out.put(kept);
         let size = kept.len();
+        let mut shared = None;
+        if size < SHARED_BYTES_MIN {
+            out.put(kept);
+        } else {
+            // One copy of a long list of keys, for writing and for checking the reply.
+            let mut whole = Bytes::copy_from_slice(kept);
+            out.put_lent(whole.clone());
+            whole.truncate(size - 2); // without its line end
+            shared = Some(whole);
+        }
         let kept = kept.strip_suffix(b"\r\n").unwrap_or(kept);
         // "<op> " or "<op> <exptime> " comes before the keys.
         let mut start = request.op.name().len() + 1;
@@ -152,6 +168,7 @@ impl Connection {
             resent: false,
             repeatable: matches!(request.op, Op::Get | Op::Gets),
             line: kept,
+            shared,
             size,
         };
         self.enqueue(out, inflight, new, slot);
@@ -173,6 +190,7 @@ impl Connection {
             resent: false,
             repeatable: false,
             line: &[],
+            shared: None,
             size,
         };
         let State { out, inflight, .. } = &mut *state;
@@ -247,6 +265,8 @@ impl Connection {
 
     /// Tells the byte budget what is held now.
     pub(super) fn account(&self, out: &WireBuf, inflight: &Inflight) {
+        let waiting = inflight.len() as u64;
+        self.terms.traffic.outstanding.add(waiting.wrapping_sub(self.counted.replace(waiting)));
         let now = out.held_bytes() + inflight.held_bytes() + self.read_bytes.get();
         self.shared.budget.change(self.accounted.replace(now), now);
     }
@@ -275,6 +295,11 @@ impl Connection {
             Some(slot) => {
                 if !reply.status.is_error() {
                     self.answered.set(true);
+                }
+                let Terms { traffic, timeout, .. } = &*self.terms;
+                if traffic.is_timed() {
+                    let left = entry.deadline.saturating_duration_since(Instant::now());
+                    traffic.learn(timeout.saturating_sub(left));
                 }
                 self.tell(slot, reply);
             }
@@ -339,7 +364,35 @@ impl Connection {
     /// Answers, with what the pool wants clients to be told of failures.
     #[inline]
     pub(super) fn tell(&self, slot: Slot, reply: &Reply<'_>) {
+        self.terms.traffic.count(result_of(reply));
         slot.fill(&Reply { miss_on_error: self.terms.miss_on_error, ..*reply });
+    }
+}
+
+/// A reply's place in [`crate::stats::RESULTS`].
+#[inline]
+fn result_of(reply: &Reply<'_>) -> usize {
+    match reply.status {
+        Status::Deleted => 0,
+        Status::Touched => 1,
+        Status::Hit => 2,
+        Status::Miss | Status::NotFound => 3,
+        Status::NotStored => 4,
+        Status::Stored | Status::Number => 5,
+        Status::Ok => 6,
+        Status::Exists => 7,
+        Status::Failed(cause) => match cause {
+            Cause::Timeout => 8,
+            Cause::ConnectTimeout => 9,
+            Cause::Connect => 10,
+            Cause::QueueFull | Cause::NoMemory => 11,
+            Cause::Tko => 12,
+            Cause::Aborted => 13,
+            Cause::Local | Cause::NoServer => 15,
+            Cause::Closed | Cause::Desync => 16,
+        },
+        Status::ErrorLine if reply.line.starts_with(b"CLIENT_ERROR") => 14,
+        Status::ErrorLine => 16,
     }
 }
 

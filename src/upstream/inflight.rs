@@ -11,6 +11,7 @@ use crate::protocol::ascii::{self, ReplyLine};
 use crate::protocol::meta::{self, MetaCode};
 use crate::protocol::{Found, Op, SHARED_BYTES_MIN, Status};
 use crate::route::Slot;
+use bytes::Bytes;
 use std::collections::VecDeque;
 use tokio::time::Instant;
 
@@ -47,7 +48,7 @@ pub(super) struct Entry {
     pub(super) resent: bool,
     /// The line is kept whole and may be sent again: repeating it is harmless.
     pub(super) repeatable: bool,
-    /// Bytes of this entry in the line store.
+    /// Bytes of this entry in the line store, or [`SHARED_LINE`].
     line_bytes: u32,
     /// Where the request ends in the stream of bytes to this server.
     end: u64,
@@ -110,7 +111,10 @@ impl Inflight {
     /// Adds a request of `size` bytes. `line` is what checking and sending again need of it.
     pub(super) fn push(&mut self, new: New<'_>, slot: Slot) {
         self.queued_at += new.size as u64;
-        self.lines.push(new.line);
+        let line_bytes = match &new.shared {
+            Some(line) => self.lines.push_shared(line.clone()),
+            None => self.lines.push(new.line),
+        };
         self.entries.push_back(Entry {
             slot: Some(slot),
             asked: new.asked,
@@ -118,7 +122,7 @@ impl Inflight {
             deadline: new.deadline,
             resent: new.resent,
             repeatable: new.repeatable,
-            line_bytes: u32::try_from(new.line.len()).unwrap_or(u32::MAX),
+            line_bytes,
             end: self.queued_at,
             size: new.size as u64,
             next_key: 0,
@@ -142,7 +146,7 @@ impl Inflight {
     /// Judges a reply line (without its line end) against the oldest request.
     pub(super) fn judge(&mut self, line: &[u8]) -> Verdict {
         let Some(entry) = self.entries.front_mut() else { return Verdict::Desync };
-        let expected = self.lines.first(entry.line_bytes as usize);
+        let expected = self.lines.first(entry.line_bytes);
         match entry.asked {
             Asked::One(op) if op.is_meta() => judge_meta(op, entry.check, expected, line),
             Asked::One(op) => judge_classic(op, entry.check, expected, line),
@@ -167,7 +171,7 @@ impl Inflight {
         else {
             return 0;
         };
-        let line = self.lines.front().get(..*line_bytes as usize).unwrap_or_default();
+        let line = self.lines.first(*line_bytes);
         let mut keys = line.get(*next_at as usize..).unwrap_or_default();
         let mut index = *next_key;
         let mut rest = bytes;
@@ -212,7 +216,7 @@ impl Inflight {
 
     pub(super) fn pop(&mut self) -> Option<Entry> {
         let entry = self.entries.pop_front()?;
-        self.lines.pop(entry.line_bytes as usize);
+        self.lines.pop(entry.line_bytes);
         if entry.slot.is_none() {
             self.late -= 1;
         }
@@ -241,7 +245,7 @@ impl Inflight {
 
     /// Memory held, for the byte budget.
     pub(super) fn held_bytes(&self) -> usize {
-        self.entries.len() * size_of::<Entry>() + self.lines.bytes.len()
+        self.entries.len() * size_of::<Entry>() + self.lines.held_bytes()
     }
 
     /// The connection is lost. Takes out what had begun to go out, and what nobody waits for any more; the rest
@@ -250,7 +254,7 @@ impl Inflight {
     pub(super) fn lose(&mut self) -> (Vec<(Entry, Vec<u8>)>, usize) {
         let mut lost = Vec::new();
         while self.is_due() || self.entries.front().is_some_and(|entry| entry.slot.is_none()) {
-            let line_bytes = self.entries.front().map_or(0, |e| e.line_bytes as usize);
+            let line_bytes = self.entries.front().map_or(0, |e| e.line_bytes);
             let line = self.lines.first(line_bytes).to_vec();
             let Some(entry) = self.pop() else { break };
             lost.push((entry, line));
@@ -274,9 +278,8 @@ impl Inflight {
             entry.end += added;
         }
         self.queued_at += added;
-        let mut lines = first.lines;
-        lines.push(self.lines.front());
-        self.lines = lines;
+        first.lines.append(&mut self.lines);
+        self.lines = first.lines;
         first.entries.append(&mut self.entries);
         self.entries = first.entries;
     }
@@ -306,6 +309,8 @@ pub(super) struct New<'a> {
     pub(super) resent: bool,
     pub(super) repeatable: bool,
     pub(super) line: &'a [u8],
+    /// The same where it is large and shared with the write buffer; `line` does not count then.
+    pub(super) shared: Option<Bytes>,
     pub(super) size: usize,
 }
 
@@ -398,48 +403,84 @@ const fn has_cas(op: Op) -> bool {
     matches!(op, Op::Gets | Op::Gats)
 }
 
-/// Request lines one behind the other, oldest first: no allocation for each of them.
+/// Stands for the length of a line that is not among the others.
+const SHARED_LINE: u32 = u32::MAX;
+
+/// Request lines one behind the other, oldest first: no allocation for each of them. Large ones are kept apart: in one
+/// growing piece they would take three times their bytes.
 #[derive(Default)]
 struct LineStore {
     bytes: Vec<u8>,
     start: usize,
+    shared: VecDeque<Bytes>,
+    /// Invariant: the bytes in `shared`.
+    shared_bytes: usize,
 }
 
 impl LineStore {
     /// Moved to the front when this much is used up, and given back when empty and larger.
     const SLACK_BYTES: usize = 64 * 1024;
 
-    fn push(&mut self, line: &[u8]) {
+    /// Returns what the line is asked for with.
+    fn push(&mut self, line: &[u8]) -> u32 {
         if self.start > Self::SLACK_BYTES && self.start > self.bytes.len() / 2 {
             self.bytes.drain(..self.start);
             self.start = 0;
         }
         self.bytes.extend_from_slice(line);
+        u32::try_from(line.len()).unwrap_or(0) // the longest line has a few MiB
     }
 
-    /// All of them, one behind the other.
-    fn front(&self) -> &[u8] {
-        self.bytes.get(self.start..).unwrap_or_default()
+    fn push_shared(&mut self, line: Bytes) -> u32 {
+        self.shared_bytes += line.len();
+        self.shared.push_back(line);
+        SHARED_LINE
     }
 
-    /// The oldest, which has so many bytes.
-    fn first(&self, count: usize) -> &[u8] {
-        self.front().get(..count).unwrap_or_default()
+    /// Takes all lines of `other` behind its own.
+    fn append(&mut self, other: &mut Self) {
+        self.bytes.extend_from_slice(other.bytes.get(other.start..).unwrap_or_default());
+        self.shared.append(&mut other.shared);
+        self.shared_bytes += other.shared_bytes;
+        other.clear();
     }
 
-    fn pop(&mut self, count: usize) {
-        self.start += count;
+    /// The oldest.
+    fn first(&self, line_bytes: u32) -> &[u8] {
+        if line_bytes == SHARED_LINE {
+            return self.shared.front().map_or(&[], |line| line);
+        }
+        self.bytes.get(self.start..).and_then(|rest| rest.get(..line_bytes as usize)).unwrap_or_default()
+    }
+
+    fn pop(&mut self, line_bytes: u32) {
+        if line_bytes == SHARED_LINE {
+            self.shared_bytes -= self.shared.pop_front().map_or(0, |line| line.len());
+            return;
+        }
+        self.start += line_bytes as usize;
         if self.start == self.bytes.len() {
-            self.clear();
+            self.clear_bytes();
         }
     }
 
     fn clear(&mut self) {
+        self.shared = VecDeque::new();
+        self.shared_bytes = 0;
+        self.clear_bytes();
+    }
+
+    fn clear_bytes(&mut self) {
         self.start = 0;
         if self.bytes.capacity() > 4 * Self::SLACK_BYTES {
             self.bytes = Vec::new();
         } else {
             self.bytes.clear();
         }
+    }
+
+    /// Memory held; when empty, a little room that nobody counts.
+    fn held_bytes(&self) -> usize {
+        self.shared_bytes + if self.bytes.is_empty() { 0 } else { self.bytes.capacity() }
     }
 }

@@ -225,6 +225,7 @@ impl Connection {
         self.account(&state.out, &state.inflight);
         self.shared.counters.server_connects.add(1);
         self.shared.counters.server_connections.add(1);
+        self.terms.traffic.connections.add(1);
         self.quiet_since_idle.set(true);
     }
 
@@ -232,6 +233,7 @@ impl Connection {
     fn on_lost(&self, ended: Ended) {
         let counters = &self.shared.counters;
         counters.server_connections.sub(1);
+        self.terms.traffic.connections.sub(1);
         counters.server_closed.add(1);
         if !matches!(ended, Ended::TooLate | Ended::Retired) {
             self.probe(self.terms.tko.on_disconnect(ended.cause(), counters));
@@ -330,6 +332,7 @@ fn resend_first(
             resent: true,
             repeatable: true,
             line: &line,
+            shared: None,
             size: line.len() + 2,
         };
         fresh.push(new, slot);

@@ -5,7 +5,7 @@ use super::tko::Tko;
 use crate::config::{Endpoint, OnError, Pool, Server};
 use crate::health::Health;
 use crate::net::{Budget, ReadBlock};
-use crate::stats::Counters;
+use crate::stats::{Counters, Traffic};
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -39,6 +39,7 @@ pub(super) struct Terms {
     /// Failed gets are told to clients as misses.
     pub(super) miss_on_error: bool,
     pub(super) tko: Tko,
+    pub(super) traffic: Arc<Traffic>,
 }
 
 impl Terms {
@@ -48,6 +49,7 @@ impl Terms {
             label: server.label(),
             endpoint: server.endpoint.clone(),
             tko: Tko::new(pool, server, &shared.health),
+            traffic: shared.counters.servers.enlist(&server.address(), pool.timeout, &pool.name),
             timeout: pool.timeout,
             connect_timeout: pool.connect_timeout,
             outstanding_count_max: pool.outstanding_count_max,

@@ -31,6 +31,7 @@ fn request(op: Op, line: &'static str, check: Check, deadline: Instant) -> New<'
         resent: false,
         repeatable: op == Op::Get,
         line: line.as_bytes(),
+        shared: None,
         size: 10,
     }
 }
@@ -100,6 +101,32 @@ fn a_multi_get_counts_off_the_keys_that_miss() {
     assert_eq!(inflight.judge(b"VALUE a 0 1"), Verdict::Value { length: 1, index: 3 }, "the second a");
     inflight.count_off();
     assert_eq!(inflight.judge(b"VALUE c 0 1"), Verdict::Desync, "c was before it");
+}
+
+#[test]
+fn long_lines_are_kept_beside_the_others() {
+    let waiting = Rc::new(Waiting::default());
+    let long = |line: &'static str| {
+        let shared = Some(bytes::Bytes::from_static(line.as_bytes()));
+        New { asked: Asked::Multi(Op::Get), shared, ..get(line) }
+    };
+    let queue = |requests: Vec<New<'static>>| {
+        let mut inflight = Inflight::default();
+        for (number, new) in (1..).zip(requests) {
+            inflight.push(new, slot(&waiting, number));
+        }
+        inflight
+    };
+    let mut inflight = queue(vec![long("get e f"), get("get g"), long("get h i")]);
+    // what was sent on a connection that is lost goes in front
+    inflight.prepend(queue(vec![get("get a"), long("get b c"), get("get d")]));
+    inflight.on_written(60);
+    for (reply, index) in [("a", 0), ("c", 1), ("d", 0), ("f", 1), ("g", 0), ("h", 0)] {
+        let verdict = inflight.judge(format!("VALUE {reply} 0 1").as_bytes());
+        assert_eq!(verdict, Verdict::Value { length: 1, index }, "{reply}");
+        inflight.pop();
+    }
+    assert_eq!((inflight.len(), inflight.held_bytes()), (0, 0));
 }
 
 /// A get of several keys, sent.

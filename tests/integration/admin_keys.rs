@@ -3,7 +3,7 @@
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 
-use crate::support::{Client, Directory, Mock, Proxy, pool_of};
+use crate::support::{Client, Directory, Mock, PATIENCE, Proxy, pool_of};
 
 /// The value of an admin key, asked by a classic get.
 fn value(client: &mut Client, question: &str) -> String {
@@ -166,4 +166,20 @@ fn another_configuration_is_told_of() {
     client.await_stat("config_reloads", 1);
     assert_ne!(value(&mut client, "config_md5_digest"), before);
     assert!(value(&mut client, "preprocessed_config").contains("250ms"));
+}
+
+/// A comment changes nothing but the digest, by which a rollout sees that the file has arrived.
+#[test]
+fn the_same_configuration_written_in_another_way_is_told_of() {
+    let mock = Mock::forgetful();
+    let pool = pool_of(&[mock.address()], "");
+    let proxy = Proxy::with(&pool);
+    let mut client = proxy.client();
+    let before = value(&mut client, "config_md5_digest");
+    proxy.rewrite(&format!("# of the second week\n{pool}"));
+    let deadline = std::time::Instant::now() + PATIENCE;
+    while value(&mut client, "config_md5_digest") == before {
+        assert!(std::time::Instant::now() < deadline, "the digest stays");
+    }
+    assert_eq!(client.stat("config_reloads"), 0);
 }

@@ -1,6 +1,6 @@
 //! What is answered here and goes to no server: stats, version, flush_all, other protocols.
 
-use crate::support::{Memcached, Mock, Proxy, has_memcached, pool_of};
+use crate::support::{Memcached, Mock, Proxy, dead_address, has_memcached, pool_of};
 use std::collections::HashMap;
 
 #[test]
@@ -330,4 +330,30 @@ fn socket_inodes(pid: i32) -> Vec<String> {
         Some(text.to_owned())
     };
     targets.filter_map(socket).collect()
+}
+
+#[test]
+fn each_server_has_a_line_that_mcrouters_exporters_read() {
+    let dead = dead_address();
+    let mock = Mock::start(|peer| while peer.answer_as_usual() {});
+    let pools = format!(
+        "pools: {{main: {{servers: [\"{}\"], timeout: 2s}}, other: {{servers: [\"{dead}\"]}}}}\n\
+         route: {{prefix: {{policies: {{d: other}}, wildcard: main}}}}\n",
+        mock.address()
+    );
+    let proxy = Proxy::with(&pools);
+    let mut client = proxy.client();
+    client.ask("get a\r\nset a 0 0 1\r\n1\r\ndelete a\r\n", "END\r\nSTORED\r\nNOT_FOUND\r\n");
+    client.ask_line("get d\r\n", "SERVER_ERROR connection error");
+    client.send("stats servers\r\n");
+    let mut lines = client.lines_to_end();
+    lines.sort_by_key(|line| !line.contains("pools:main"));
+    let (live, gone) = (&lines[0], &lines[1]);
+    let name = format!("STAT {}:ascii:plain:notcompressed-2000 avg_latency_us:", mock.address());
+    assert!(live.starts_with(&name), "{live}");
+    let rest = " pending_reqs:0 inflight_reqs:0 up:1; notfound:2 stored:1; pools:main";
+    assert!(live.ends_with(rest), "{live}");
+    let name = format!("STAT {dead}:ascii:plain:notcompressed-1000 avg_latency_us:0.000 pending_reqs:0 ");
+    let rest = "inflight_reqs:0 hard_tko;; connect_error:1; pools:other last_error:connect_error";
+    assert_eq!(*gone, format!("{name}{rest}"));
 }

@@ -33,5 +33,7 @@ mod process;
 mod reload;
 /// Trees of routes in front of real servers.
 mod routes;
+/// The JSON Schema for editors and the reader of configurations say the same.
+mod schema;
 /// The conversations of `tests/transcripts`, held with memcached, the embedded cache and the proxy.
 mod transcripts;

@@ -85,7 +85,7 @@ fn servers_that_stay_keep_their_connection_and_others_lose_it() {
         return;
     }
     let (stays, leaves) = (Memcached::latest(), Memcached::latest());
-    let both = pool_of(&[stays.address(), leaves.address()], "");
+    let both = pool_of(&[stays.address(), leaves.address()], "failure_domains: [one, other]");
     let proxy = Proxy::with(&both);
     let mut client = proxy.client();
     let ask_many = |client: &mut Client| {
@@ -95,7 +95,7 @@ fn servers_that_stay_keep_their_connection_and_others_lose_it() {
     };
     ask_many(&mut client);
     let connected = (stays.stat("total_connections"), leaves.stat("total_connections"));
-    proxy.rewrite(&pool_of(&[stays.address()], ""));
+    proxy.rewrite(&pool_of(&[stays.address()], "failure_domains: [one]\non_down: eject"));
     client.await_stat("config_reloads", 1);
     client.await_stat("server_connections", 1);
     ask_many(&mut client);

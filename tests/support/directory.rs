@@ -1,5 +1,6 @@
 //! A directory of its own for one test, gone when the test is over.
 
+use super::leftovers;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -11,6 +12,7 @@ impl Directory {
         static NEXT: AtomicUsize = AtomicUsize::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let path = std::env::temp_dir().join(format!("ringway-{}-{number}", std::process::id()));
+        leftovers::made(&path);
         std::fs::create_dir_all(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
         Self(path)
     }
@@ -31,5 +33,6 @@ impl Directory {
 impl Drop for Directory {
     fn drop(&mut self) {
         let _ = std::fs::remove_dir_all(&self.0);
+        leftovers::removed(&self.0);
     }
 }

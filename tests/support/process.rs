@@ -1,5 +1,6 @@
 //! A child process: its stderr by the line, its end awaited, killed when the test is over.
 
+use super::leftovers;
 use rustix::process::{Pid, Signal, kill_process};
 use std::io::{BufRead, BufReader};
 use std::process::{Command, ExitStatus, Stdio};
@@ -32,7 +33,7 @@ impl Process {
     pub(crate) fn start(command: &mut Command) -> Self {
         let name = format!("{command:?}");
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
-        let mut child = command.spawn().unwrap_or_else(|e| panic!("{name}: {e}"));
+        let mut child = leftovers::start(command).unwrap_or_else(|e| panic!("{name}: {e}"));
         let pid = Pid::from_child(&child);
         let said = Arc::new((Mutex::new(Said::default()), Condvar::new()));
         let stderr = child.stderr.take().expect("stderr is piped");
@@ -49,6 +50,7 @@ impl Process {
         let (tell, end) = channel();
         thread::spawn(move || {
             let status = child.wait().expect("a child can be waited for");
+            leftovers::ended(pid);
             let _ = tell.send(status); // the test may be over
         });
         Self { name, pid, said, end, ended: None }

@@ -7,7 +7,7 @@ use ringway::admin::{Admin, Current, Process};
 use ringway::cache::{Cache, CacheLeaf};
 use ringway::client::{self, Context};
 use ringway::config::{OnError, Pool, Settings};
-use ringway::hash::{Member, Ring, Spec};
+use ringway::hash::{Member, Placement, Ring, Spec};
 use ringway::health::Health;
 use ringway::net::{Budget, ReadBlock};
 use ringway::route::{Leaf, PoolRoute, Root};
@@ -77,7 +77,9 @@ impl Room {
             vec![Rc::new(CacheLeaf::new(cache, "embedded".into(), clock)) as Rc<dyn Leaf>]
         };
         let nobody = Dial::Memory(Rc::new(|_| Err(io::ErrorKind::ConnectionRefused.into())));
-        Self::new(settings, &Spec::default(), &members, 1, OnError::Error, nobody, leaf)
+        // The same to the embedded cache, and built at once: many rooms last for one request.
+        let spec = Spec { placement: Placement::Modula, ..Spec::default() };
+        Self::new(settings, &spec, &members, 1, OnError::Error, nobody, leaf)
     }
 
     /// Over the servers of this pool, which `dial` reaches.

@@ -8,10 +8,10 @@
 mod bug;
 
 use crate::plan::{Amount, Outcome, Plan};
+use crate::support::leftovers;
 use crate::watch;
 use bug::Bug;
 use rustix::process::{Pid, Signal, kill_process_group};
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -133,7 +133,11 @@ impl Copy {
             command.args(["--config", setting]);
         }
         command.args(["--message-format", "json"]).env("CARGO_TARGET_DIR", &self.products);
-        let output = command.current_dir(&self.tree).output().unwrap();
+        command.current_dir(&self.tree).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let child = leftovers::start_group(&mut command).unwrap();
+        let pid = Pid::from_child(&child);
+        let output = child.wait_with_output().unwrap();
+        leftovers::ended(pid);
         if !output.status.success() {
             return Err(format!("it cannot be built\n{}", String::from_utf8_lossy(&output.stderr)));
         }
@@ -151,14 +155,16 @@ impl Copy {
 /// Runs it, but no longer than so: its exit code, if it has one, or `None` when it was not over. What it has started
 /// and left behind ends too.
 fn ends_within(time: Duration, command: &mut Command) -> Option<Option<i32>> {
-    let (began, mut child) = (Instant::now(), command.process_group(0).spawn().unwrap());
+    let (began, mut child) = (Instant::now(), leftovers::start_group(command).unwrap());
     let mut ended = None;
     while ended.is_none() && began.elapsed() <= time {
         watch::pass(Duration::from_millis(20));
         ended = child.try_wait().unwrap().map(|status| status.code());
     }
-    let _ = kill_process_group(Pid::from_child(&child), Signal::KILL); // there may be nobody left
+    let pid = Pid::from_child(&child);
+    let _ = kill_process_group(pid, Signal::KILL); // there may be nobody left
     let _ = child.wait();
+    leftovers::ended(pid);
     ended
 }
 
