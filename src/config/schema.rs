@@ -76,6 +76,7 @@ const POOL: &[Row] = &[
     ("tko", "when servers are knocked out; off: never", || any([choice(["off"]), keys(tko::KEYS, TKO)])),
     ("connections", "connections per worker and server", || count(1, 128)),
     ("outstanding_max", "requests waiting for one server in one worker", || count(1, 1_000_000)),
+    ("keep_routing_prefix", "whether servers get keys with their routing prefix", boolean),
     ("failure_domains", "what else fails with each server, one name or number for each", || list(anything())),
     ("hash", "how keys are placed", || choice(Placement::names())),
     ("key_hash", "the hash of keys, with ketama, twemproxy and modula", || choice(KeyHash::names())),
@@ -101,6 +102,12 @@ const SERVER: &[Row] = &[
     ("address", "ip, ip:port, host, host:port, [ip6]:port or unix:/path", text),
     ("weight", "its share", || count(1, 65_535)),
     ("name", "what the ring hashes instead of the address", text),
+];
+
+const MEMBER: &[Row] = &[
+    ("route", "a route in the place of a server", || reference("route")),
+    ("weight", "its share", || count(1, 65_535)),
+    ("name", "what the ring hashes instead of its place in the list", text),
 ];
 
 /// The whole document; `definitions` has those of `route` and `test`, which others know.
@@ -224,7 +231,7 @@ fn size() -> Node {
 }
 
 fn server_entry() -> Node {
-    any([text(), keys(server::KEYS, SERVER)])
+    any([text(), keys(server::KEYS, SERVER), keys(server::ROUTE_KEYS, MEMBER)])
 }
 
 #[cfg(test)]
@@ -235,13 +242,14 @@ mod tests {
     fn every_key_is_told_of() {
         let top: Vec<&str> = settings::KEYS.iter().chain(document::KEYS).copied().collect();
         let of_pool: Vec<&str> = pool::KEYS.iter().chain(placement::KEYS).copied().collect();
-        let sections: [(&[&str], &[Row]); 6] = [
+        let sections: [(&[&str], &[Row]); 7] = [
             (&top, TOP),
             (Limits::KEYS, LIMITS),
             (&of_pool, POOL),
             (embedded::KEYS, EMBEDDED),
             (tko::KEYS, TKO),
             (server::KEYS, SERVER),
+            (server::ROUTE_KEYS, MEMBER),
         ];
         for (known, rows) in sections {
             for (key, ..) in rows {
