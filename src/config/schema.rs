@@ -99,6 +99,7 @@ const TKO: &[Row] = &[
 ];
 const SERVER: &[Row] = &[
     ("address", "ip, ip:port, host, host:port, [ip6]:port or unix:/path", text),
+    ("route", "a route that takes the place of a server", || reference("route")),
     ("weight", "its share", || count(1, 65_535)),
     ("name", "what the ring hashes instead of the address", text),
 ];
@@ -224,7 +225,7 @@ fn size() -> Node {
 }
 
 fn server_entry() -> Node {
-    any([text(), keys(server::KEYS, SERVER)])
+    any([text(), keys(server::KEYS, SERVER), keys(server::ROUTE_KEYS, SERVER)])
 }
 
 #[cfg(test)]
@@ -241,7 +242,7 @@ mod tests {
             (&of_pool, POOL),
             (embedded::KEYS, EMBEDDED),
             (tko::KEYS, TKO),
-            (server::KEYS, SERVER),
+            (&[server::KEYS, server::ROUTE_KEYS].concat(), SERVER),
         ];
         for (known, rows) in sections {
             for (key, ..) in rows {

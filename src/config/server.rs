@@ -27,7 +27,7 @@ const NAME_BYTES_MAX: usize = 250;
 const UNIX_PATH_BYTES_MAX: usize = 107;
 const EXAMPLES: &str = "as in `10.0.0.1:11211`, `cache-a.internal`, `[::1]:11211`, `unix:/run/mc.sock`";
 pub(super) const KEYS: &[&str] = &["address", "weight", "name"];
-const ROUTE_KEYS: &[&str] = &["route", "weight", "name"];
+pub(super) const ROUTE_KEYS: &[&str] = &["route", "weight", "name"];
 const HINTS: &[Hint] = &[
     ("host", "write `address: host:port`"),
     ("port", "write `address: host:port`"),
