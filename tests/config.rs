@@ -318,7 +318,7 @@ fn hostile_texts(bytes: usize, time_max: Duration) {
         assert!(shown.len() < 1 << 20, "{what}: {} bytes of faults", shown.len());
         let took = began.elapsed();
         assert!(took < time_max, "{what} took {took:?}");
-        println!("{what}: {took:?}: {}", faults.list[0].message.chars().take(80).collect::<String>());
+        eprintln!("{what}: {took:?}: {}", faults.list[0].message.chars().take(80).collect::<String>());
     }
 }
 
