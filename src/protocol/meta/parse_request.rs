@@ -84,9 +84,10 @@ fn checked<'a>(op: Op, written: &Written<'a>, decoded: &'a mut Vec<u8>) -> Resul
             _ => {}
         }
     }
-    // What `N` makes of a key in base64, 1.6.45 shows as it is: a line end in it would be taken for the end of the reply,
-    // and what follows for the replies of others.
-    if meta.has(b'b') && meta.has(b'N') && key.iter().any(|byte| *byte <= b' ') {
+    // 1.6.45 forgets that a key came in base64 when `N`, `x`, an append or a longer number makes the item anew, and shows
+    // it as it is: a line end in it would be taken for the end of the reply, and what follows for the replies of others.
+    let may_show = matches!(op, Op::MetaGet | Op::MetaArithmetic) && (meta.has(b'k') || meta.has(b'N'));
+    if may_show && meta.has(b'b') && key.iter().any(|byte| *byte <= b' ') {
         return Err(BAD_FORMAT);
     }
     if meta.opaque.is_some_and(|o| o.len() >= OPAQUE_BYTES_MAX) {
@@ -173,6 +174,9 @@ fn debug<'a>(written: &Written<'a>, decoded: &'a mut Vec<u8>) -> Result<Request<
     }
     let decoded: &'a [u8] = decoded;
     let key = key_len.and_then(|length| decoded.get(..length)).unwrap_or(token);
+    if key_len.is_some() && key.iter().any(|byte| *byte <= b' ') {
+        return Err(LineError::BAD_FORMAT); // it would be shown as it is: see `checked`
+    }
     let meta = Meta {
         token,
         flags: written.flags.rest(),

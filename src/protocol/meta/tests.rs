@@ -193,7 +193,7 @@ fn other_commands() {
 #[test]
 fn fields() {
     let mut scratch = Scratch::default();
-    let parsed = parse_request(b"mg AAECIA== b k Oab T30", 99, &mut scratch);
+    let parsed = parse_request(b"mg AAECIA== b v Oab T30", 99, &mut scratch);
     let Ok(Line::Request(request)) = parsed else { panic!("{parsed:?}") };
     assert_eq!((request.op, request.key), (Op::MetaGet, &b"\0\x01\x02 "[..]));
     assert_eq!(request.meta.token, b"AAECIA==");

@@ -64,7 +64,8 @@ pub(super) const KNOWN: &[Known] = &[
     Known {
         name: "key_made_by_n",
         side: Side::Ringway,
-        reason: "memcached shows a key in base64 raw when N made it, line ends included; ringway refuses such keys",
+        reason: "memcached shows a key in base64 raw when N, x, an append or a longer number made the item anew, line ends \
+                 included; ringway refuses to have such keys shown",
         differs: |c| {
             let mut flags = words(first_line(c)).skip(2);
             c.bytes.starts_with(b"m")
