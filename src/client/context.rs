@@ -46,7 +46,7 @@ pub struct Context {
 }
 
 /// So much is dropped by very long gets before somebody is told. A collection costs as much as a few of them.
-const DROPPED_BYTES_MAX: usize = 16 << 20;
+const DROPPED_BYTES_MAX: usize = 8 << 20;
 
 /// Used again instead of allocated again.
 #[derive(Default)]

@@ -92,6 +92,8 @@ impl Reader {
             if let Err(ended) = self.finish_large(connection) {
                 return Poll::Ready(Err(ended));
             }
+            // It has been handed on; for a while nothing more may come that would say so.
+            connection.account_read(self.held_bytes());
             return Poll::Ready(Ok(count));
         }
         let mut block = block.borrow_mut();

@@ -176,6 +176,27 @@ fn values_of_many_megabytes_pass_when_allowed() {
     sent.join().unwrap().unwrap();
     client.send("get a\r\n");
     client.expect([format!("VALUE a 0 {size}\r\n").as_bytes(), &value, b"\r\nEND\r\n"].concat());
+    client.await_stat("buffer_bytes", 0);
+}
+
+/// A value whose last bytes come alone: nothing follows that would make anybody count again.
+#[test]
+fn a_large_value_that_was_handed_on_is_no_longer_counted() {
+    const SIZE: usize = 200_000;
+    let server = Mock::start(|peer| {
+        peer.request();
+        peer.say(format!("VA {SIZE} O0\r\n{}", "x".repeat(SIZE)));
+        peer.wait();
+        peer.say("\r\n");
+        peer.answer_as_usual();
+    });
+    let proxy = Proxy::before(&[server.address()], "timeout: 20s");
+    let mut client = proxy.client();
+    client.send("mg a v\r\n");
+    server.expect("mg a v O0");
+    server.go();
+    client.expect(format!("VA {SIZE}\r\n{}\r\n", "x".repeat(SIZE)));
+    client.await_stat("buffer_bytes", 0);
 }
 
 #[test]

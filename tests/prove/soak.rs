@@ -79,7 +79,8 @@ pub(crate) fn run(plan: &Plan) -> Outcome {
     expect(threads == threads_after, format!("{threads} threads became {threads_after}"));
     expect(files_after <= files, format!("{files} open files became {files_after}"));
     expect(all_left, "clients that have left are still counted".to_owned());
-    expect(watch::stat(&proxy, "buffer_bytes") == 0, "bytes are held when nobody waits".to_owned());
+    let held = watch::stat(&proxy, "buffer_bytes");
+    expect(held == 0, format!("{held} bytes are held when nobody waits"));
     expect(watch::stat(&proxy, "server_outstanding") == 0, "requests wait when nobody asks".to_owned());
     expect(watch::stat(&proxy, "desync_detected") == 0, "desync_detected is not 0".to_owned());
     outcome.panics += u64::from(watch::is_gone(&mut proxy));

@@ -74,6 +74,13 @@ pub(super) const KNOWN: &[Known] = &[
         },
     },
     Known {
+        name: "number_with_t",
+        side: Side::Ringway,
+        reason: "memcached sets T on an item that it has just replaced: when the number got longer, as ringway does, and \
+                 also while a get of it in the same pipeline is not sent yet",
+        differs: |c| c.bytes.starts_with(b"ma ") && words(first_line(c)).skip(2).any(|w| w.starts_with(b"T")),
+    },
+    Known {
         name: "not_understood",
         side: Side::Debian,
         reason: "1.6.18 says ERROR where 1.6.45 says what is wrong, and does not pass over the value of a refused set",

@@ -152,7 +152,7 @@ fn case(number: u64, ways: &[usize], seed: u64) -> Case {
 fn configuration(group: &Group, servers: &[Server]) -> String {
     let mut yaml = format!(
         "workers: 2\nlimits: {{value_bytes_max: 8MiB, buffer_bytes_max: {BUFFER_BYTES_MAX}, client_reply_bytes_max: 32MiB}}\n\
-         pools:\n  main:\n    hash: modula\n    hash_tag: \"{{}}\"\n    timeout: {0}\n    connect_timeout: {0}\n    servers:\n",
+         pools:\n  main:\n    hash: modula\n    hash_tag: \"{{}}\"\n    timeout: {0}\n    connect_timeout: {0}\n    tko: off\n    servers:\n",
         group.timeout
     );
     for server in servers {
