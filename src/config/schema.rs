@@ -100,7 +100,6 @@ const TKO: &[Row] = &[
 ];
 const SERVER: &[Row] = &[
     ("address", "ip, ip:port, host, host:port, [ip6]:port or unix:/path", text),
-    ("route", "a route that takes the place of a server", || reference("route")),
     ("weight", "its share", || count(1, 65_535)),
     ("name", "what the ring hashes instead of the address", text),
 ];
