@@ -47,6 +47,13 @@ impl Origin {
         has_news
     }
 
+    fn read(&mut self) -> Result<Loaded, String> {
+        let read = (self.reread)();
+        // Written while it was read: nobody knows which of the two was read, so the next look is news.
+        self.digest = self.digest.filter(|digest| watch::digest(&self.files) == Some(*digest));
+        read
+    }
+
     /// From now on these are the files.
     fn watch(&mut self, files: Vec<PathBuf>) {
         if let Some(watch) = &mut self.watch {
@@ -103,7 +110,7 @@ impl Serving {
         if why == Why::FileChanged && !has_news {
             return;
         }
-        let Loaded { config, warnings, about } = match (origin.reread)() {
+        let Loaded { config, warnings, about } = match origin.read() {
             Ok(loaded) => loaded,
             Err(faults) => return self.refuse(faults),
         };
@@ -210,5 +217,33 @@ pub(super) fn current(config: &Arc<Config>, caches: &Caches, about: About) -> Cu
         memory_bytes_max: caches.memory_bytes_max(),
         config: Some(Arc::clone(config)),
         about,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    #[test]
+    fn what_is_written_while_it_is_read_and_taken_back_is_news() {
+        let file = std::env::temp_dir().join(format!("ringway-reload-{}", std::process::id()));
+        fs::write(&file, "old").unwrap();
+        let (written, mut times) = (file.clone(), 0);
+        let reread: Reread = Box::new(move || {
+            times += 1;
+            if times == 1 {
+                fs::write(&written, "new").unwrap();
+            }
+            Err("of no matter here".into())
+        });
+        let mut origin = Origin { reread, files: vec![file.clone()], digest: None, watch: None };
+        assert!(origin.has_news());
+        assert!(origin.read().is_err());
+        fs::write(&file, "old").unwrap();
+        assert!(origin.has_news(), "`new` may have been read");
+        assert!(origin.read().is_err());
+        assert!(!origin.has_news());
+        fs::remove_file(&file).unwrap();
     }
 }
