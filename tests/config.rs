@@ -4,7 +4,9 @@
 
 #![allow(clippy::unwrap_used, reason = "in a test a panic is the answer")]
 
-use ringway::config::{self, Config, Endpoint, Fault, Faults, Listen, OnError, Routes, Warning, Workers};
+use ringway::config::{
+    self, Config, DistanceTimeouts, Endpoint, Fault, Faults, Listen, OnError, Routes, Warning, Workers,
+};
 use ringway::hash::{KeyHash, Placement};
 use ringway::protocol::{Op, Request};
 use ringway::route::{self, Route as _, When};
@@ -183,6 +185,65 @@ fn mcrouters_files_cut_and_garbled_are_told_or_taken() {
             }
         }
     }
+}
+
+#[test]
+fn timeouts_by_distance() {
+    let ms = Duration::from_millis;
+    let (config, _) = loaded(Path::new("config/regions.yaml"));
+    let of = |config: &Config, name: &str| {
+        let pool = config.pool(name).unwrap();
+        pool.servers.iter().map(|server| pool.timeouts_of(server)).collect::<Vec<_>>()
+    };
+    assert_eq!(of(&config, "web"), [(ms(50), ms(50)); 2]);
+    assert_eq!(of(&config, "api"), [(ms(100), ms(100))]);
+    assert_eq!(of(&config, "far"), [(ms(1000), ms(700)), (ms(400), ms(400))]);
+    assert_eq!(of(&config, "log"), [(ms(2000), ms(500))]);
+    let (config, _) = loaded(Path::new("tests/configs/good/distances.yaml"));
+    assert_eq!(of(&config, "main"), [(ms(50), ms(100)), (ms(1000), ms(100))]);
+    let text = "pools: {a: {servers: [{address: s, timeout: 90ms}]}, b: {servers: [{address: s, timeout: 2s}]}}\nroute: a";
+    let (config, _) = config::from_text("t", text, route::check).unwrap();
+    assert_eq!((of(&config, "a"), of(&config, "b")), (vec![(ms(90), ms(90))], vec![(ms(2000), ms(500))]));
+}
+
+/// mcrouter's order: the distance counts more than the pool's `server_timeout`, and nothing of it is lost in YAML.
+#[test]
+fn mcrouters_timeouts_by_distance_are_converted() {
+    let file = Path::new("tests/configs/good/mcrouter_regions.json");
+    let ms = |ms| Some(Duration::from_millis(ms));
+    let timeouts = |config: &Config| -> Vec<(u128, u128)> {
+        config.pools.iter().map(|p| (p.timeout.as_millis(), p.connect_timeout.as_millis())).collect()
+    };
+    let converted = |config: &Config| {
+        let text = config::to_yaml(&route::in_our_words(config));
+        (config::from_text("converted.yaml", &text, route::check).unwrap().0, text)
+    };
+    let (plain, _) = loaded(file);
+    assert_eq!(timeouts(&plain), [(300, 300), (1000, 200), (70, 70), (1000, 1000)]);
+    let origin = config::Origin {
+        here: Some("/west/main/".parse().unwrap()),
+        distance_timeouts: DistanceTimeouts {
+            within_cluster: ms(50),
+            cross_cluster: None,
+            cross_region: ms(400),
+        },
+        ..config::Origin::default()
+    };
+    let told = config::load_all(file, origin, route::check).unwrap().config;
+    assert_eq!(timeouts(&told), [(50, 300), (400, 200), (70, 70), (1000, 1000)]);
+    let (read, text) = converted(&told);
+    assert_eq!(
+        (timeouts(&read), &read.pools[1].location),
+        (timeouts(&told), &told.pools[1].location),
+        "{text}"
+    );
+    assert_eq!(read.settings.distance_timeouts, told.settings.distance_timeouts);
+    assert_eq!(read.routes.default_prefix(), "/west/main/");
+    assert_eq!(text.matches("\n    timeout:").count(), 2, "only where the distance does not say it: {text}");
+    // servers with timeouts of their own, through YAML and back
+    let (own, _) = loaded(Path::new("tests/configs/good/distances.yaml"));
+    let (read, text) = converted(&own);
+    assert_eq!(read.pools[0].servers, own.pools[0].servers, "{text}");
 }
 
 /// Where requests of all examples go: `tests/configs/explained.txt`, in which each file has lines `OP KEY -> servers`. After

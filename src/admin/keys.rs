@@ -7,6 +7,7 @@ use crate::protocol::{Op, Request, limits::KEY_BYTES_MAX};
 use crate::route::{Explained, Root, Route, host_id};
 use std::collections::HashSet;
 use std::fmt::Write;
+use std::time::Duration;
 
 /// What such a key begins with.
 pub const KEY_PREFIX: &[u8] = b"__mcrouter__.";
@@ -90,20 +91,25 @@ fn options(process: &Process, wanted: &str) -> Result<String, String> {
     let settings = &current.settings;
     let limits = &settings.limits;
     let listen: Vec<String> = settings.listen.iter().map(ToString::to_string).collect();
-    let all: [(&str, String); 14] = [
+    let or_zero = |time: Option<Duration>| time.map_or(0, |time| time.as_millis()).to_string();
+    let [within_cluster, cross_cluster, cross_region] = settings.distance_timeouts.list().map(or_zero);
+    let all: [(&str, String); 17] = [
         ("config_file", current.about.file.clone().unwrap_or_default()),
         ("num_proxies", process.workers_count().to_string()),
         ("listen_addresses", listen.join(",")),
         ("enable_flush_cmd", settings.allow_flush.to_string()),
         ("max_conns", limits.clients_count_max.to_string()),
         ("max_client_outstanding_reqs", limits.client_outstanding_count_max.to_string()),
+        ("within_cluster_timeout_ms", within_cluster),
+        ("cross_cluster_timeout_ms", cross_cluster),
+        ("cross_region_timeout_ms", cross_region),
         ("strict", settings.strict.to_string()),
         ("drain_timeout_ms", settings.drain_timeout.as_millis().to_string()),
         ("client_reply_bytes_max", limits.client_reply_bytes_max.to_string()),
         ("value_bytes_max", limits.value_bytes_max.to_string()),
         ("buffer_bytes_max", limits.buffer_bytes_max.to_string()),
-        ("client_idle_timeout_ms", limits.client_idle_timeout.map_or(0, |t| t.as_millis()).to_string()),
-        ("client_stall_timeout_ms", limits.client_stall_timeout.map_or(0, |t| t.as_millis()).to_string()),
+        ("client_idle_timeout_ms", or_zero(limits.client_idle_timeout)),
+        ("client_stall_timeout_ms", or_zero(limits.client_stall_timeout)),
         ("late_replies_max", limits.late_count_max.to_string()),
     ];
     if !wanted.is_empty() {

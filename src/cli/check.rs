@@ -3,7 +3,7 @@
 use super::greeting::plural;
 use super::source::ConfigParams;
 use super::{EXIT_WRONG, output};
-use crate::config::{self, Config, Node, Pool, Server, Workers, show_bytes, show_duration};
+use crate::config::{self, Config, Loaded, Node, Pool, Server, Workers, show_bytes, show_duration};
 use crate::hash::{Placement, Ring, Spec};
 use std::fmt::Write as _;
 use std::path::PathBuf;
@@ -34,8 +34,8 @@ pub(super) struct Args {
 
 /// Checks the file.
 pub(super) fn run(args: &Args) -> ExitCode {
-    match config::load_with(&args.file, &args.params.config_params, crate::route::check_and_test) {
-        Ok((config, warnings)) => {
+    match config::load_all(&args.file, args.params.origin(), crate::route::check_and_test) {
+        Ok(Loaded { config, warnings, .. }) => {
             for warning in &warnings {
                 output::error(&format!("{}\n", warning.render(output::has_colour())));
             }
@@ -122,6 +122,11 @@ fn details(server: &Server) -> String {
     }
     if server.member.weight != 1 {
         text.push_str(&format!("  weight {}", server.member.weight));
+    }
+    for (what, timeout) in [("timeout", server.timeout), ("to connect", server.connect_timeout)] {
+        if let Some(timeout) = timeout {
+            text.push_str(&format!("  {what} {}", show_duration(timeout)));
+        }
     }
     if let config::Endpoint::Embedded(embedded) = server.endpoint {
         text.push_str(&format!("  {}", show_bytes(embedded.memory_bytes_max >> 10 << 10)));

@@ -28,8 +28,10 @@ pub(super) fn run(args: &Args) -> ExitCode {
     // standard input cannot be read twice
     let is_file = args.file.as_os_str() != "-";
     let of_twemproxy = if is_file { config::load_nutcracker(&args.file, args.pool.as_deref()) } else { None };
-    let loaded = of_twemproxy
-        .unwrap_or_else(|| config::load_with(&args.file, &args.params.config_params, route::check));
+    let loaded = of_twemproxy.unwrap_or_else(|| {
+        let loaded = config::load_all(&args.file, args.params.origin(), route::check);
+        loaded.map(|loaded| (loaded.config, loaded.warnings))
+    });
     match loaded {
         Ok((config, warnings)) => {
             for warning in &warnings {

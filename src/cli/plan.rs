@@ -91,8 +91,8 @@ pub(super) fn run(args: &Args) -> ExitCode {
 }
 
 fn load(file: &Path, args: &Args) -> Result<Config, ExitCode> {
-    let loaded = config::load_with(file, &args.params.config_params, route::check);
-    loaded.map(|(config, _)| config).map_err(|faults| {
+    let loaded = config::load_all(file, args.params.origin(), route::check);
+    loaded.map(|loaded| loaded.config).map_err(|faults| {
         output::error(&faults.render(output::has_colour()));
         ExitCode::from(EXIT_WRONG)
     })

@@ -1,17 +1,52 @@
 //! Where a verb gets its configuration: a file, `--server` flags, or nothing (the embedded cache).
 
 use super::{EXIT_WRONG, output};
-use crate::config::{self, About, Config, Faults, Loaded, Origin};
-use clap::Args;
+use crate::config::{self, About, Config, DistanceTimeouts, Faults, Loaded, Location, Origin};
+use clap::builder::RangedU64ValueParser;
+use clap::{Args, value_parser};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
-/// For the macros of mcrouter's files.
+/// For mcrouter's files: what mcrouter is told by flags of the same names.
 #[derive(Args)]
 pub(super) struct ConfigParams {
     /// Names and values for the macros of mcrouter's files: `zone:a,cluster:main`
     #[arg(long, value_name = "NAME:VALUE,…", value_parser = parse_param, value_delimiter = ',')]
-    pub(super) config_params: Vec<(String, String)>,
+    config_params: Vec<(String, String)>,
+    /// With mcrouter's files: `/region/cluster/`, where we are and where keys without a prefix go, instead of `/././`
+    #[arg(long, value_name = "PREFIX")]
+    route_prefix: Option<Location>,
+    /// With mcrouter's files: the timeout of pools in our region and cluster, instead of theirs; 0: theirs
+    #[arg(long, value_name = "MS", value_parser = milliseconds())]
+    within_cluster_timeout_ms: Option<u64>,
+    /// The same of pools in another cluster of our region
+    #[arg(long, value_name = "MS", value_parser = milliseconds())]
+    cross_cluster_timeout_ms: Option<u64>,
+    /// The same of pools in another region
+    #[arg(long, value_name = "MS", value_parser = milliseconds())]
+    cross_region_timeout_ms: Option<u64>,
+}
+
+fn milliseconds() -> RangedU64ValueParser {
+    value_parser!(u64).range(..=1_000_000)
+}
+
+impl ConfigParams {
+    /// What reading needs of them.
+    pub(super) fn origin(&self) -> Origin {
+        let timeout = |ms: Option<u64>| ms.filter(|ms| *ms > 0).map(Duration::from_millis);
+        Origin {
+            params: self.config_params.clone(),
+            here: self.route_prefix.clone(),
+            distance_timeouts: DistanceTimeouts {
+                within_cluster: timeout(self.within_cluster_timeout_ms),
+                cross_cluster: timeout(self.cross_cluster_timeout_ms),
+                cross_region: timeout(self.cross_region_timeout_ms),
+            },
+            ..Origin::default()
+        }
+    }
 }
 
 fn parse_param(text: &str) -> Result<(String, String), String> {
@@ -47,8 +82,7 @@ impl Source {
         let without_file = |config| Loaded { config, warnings: Vec::new(), about: About::default() };
         match &self.config {
             Some(file) => {
-                let params = self.params.config_params.clone();
-                let origin = Origin { params, keeps_document: true, ..Origin::default() };
+                let origin = Origin { keeps_document: true, ..self.params.origin() };
                 config::load_all(file, origin, crate::route::check)
             }
             None if self.server.is_empty() => Ok(without_file(Config::embedded_default())),

@@ -1,19 +1,23 @@
 //! What a configuration is read from, and what there is to tell of it to those who ask a running process.
 
 use super::Config;
+use super::distance::{DistanceTimeouts, Location};
 use super::fault::{Source, Warning};
 use super::node::Node;
 use crate::hash::md5_hex;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-/// What a text of mcrouter's may refer to.
+/// What a text of mcrouter's may refer to, and what mcrouter is told by flags.
 #[derive(Clone, Debug, Default)]
 pub struct Origin {
     /// Where paths of other files start.
     pub folder: PathBuf,
     /// Names and values of `--config-params`, for macros.
     pub params: Vec<(String, String)>,
+    /// `--route-prefix`: where we are, and where keys without a prefix go.
+    pub here: Option<Location>,
+    pub distance_timeouts: DistanceTimeouts,
     /// Whether [`About::document`] is wanted: a copy of the whole document.
     pub keeps_document: bool,
 }

@@ -1,6 +1,7 @@
 //! The whole document in our dialect: its top keys, the pools, the route; and what only shows when all is read.
 
 use super::about::{About, Loaded, Origin};
+use super::distance::{DEFAULT_PREFIX, DistanceTimeouts, Vantage};
 use super::fault::{At, Fault, Faults, Finding, Findings, Problem, Source, Warning, quoted};
 use super::node::Node;
 use super::path::{Path, Shown};
@@ -30,6 +31,8 @@ const HINTS: &[Hint] = &[
     ("connections", IN_A_POOL),
     ("outstanding_max", IN_A_POOL),
     ("embedded", IN_A_POOL),
+    ("region", IN_A_POOL),
+    ("cluster", IN_A_POOL),
     ("clients_max", "it belongs under `limits`"),
     ("client_outstanding_max", "it belongs under `limits`"),
     ("client_reply_bytes_max", "it belongs under `limits`"),
@@ -80,13 +83,20 @@ fn read_top(node: &Node, findings: &Findings) -> Option<Config> {
         _ => HINTS.iter().find(|(name, _)| *name == key).map(|(_, hint)| (*hint).to_owned()),
     });
     let settings = Settings::read(&top);
-    let pools = read_pools(&top)?;
+    let default_prefix = match top.node("default_route") {
+        Some(Node::Text(prefix)) => prefix,
+        _ => DEFAULT_PREFIX,
+    };
+    let pools = read_pools(&top, &Vantage::new(default_prefix, settings.distance_timeouts))?;
     let routes = read_routes(&top, &pools);
     let config = Config {
         settings,
         pools: pools.into_iter().map(|(_, pool)| pool).collect::<Option<_>>()?,
         routes: routes?,
     };
+    if config.pools.iter().all(|pool| pool.location.is_none()) {
+        DistanceTimeouts::warn_unused(&top);
+    }
     warn_small_shards(&config, root, findings);
     warn_public(&config, root, findings);
     warn_circle(&config, root, findings);
@@ -94,7 +104,7 @@ fn read_top(node: &Node, findings: &Findings) -> Option<Config> {
 }
 
 /// Names with their pools; `None` where the pool is wrong, so that the route can still be checked by name.
-fn read_pools<'a>(top: &Section<'a>) -> Option<Vec<(&'a str, Option<Pool>)>> {
+fn read_pools<'a>(top: &Section<'a>, vantage: &Vantage) -> Option<Vec<(&'a str, Option<Pool>)>> {
     let root = top.path;
     let path = root.key("pools");
     let Some(node) = top.node("pools") else {
@@ -118,7 +128,7 @@ fn read_pools<'a>(top: &Section<'a>) -> Option<Vec<(&'a str, Option<Pool>)>> {
             let problem = Problem::new(format!("{} is not a pool's name", quoted(name)));
             top.findings.fault(&path, At::Key, problem.help(help));
         }
-        (name.as_str(), Pool::read(name, node, &path, top.findings))
+        (name.as_str(), Pool::read(name, node, &path, top.findings, vantage))
     };
     Some(entries.iter().map(read).collect())
 }

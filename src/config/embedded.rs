@@ -38,9 +38,9 @@ pub(super) fn read(node: &Node, path: &Path<'_>, findings: &Findings) -> Vec<Ser
 pub(super) fn servers(shards: usize, memory_bytes: usize) -> Vec<Server> {
     let memory_bytes_max = memory_bytes / shards;
     (0..shards)
-        .map(|shard| Server {
-            endpoint: Endpoint::Embedded(Embedded { shard, memory_bytes_max }),
-            member: Member { host: format!("embedded-{shard}"), port: None, name: None, weight: 1 },
+        .map(|shard| {
+            let member = Member { host: format!("embedded-{shard}"), port: None, name: None, weight: 1 };
+            Server::new(Endpoint::Embedded(Embedded { shard, memory_bytes_max }), member)
         })
         .collect()
 }

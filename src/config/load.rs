@@ -23,20 +23,10 @@ const DEFAULT_SHARDS_COUNT: usize = 3;
 
 /// Reads and checks a file; `-` is standard input. `check` looks at the routes (`route::check`).
 pub fn load(path: &Path, check: CheckRoutes) -> Result<(Config, Vec<Warning>), Faults> {
-    load_with(path, &[], check)
+    load_all(path, Origin::default(), check).map(|loaded| (loaded.config, loaded.warnings))
 }
 
-/// [`load`], with names and values for the macros of mcrouter's files.
-pub fn load_with(
-    path: &Path,
-    params: &[(String, String)],
-    check: CheckRoutes,
-) -> Result<(Config, Vec<Warning>), Faults> {
-    let origin = Origin { params: params.to_vec(), ..Origin::default() };
-    load_all(path, origin, check).map(|loaded| (loaded.config, loaded.warnings))
-}
-
-/// [`load_with`], with all that there is to tell of the configuration. The folder of `origin` is that of the file.
+/// [`load`], with all that there is to tell of the configuration. The folder of `origin` is that of the file.
 pub fn load_all(path: &Path, mut origin: Origin, check: CheckRoutes) -> Result<Loaded, Faults> {
     let name = path.display().to_string();
     let bytes = read_bounded(path)

@@ -4,13 +4,14 @@
 //!
 //! ```text
 //! load ─► yaml (what it says) ─► document ─► settings, pool ─► Config
-//!  │              │                  │ server, listen, placement, embedded, value
+//!  │              │                  │ server, listen, placement, embedded, distance, value
 //!  │              └───── findings ◄──┘
 //!  │                         └─► position (where it says it) ─► Faults ─► render
 //!  └───► json ─► mcrouter (macros, pools; every value keeps its place) ─► Config
 //! ```
 
 mod about;
+mod distance;
 mod document;
 mod embedded;
 mod fault;
@@ -36,10 +37,11 @@ mod write_json;
 mod yaml;
 
 pub use about::{About, Loaded, Origin};
+pub use distance::{DEFAULT_PREFIX, DistanceTimeouts, Location};
 pub(crate) use fault::{At, quoted};
 pub use fault::{Fault, Faults, Findings, Place, Problem, Source, Warning};
 pub use listen::Listen;
-pub use load::{from_servers, from_text, load, load_all, load_nutcracker, load_with};
+pub use load::{from_servers, from_text, load, load_all, load_nutcracker};
 pub use node::Node;
 pub use nutcracker::from_nutcracker;
 pub use on_down::OnDown;
@@ -65,7 +67,7 @@ pub struct Config {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Routes {
     pub dialect: Dialect,
-    /// A map with `route` or `routes`, and perhaps `named_handles`.
+    /// A map with `route` or `routes`, and perhaps `named_handles` and `default_route`.
     pub document: Node,
 }
 

@@ -1,5 +1,6 @@
 //! A pool: a named list of servers and a way to place keys.
 
+use super::distance::{Location, Vantage, warn_slow_connect};
 use super::embedded;
 use super::fault::{At, Findings, Problem, quoted};
 use super::node::Node;
@@ -43,6 +44,8 @@ pub(super) const KEYS: &[&str] = &[
     "outstanding_max",
     "keep_routing_prefix",
     "failure_domains",
+    "region",
+    "cluster",
 ];
 const HINTS: &[Hint] = &[
     ("server_connections", "write `connections`"),
@@ -83,6 +86,8 @@ pub struct Pool {
     pub keeps_prefix: bool,
     /// What else fails with a server, its rack or its zone: one for each server, or none at all.
     pub failure_domains: Vec<String>,
+    /// How far away it is, where that is said.
+    pub location: Option<Location>,
 }
 
 /// One server, as written.
@@ -91,6 +96,9 @@ pub struct Server {
     pub endpoint: Endpoint,
     /// What the placement hashes.
     pub member: Member,
+    /// Instead of the pool's.
+    pub timeout: Option<Duration>,
+    pub connect_timeout: Option<Duration>,
 }
 
 /// Where a server is.
@@ -146,6 +154,11 @@ impl OnError {
 }
 
 impl Server {
+    /// With the timeouts of its pool.
+    pub(super) fn new(endpoint: Endpoint, member: Member) -> Self {
+        Self { endpoint, member, timeout: None, connect_timeout: None }
+    }
+
     /// What people call it: its name, else its address as written.
     #[must_use]
     pub fn label(&self) -> String {
@@ -191,6 +204,15 @@ impl Pool {
         self.servers.iter().map(|server| server.member.clone()).collect()
     }
 
+    /// How long a server may take to answer, and to take a connection.
+    #[must_use]
+    pub fn timeouts_of(&self, server: &Server) -> (Duration, Duration) {
+        let timeout = server.timeout.unwrap_or(self.timeout);
+        // one that has little time has no more of it to connect
+        let least = server.timeout.map_or(self.connect_timeout, |own| own.min(self.connect_timeout));
+        (timeout, server.connect_timeout.unwrap_or(least))
+    }
+
     /// A pool of these servers with every default.
     pub(super) fn with_defaults(name: &str, servers: Vec<Server>) -> Self {
         Self {
@@ -207,11 +229,18 @@ impl Pool {
             outstanding_count_max: OUTSTANDING_DEFAULT,
             keeps_prefix: false,
             failure_domains: Vec::new(),
+            location: None,
         }
     }
 
     /// Reads one entry of `pools`. What is wrong goes to `findings`; the pool is then not to be used.
-    pub(super) fn read(name: &str, node: &Node, path: &Path<'_>, findings: &Findings) -> Option<Self> {
+    pub(super) fn read(
+        name: &str,
+        node: &Node,
+        path: &Path<'_>,
+        findings: &Findings,
+        vantage: &Vantage,
+    ) -> Option<Self> {
         let faults_count = findings.faults_count();
         let section = Section::open(node, path, findings, "a pool, a map with `servers` or `embedded`")?;
         let known: Vec<&str> = KEYS.iter().chain(placement::KEYS).copied().collect();
@@ -230,17 +259,14 @@ impl Pool {
             findings.fault(&path.key("hash"), At::Value, problem);
         }
         let timeout = section.value("timeout", |node| value::duration(node, &TIMEOUTS));
-        let timeout_or_default = timeout.unwrap_or(TIMEOUT_DEFAULT);
+        let location = Location::read(&section);
+        let by_distance = location.as_ref().and_then(|there| vantage.timeout_to(there));
+        let timeout_or_default = timeout.or(by_distance).unwrap_or(TIMEOUT_DEFAULT);
         let connect_timeout = section.value("connect_timeout", |node| value::duration(node, &TIMEOUTS));
         if let (Some(connect), true) =
             (connect_timeout, section.node("timeout").is_none() || timeout.is_some())
-            && connect > timeout_or_default
         {
-            let message = format!(
-                "longer than `timeout`, {}, which counts from the same moment",
-                value::show_duration(timeout_or_default)
-            );
-            findings.warn(&path.key("connect_timeout"), At::Value, Problem::new(message));
+            warn_slow_connect(findings, &path.key("connect_timeout"), connect, timeout_or_default);
         }
         let on_error =
             section.value("on_error", |node| value::choice(node, "`error` or `miss`", OnError::ALL));
@@ -272,6 +298,7 @@ impl Pool {
             outstanding_count_max: outstanding.unwrap_or(OUTSTANDING_DEFAULT),
             keeps_prefix: keeps_prefix.unwrap_or(false),
             failure_domains,
+            location,
         })
     }
 }

@@ -28,6 +28,9 @@ const TOP: &[Row] = &[
     ("admin_keys", "whose `get __mcrouter__.…` is answered", || choice(names(AdminKeys::ALL))),
     ("strict", "refuse control characters in keys and bare newlines", boolean),
     ("drain_timeout", "how long replies under way may take after SIGTERM", duration),
+    ("within_cluster_timeout", "timeout of pools in our region and cluster, see default_route", duration),
+    ("cross_cluster_timeout", "timeout of pools in another cluster of our region", duration),
+    ("cross_region_timeout", "timeout of pools in another region", duration),
     ("pools", "the pools of servers, by name", || {
         object([
             ("minProperties", Node::Integer(1)),
@@ -43,7 +46,11 @@ const TOP: &[Row] = &[
         ]);
         any([map_of("route"), list(entry)])
     }),
-    ("default_route", "with `routes`: where keys without a prefix go", text),
+    (
+        "default_route",
+        "where keys without a prefix go, one of `routes`; and where we are, for timeouts by distance",
+        text,
+    ),
     (
         "send_invalid_route_to_default",
         "with `routes`: whether keys with an unknown prefix go there too",
@@ -77,6 +84,8 @@ const POOL: &[Row] = &[
     ("connections", "connections per worker and server", || count(1, 128)),
     ("outstanding_max", "requests waiting for one server in one worker", || count(1, 1_000_000)),
     ("keep_routing_prefix", "whether servers get keys with their routing prefix", boolean),
+    ("region", "with cluster: how far away it is, for timeouts by distance", text),
+    ("cluster", "see region", text),
     ("failure_domains", "what else fails with each server, one name or number for each", || list(anything())),
     ("hash", "how keys are placed", || choice(Placement::names())),
     ("key_hash", "the hash of keys, with ketama, twemproxy and modula", || choice(KeyHash::names())),
@@ -102,6 +111,8 @@ const SERVER: &[Row] = &[
     ("address", "ip, ip:port, host, host:port, [ip6]:port or unix:/path", text),
     ("weight", "its share", || count(1, 65_535)),
     ("name", "what the ring hashes instead of the address", text),
+    ("timeout", "instead of the pool's", duration),
+    ("connect_timeout", "instead of the pool's", duration),
 ];
 
 const MEMBER: &[Row] = &[

@@ -2,17 +2,18 @@
 //!
 //! ```text
 //! ADDRESS [weight=N] [name=NAME]          "10.0.0.2:11211 weight=2 name=b"
-//! {address: ADDRESS, weight: N, name: NAME}
+//! {address: ADDRESS, weight: N, name: NAME, timeout: TIME, connect_timeout: TIME}
 //! {route: ROUTE, weight: N, name: NAME}                a route in the place of a server
 //! ADDRESS = ip | ip:port | host | host:port | [ip6] | [ip6]:port | unix:path       port 11211 when none is given
 //! ```
 
+use super::distance::warn_slow_connect;
 use super::fault::{At, Findings, Problem, quoted};
 use super::node::Node;
 use super::path::Path;
 use super::pool::{Endpoint, RouteNode, Server};
 use super::section::{Hint, Section, nearest_help};
-use super::value;
+use super::value::{self, TIMEOUTS};
 use crate::hash::Member;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::ops::RangeInclusive;
@@ -26,7 +27,7 @@ const NAME_BYTES_MAX: usize = 250;
 /// `sockaddr_un` holds 108 bytes with the closing NUL.
 const UNIX_PATH_BYTES_MAX: usize = 107;
 const EXAMPLES: &str = "as in `10.0.0.1:11211`, `cache-a.internal`, `[::1]:11211`, `unix:/run/mc.sock`";
-pub(super) const KEYS: &[&str] = &["address", "weight", "name"];
+pub(super) const KEYS: &[&str] = &["address", "weight", "name", "timeout", "connect_timeout"];
 pub(super) const ROUTE_KEYS: &[&str] = &["route", "weight", "name"];
 const HINTS: &[Hint] = &[
     ("host", "write `address: host:port`"),
@@ -82,13 +83,17 @@ pub(super) fn parse(text: &str) -> Result<Server, Problem> {
         match key {
             "weight" => member.weight = parse_weight(value).map_err(|problem| problem.at(word))?,
             "name" => member.name = Some(check_name(value).map_err(|problem| problem.at(word))?),
+            "timeout" | "connect_timeout" => {
+                let help = format!("write a map: `{{address: \"{address}\", {key}: {value}}}`");
+                return Err(Problem::new(format!("{} has no place here", quoted(key))).help(help).at(word));
+            }
             _ => {
                 let help = nearest_help(key, &["weight", "name"]);
                 return Err(Problem::new(format!("unknown option {}", quoted(key))).help(help).at(word));
             }
         }
     }
-    Ok(Server { endpoint, member })
+    Ok(Server::new(endpoint, member))
 }
 
 fn read_map(node: &Node, path: &Path<'_>, findings: &Findings) -> Option<Server> {
@@ -108,13 +113,22 @@ fn read_map(node: &Node, path: &Path<'_>, findings: &Findings) -> Option<Server>
         _ => Err(value::expected(&weights_text(), node)),
     });
     let name = section.value("name", |node| check_name(&value::text(node, "a name")?));
+    let time = |key| match route {
+        Some(_) => None, // refused above
+        None => section.value(key, |node| value::duration(node, &TIMEOUTS)),
+    };
+    let (timeout, connect_timeout) = (time("timeout"), time("connect_timeout"));
+    if let (Some(timeout), Some(connect)) = (timeout, connect_timeout) {
+        warn_slow_connect(findings, &path.key("connect_timeout"), connect, timeout);
+    }
     let (endpoint, host, port) = match route {
         Some(node) => {
             (Endpoint::Route(RouteNode { node: Arc::new(node.clone()), place: 0 }), String::new(), None)
         }
         None => address?,
     };
-    Some(Server { endpoint, member: Member { host, port, name, weight: weight.unwrap_or(1) } })
+    let member = Member { host, port, name, weight: weight.unwrap_or(1) };
+    Some(Server { endpoint, member, timeout, connect_timeout })
 }
 
 /// An address, and host and port as they were written: placements hash what was configured.

@@ -1,5 +1,6 @@
 //! What holds for the whole process: listeners, workers, bounds, time limits.
 
+use super::distance::DistanceTimeouts;
 use super::fault::Problem;
 use super::listen::{self, Listen};
 use super::node::Node;
@@ -9,8 +10,19 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 /// The keys at the top of a file that are read here.
-pub(super) const KEYS: &[&str] =
-    &["listen", "workers", "limits", "collect", "allow_flush", "admin_keys", "strict", "drain_timeout"];
+pub(super) const KEYS: &[&str] = &[
+    "listen",
+    "workers",
+    "limits",
+    "collect",
+    "allow_flush",
+    "admin_keys",
+    "strict",
+    "drain_timeout",
+    "within_cluster_timeout",
+    "cross_cluster_timeout",
+    "cross_region_timeout",
+];
 /// 0 leaves at once; a process that drains for longer than an hour is killed by hand.
 const DRAIN_TIMEOUTS: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(3_600);
 /// Below 10 µs the sleep itself costs more than it saves; above a millisecond clients wait for nothing.
@@ -39,6 +51,8 @@ pub struct Settings {
     pub strict: bool,
     /// How long replies under way may take after SIGTERM.
     pub drain_timeout: Duration,
+    /// For pools that say where they are, and not how long they may take.
+    pub distance_timeouts: DistanceTimeouts,
 }
 
 /// How many threads serve.
@@ -135,6 +149,7 @@ impl Default for Settings {
             admin_keys: AdminKeys::default(),
             strict: false,
             drain_timeout: Duration::from_secs(5),
+            distance_timeouts: DistanceTimeouts::default(),
         }
     }
 }
@@ -155,6 +170,7 @@ impl Settings {
             drain_timeout: top
                 .value("drain_timeout", |node| value::duration(node, &DRAIN_TIMEOUTS))
                 .unwrap_or(default.drain_timeout),
+            distance_timeouts: DistanceTimeouts::read(top),
         }
     }
 }

@@ -1,8 +1,9 @@
 //! A configuration as our YAML: what `ringway convert` prints.
 
+use super::distance::{DistanceTimeouts, Vantage};
 use super::node::Node;
 use super::value::{show_bytes, show_duration};
-use super::{Config, Endpoint, OnDown, OnError, Pool, Settings, Share, Tko};
+use super::{Config, Endpoint, OnDown, OnError, Pool, Server, Settings, Share, Tko};
 use crate::hash::{KeyHash, Placement};
 use std::collections::{HashMap, HashSet};
 use std::fmt::Write as _;
@@ -18,7 +19,8 @@ const NAME_BYTES_MAX: usize = 64;
 #[must_use]
 pub fn to_yaml(config: &Config) -> String {
     let names = legal_names(config);
-    let pool = |pool: &Pool| (names.get(&pool.name).unwrap_or(&pool.name).clone(), pool_node(pool));
+    let vantage = Vantage::of(config);
+    let pool = |pool: &Pool| (names.get(&pool.name).unwrap_or(&pool.name).clone(), pool_node(pool, &vantage));
     let mut top = Vec::new();
     if config.settings.listen != Settings::default().listen {
         let listen = config.settings.listen.iter().map(|listen| Node::Text(listen.to_string())).collect();
@@ -28,6 +30,9 @@ pub fn to_yaml(config: &Config) -> String {
     if value_bytes_max != Settings::default().limits.value_bytes_max {
         let limit = ("value_bytes_max".to_owned(), Node::Text(show_bytes(value_bytes_max)));
         top.push(("limits".to_owned(), Node::Map(vec![limit])));
+    }
+    for (key, timeout) in DistanceTimeouts::KEYS.into_iter().zip(config.settings.distance_timeouts.list()) {
+        top.extend(timeout.map(|timeout| (key.to_owned(), Node::Text(show_duration(timeout)))));
     }
     top.push(("pools".to_owned(), Node::Map(config.pools.iter().map(pool).collect())));
     if let Node::Map(routes) = &config.routes.document {
@@ -59,7 +64,7 @@ pub fn legal_names(config: &Config) -> HashMap<String, String> {
     names
 }
 
-fn pool_node(pool: &Pool) -> Node {
+fn pool_node(pool: &Pool, vantage: &Vantage) -> Node {
     let text = |text: &str| Node::Text(text.to_owned());
     let list = |texts: Vec<String>| Node::List(texts.into_iter().map(Node::Text).collect());
     let mut map: Vec<(String, Node)> = Vec::new();
@@ -99,7 +104,14 @@ fn pool_node(pool: &Pool) -> Node {
     if !hash.tags.is_empty() {
         add("tags", list(hash.tags.clone()));
     }
-    add("timeout", Node::Text(show_duration(pool.timeout)));
+    if let Some(there) = &pool.location {
+        add("region", text(&there.region));
+        add("cluster", text(&there.cluster));
+    }
+    // what follows from the distance goes on doing so
+    if pool.location.as_ref().and_then(|there| vantage.timeout_to(there)) != Some(pool.timeout) {
+        add("timeout", Node::Text(show_duration(pool.timeout)));
+    }
     add("connect_timeout", Node::Text(show_duration(pool.connect_timeout)));
     let on_error =
         OnError::ALL.iter().find(|(_, value)| *value == pool.on_error).map_or("error", |(name, _)| name);
@@ -151,14 +163,24 @@ fn tko_node(tko: &Tko) -> Node {
     Node::Map(map)
 }
 
-fn server_node(server: &super::Server) -> Node {
-    let Endpoint::Route(route) = &server.endpoint else { return Node::Text(server_text(server)) };
-    let mut map = vec![("route".to_owned(), (*route.node).clone())];
+fn server_node(server: &Server) -> Node {
+    let place = match &server.endpoint {
+        Endpoint::Route(route) => ("route".to_owned(), (*route.node).clone()),
+        _ if server.timeout.or(server.connect_timeout).is_none() => return Node::Text(server_text(server)),
+        endpoint => ("address".to_owned(), Node::Text(endpoint.address())),
+    };
+    let mut map = vec![place];
+    if server.member.weight != 1 {
+        map.push(("weight".to_owned(), Node::Integer(server.member.weight.into())));
+    }
     map.extend(server.member.name.iter().map(|name| ("name".to_owned(), Node::Text(name.clone()))));
+    for (key, time) in [("timeout", server.timeout), ("connect_timeout", server.connect_timeout)] {
+        map.extend(time.map(|time| (key.to_owned(), Node::Text(show_duration(time)))));
+    }
     Node::Map(map)
 }
 
-fn server_text(server: &super::Server) -> String {
+fn server_text(server: &Server) -> String {
     let mut text = server.address();
     if server.member.weight != 1 {
         let _ = write!(text, " weight={}", server.member.weight);

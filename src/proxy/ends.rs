@@ -14,6 +14,7 @@ use std::collections::HashMap;
 use std::mem;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Of one worker.
 pub(super) struct Ends {
@@ -21,11 +22,14 @@ pub(super) struct Ends {
     pools: HashMap<String, Known>,
 }
 
+/// Where a server is, what it is called in logs, and its own timeouts.
+type Identity = (Endpoint, String, [Option<Duration>; 2]);
+
 /// The servers of one pool.
 struct Known {
-    /// How they are talked to: the pool without its servers, its placement, and who stands in for whom.
+    /// How they are talked to: the pool without its servers, its placement, where it is, and who stands in for whom.
     terms: Pool,
-    leaves: HashMap<(Endpoint, String), Vec<Rc<dyn Leaf>>>,
+    leaves: HashMap<Identity, Vec<Rc<dyn Leaf>>>,
 }
 
 impl Ends {
@@ -77,6 +81,7 @@ impl Leaves for Building<'_> {
             hash: Default::default(),
             on_down: Default::default(),
             failure_domains: Vec::new(),
+            location: None,
             ..pool.clone()
         };
         let former = self.former.get(&pool.name).filter(|known| known.terms == terms);
@@ -95,7 +100,7 @@ impl Leaves for Building<'_> {
     }
 }
 
-/// Where it is, and what it is called in logs. Its weight and its place in the list are the ring's affair.
-fn identity(server: &Server) -> (Endpoint, String) {
-    (server.endpoint.clone(), server.label())
+/// Its weight and its place in the list are the ring's affair.
+fn identity(server: &Server) -> Identity {
+    (server.endpoint.clone(), server.label(), [server.timeout, server.connect_timeout])
 }

@@ -13,8 +13,8 @@ use super::root::Prefixes;
 use super::{Explained, Leaf, PoolRoute, Root, Route, Target};
 use super::{domain, shadow};
 use crate::config::{
-    At, Config, Dialect, Endpoint, Findings, Node, OnDown, Path, Pool, Problem, RouteNode, Section, Server,
-    nearest_help, quoted, value,
+    At, Config, DEFAULT_PREFIX, Dialect, Endpoint, Findings, Location, Node, OnDown, Path, Pool, Problem,
+    RouteNode, Section, Server, nearest_help, quoted, value,
 };
 use crate::hash::{Member, Ring, Spec, SpecError};
 use crate::protocol::Request;
@@ -27,9 +27,6 @@ const NESTED_MAX: usize = 64;
 /// Routes that one request may come by, counted wherever they are used: handles that are made of handles, each used twice,
 /// are a few lines, and a request that is sent on for ever.
 const ROUTES_COUNT_MAX: usize = 1_000_000;
-
-/// mcrouter's `--route-prefix`.
-const DEFAULT_PREFIX: &str = "/././";
 
 /// Who makes the ends of the tree.
 pub trait Leaves {
@@ -661,11 +658,7 @@ impl<'a> Builder<'a> {
 
 /// `/region/cluster/`.
 pub(super) fn is_prefix(text: &str) -> bool {
-    let is_name = |name: &&str| !name.is_empty() && !name.contains(|c: char| c.is_whitespace() || c == '*');
-    match text.strip_prefix('/').and_then(|text| text.strip_suffix('/')) {
-        Some(names) => names.split('/').filter(is_name).count() == 2 && names.split('/').count() == 2,
-        None => false,
-    }
+    text.parse::<Location>().is_ok()
 }
 
 fn node_text<'n>(map: &'n [(String, Node)], key: &str) -> Option<&'n str> {

@@ -16,6 +16,10 @@ pub(super) fn look(config: &Config, findings: &Findings) {
     for (key, node) in document {
         let path = root.key(key);
         match key.as_str() {
+            // it says where we are, too; mcrouter's files have it from a flag
+            "default_route"
+                if config.routes.dialect == Dialect::Mcrouter
+                    || config.pools.iter().any(|pool| pool.location.is_some()) => {}
             "default_route" | "send_invalid_route_to_default" if !has("routes") => {
                 findings.warn(&path, At::Key, Problem::new("it does nothing without `routes`"));
             }

@@ -19,7 +19,7 @@ pub fn in_our_words(config: &Config) -> Config {
     let document = document.iter().map(|(key, node)| match key.as_str() {
         // mcrouter's keys always may have a routing prefix
         "route" => {
-            let only = vec![("/././".to_owned(), translator.node(node))];
+            let only = vec![(config.routes.default_prefix().to_owned(), translator.node(node))];
             ("routes".to_owned(), Node::Map(only))
         }
         _ => (key.clone(), translator.node(node)),

@@ -44,14 +44,15 @@ pub(super) struct Terms {
 
 impl Terms {
     pub(super) fn new(pool: &Pool, server: &Server, shared: &Shared) -> Self {
+        let (timeout, connect_timeout) = pool.timeouts_of(server);
         Self {
             pool: pool.name.clone(),
             label: server.label(),
             endpoint: server.endpoint.clone(),
             tko: Tko::new(pool, server, &shared.health),
-            traffic: shared.counters.servers.enlist(&server.address(), pool.timeout, &pool.name),
-            timeout: pool.timeout,
-            connect_timeout: pool.connect_timeout,
+            traffic: shared.counters.servers.enlist(&server.address(), timeout, &pool.name),
+            timeout,
+            connect_timeout,
             outstanding_count_max: pool.outstanding_count_max,
             miss_on_error: pool.on_error == OnError::Miss,
         }

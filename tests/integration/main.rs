@@ -35,5 +35,7 @@ mod reload;
 mod routes;
 /// The JSON Schema for editors and the reader of configurations say the same.
 mod schema;
+/// How long an answer may take: by distance, by pool, by server.
+mod timeouts;
 /// The conversations of `tests/transcripts`, held with memcached, the embedded cache and the proxy.
 mod transcripts;

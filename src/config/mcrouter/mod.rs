@@ -18,6 +18,7 @@ mod server;
 mod tests;
 
 use super::about::{About, Loaded, Origin};
+use super::distance::{DEFAULT_PREFIX, Vantage};
 use super::document::placed;
 use super::fault::{At, Fault, Faults, Finding, Findings, Problem, Source, quoted};
 use super::json::{Json, Spot, Value};
@@ -42,7 +43,7 @@ pub(super) fn read(source: &Arc<Source>, origin: &Origin, check: CheckRoutes) ->
         Err(troubles) => return Err(Faults { list: files.faults(troubles), more_count: 0 }),
     };
     let findings = Findings::default();
-    let config = read_document(&document, &findings);
+    let config = read_document(&document, origin, &findings);
     if let Some(config) = &config {
         check(config, &findings);
     }
@@ -66,31 +67,41 @@ pub(super) fn read(source: &Arc<Source>, origin: &Origin, check: CheckRoutes) ->
 /// The document without macros, with every pool complete.
 fn resolved(files: &Files, origin: &Origin) -> Result<Json, Vec<Trouble>> {
     let written = files.first().map_err(|trouble| vec![*trouble])?;
-    let expanded = expand::document(&written, files, &origin.params).map_err(|trouble| vec![*trouble])?;
+    let mut params = origin.params.clone();
+    if let Some(here) = &origin.here {
+        params.push(("default-route".to_owned(), here.to_string()));
+        params.push(("default-region".to_owned(), here.region.clone()));
+        params.push(("default-cluster".to_owned(), here.cluster.clone()));
+    }
+    let expanded = expand::document(&written, files, &params).map_err(|trouble| vec![*trouble])?;
     resolve::document(&expanded, files)
 }
 
-fn read_document(document: &Json, findings: &Findings) -> Option<Config> {
+fn read_document(document: &Json, origin: &Origin, findings: &Findings) -> Option<Config> {
     let Node::Map(entries) = document.node() else { return None };
     for (key, _) in entries.iter().filter(|(key, _)| !KEYS.contains(&key.as_str())) {
         findings.warn(&Path::ROOT.key(key), At::Key, Problem::new(format!("{} is not read", quoted(key))));
     }
     let path = Path::ROOT.key("pools");
+    let here = origin.here.as_ref().map(ToString::to_string);
+    let vantage = Vantage::new(here.as_deref().unwrap_or(DEFAULT_PREFIX), origin.distance_timeouts);
     let mut unread = HashSet::new();
     let mut pools = Vec::new();
     if let Some((_, Node::Map(written))) = entries.iter().find(|(key, _)| key == "pools") {
         for (name, node) in written {
-            pools.push(Pool::read_mcrouters(name, node, &path.key(name), findings, &mut unread));
+            pools.push(Pool::read_mcrouters(name, node, &path.key(name), findings, &vantage, &mut unread));
         }
     }
-    let routes = entries.into_iter().filter(|(key, _)| ROUTE_KEYS.contains(&key.as_str())).collect();
+    let routes = entries.into_iter().filter(|(key, _)| ROUTE_KEYS.contains(&key.as_str()));
+    let default = here.map(|here| ("default_route".to_owned(), Node::Text(here)));
     Some(Config {
         settings: Settings {
             limits: Limits { value_bytes_max: VALUE_BYTES_MAX, ..Limits::default() },
+            distance_timeouts: origin.distance_timeouts,
             ..Settings::default()
         },
         pools: pools.into_iter().collect::<Option<_>>()?,
-        routes: Routes { dialect: Dialect::Mcrouter, document: Node::Map(routes) },
+        routes: Routes { dialect: Dialect::Mcrouter, document: Node::Map(routes.chain(default).collect()) },
     })
 }
 

@@ -1,6 +1,7 @@
 //! A pool with mcrouter's keys and defaults.
 
 use super::server;
+use crate::config::distance::{Location, Vantage};
 use crate::config::pool::read_domains;
 use crate::config::value::{self, expected};
 use crate::config::{
@@ -39,6 +40,8 @@ const KEYS: &[&str] = &[
     "port_override",
     "tko_tracker",
     "failure_domains",
+    "region",
+    "cluster",
 ];
 /// Of `tko_tracker`: numbers of servers, or shares of them.
 const FAIL_OPEN: [Thresholds; 2] = [
@@ -56,6 +59,7 @@ impl Pool {
         node: &Node,
         path: &Path<'_>,
         findings: &Findings,
+        vantage: &Vantage,
         unread: &mut HashSet<String>,
     ) -> Option<Self> {
         let section = Section::open(node, path, findings, "a pool, an object with `servers`")?;
@@ -74,14 +78,17 @@ impl Pool {
         let fanout = section.value("additional_fanout", |node| value::count(node, &(0..=32_768)));
         let hash = read_hash(&section, servers.as_ref().map_or(0, Vec::len));
         let failure_domains = read_domains(&section, servers.as_ref().map_or(0, Vec::len));
-        let timeout_ms = timeout_ms.unwrap_or(TIMEOUT_MS_DEFAULT);
         let ms = |ms: usize| Duration::from_millis(ms as u64);
+        let timeout = ms(timeout_ms.unwrap_or(TIMEOUT_MS_DEFAULT));
+        // mcrouter's order: the distance counts more than what the pool says, and changes nothing about connecting
+        let location = Location::read_mcrouters(&section);
+        let by_distance = location.as_ref().and_then(|there| vantage.timeout_to(there));
         Some(Self {
             name: name.to_owned(),
             hash,
             servers: servers?,
-            timeout: ms(timeout_ms),
-            connect_timeout: ms(connect_ms.unwrap_or(timeout_ms)),
+            timeout: by_distance.unwrap_or(timeout),
+            connect_timeout: connect_ms.map_or(timeout, ms),
             on_error: OnError::Error,
             on_down: OnDown::Fail,
             tko: Some(Tko { fail_open: read_tracker(&section), ..Tko::MCROUTER }),
@@ -89,6 +96,7 @@ impl Pool {
             outstanding_count_max: OUTSTANDING_COUNT_MAX,
             keeps_prefix: section.value("keep_routing_prefix", value::boolean).unwrap_or(false),
             failure_domains,
+            location,
         })
     }
 }

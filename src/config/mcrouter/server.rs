@@ -40,13 +40,13 @@ pub(super) fn parse(text: &str, port_override: Option<u16>) -> Result<Server, Pr
         _ => address.to_owned(),
     };
     let (endpoint, host, port) = parse_address(&whole)?;
-    Ok(Server { endpoint, member: Member { host, port, name: None, weight: 1 } })
+    Ok(Server::new(endpoint, Member { host, port, name: None, weight: 1 }))
 }
 
 /// An object among the servers: any route may be a member of a pool.
 pub(super) fn of_route(node: &Node) -> Server {
     let member = Member { host: String::new(), port: None, name: None, weight: 1 };
-    Server { endpoint: Endpoint::Route(RouteNode { node: Arc::new(node.clone()), place: 0 }), member }
+    Server::new(Endpoint::Route(RouteNode { node: Arc::new(node.clone()), place: 0 }), member)
 }
 
 /// Only memcached's text protocol is spoken.
