@@ -317,8 +317,9 @@ fn hostile_texts_are_faults() {
 
 #[test]
 #[ignore = "needs an optimised build: cargo test --profile prove --test config -- --ignored"]
-fn hostile_texts_of_ten_mib_are_faults_within_a_second() {
-    hostile_texts(10 << 20, Duration::from_secs(1));
+fn hostile_texts_as_long_as_may_be_are_faults_soon() {
+    // with assertions on; the program itself is to need less than a second for each
+    hostile_texts(4 << 20, Duration::from_secs(3));
 }
 
 /// What is a fault, however it is written and however long it is, within this time.
@@ -343,7 +344,7 @@ fn hostile_texts(bytes: usize, time_max: Duration) {
     };
     let a = "{\"pools\": {\"a\": {\"servers\": [\"x:1\"]}}, ";
     let cases: Vec<(&str, &str, String)> = vec![
-        ("too long", "y.yaml", "a".repeat((10 << 20) + 1)),
+        ("too long", "y.yaml", "a".repeat(10 << 20)),
         ("one word", "y.yaml", "a".repeat(bytes)),
         ("a lot of servers", "y.yaml", filled("pools: {a: {servers: [", "x:1,", "]}}")),
         ("a lot of the same route", "y.yaml", filled("pools: {a: {servers: [x]}}\nroute: {failover: [", "b,", "]}")),
@@ -414,7 +415,7 @@ fn what_cannot_be_read() {
     );
     assert!(told(config::load(Path::new("/"), route::check).unwrap_err()).contains("cannot read it"));
     assert!(
-        told(config::load(Path::new("/dev/zero"), route::check).unwrap_err()).contains("longer than 10MiB")
+        told(config::load(Path::new("/dev/zero"), route::check).unwrap_err()).contains("longer than 4MiB")
     );
     let many = "k: 1\n".repeat(10_000);
     let faults = config::from_text("many", &many, route::check).unwrap_err();

@@ -49,7 +49,7 @@ impl DistanceTimeouts {
         Self { within_cluster, cross_cluster, cross_region }
     }
 
-    /// In the order of [`Self::KEYS`].
+    /// In the order of `KEYS`.
     #[must_use]
     pub fn list(&self) -> [Option<Duration>; 3] {
         [self.within_cluster, self.cross_cluster, self.cross_region]

@@ -15,8 +15,9 @@ use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
 
-/// A thousand pools of a hundred servers are 5 MB.
-const FILE_BYTES_MAX: usize = 10 << 20;
+/// A thousand pools of a hundred servers are 2 MB, a ConfigMap holds 1 MiB, and what is wrong with so much is found within
+/// a second.
+const FILE_BYTES_MAX: usize = 4 << 20;
 
 /// What [`Config::embedded_default`] holds.
 const DEFAULT_SHARDS_COUNT: usize = 3;
@@ -103,7 +104,7 @@ fn read_bounded(path: &Path) -> std::io::Result<Vec<u8>> {
 fn from_bytes(name: &str, bytes: Vec<u8>, origin: &Origin, check: CheckRoutes) -> Result<Loaded, Faults> {
     if bytes.len() > FILE_BYTES_MAX {
         let help = "is it the right file?";
-        return Err(Faults::of_file(name, "longer than 10MiB".into(), Some(help.into())));
+        return Err(Faults::of_file(name, "longer than 4MiB".into(), Some(help.into())));
     }
     let text = String::from_utf8(bytes).map_err(|error| {
         let sound_count = error.utf8_error().valid_up_to();

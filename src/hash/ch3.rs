@@ -12,7 +12,7 @@ const TRIES_MAX: u32 = 32;
 const SHIFT: u32 = 23;
 pub(super) const SERVERS_MAX: usize = 1 << SHIFT;
 
-/// MurmurHash64A with mcrouter's seed: the key's hash; [`index`] makes all further bits from it.
+/// MurmurHash64A with mcrouter's seed: the key's hash; `index` makes all further bits from it.
 pub fn hash(key: &[u8]) -> u64 {
     murmur64a::hash(key, SEED)
 }

@@ -9,7 +9,7 @@ pub fn hash32(key: &[u8], seed: u32) -> u32 {
     hash64(key, seed.into()) as u32
 }
 
-/// The first word of [`hash128`], both seeds being the same.
+/// The first word of `hash128`, both seeds being the same.
 #[must_use]
 pub fn hash64(key: &[u8], seed: u64) -> u64 {
     hash128(key, [seed; 2])[0]
