@@ -154,8 +154,18 @@ fn small_requests_allocate_nothing() {
     let directory = std::env::temp_dir().join(format!("ringway-alloc-{}", std::process::id()));
     std::fs::create_dir_all(&directory).unwrap();
     let path = directory.join("ringway.sock");
+    // `f`: six selects, one below the other, and a pool
     let text = format!(
-        "listen: \"unix:{}\"\nworkers: 1\nlimits: {{client_stall_timeout: 4s}}\npools: {{main: {{servers: [{servers}]}}, ejecting: {{servers: [{servers}], on_down: eject}}}}\nroute: {{prefix: {{policies: {{e: ejecting}}, wildcard: main}}}}\n",
+        r#"
+listen: "unix:{}"
+workers: 1
+limits: {{client_stall_timeout: 4s}}
+pools: {{main: {{servers: [{servers}]}}, ejecting: {{servers: [{servers}], on_down: eject}}}}
+named_handles:
+  chosen: {{hash: {{children: [{{random: {{children: [main, main]}}}}, main]}}}}
+  grouped: {{routing_group: {{default_policy: {{host_id: {{children: [chosen, chosen]}}}}}}}}
+route: {{prefix: {{policies: {{e: ejecting, f: {{operation: {{default_policy: grouped}}}}}}, wildcard: main}}}}
+"#,
         path.display()
     );
     let config = ringway::config::from_text("test", &text, ringway::route::check).expect("a good config").0;
@@ -169,16 +179,20 @@ fn small_requests_allocate_nothing() {
     };
 
     let set = format!("set key:1 0 0 100\r\n{}\r\n", "v".repeat(100));
+    let set_below = set.replace("key:1", "f:y:1");
     let value_bytes = "VALUE key:1 0 100\r\n".len() + 102;
     let pipeline = "get key:1\r\nget key:2\r\nget key:3\r\nget key:4\r\n";
     let get = value_bytes + 5;
-    let cases: [(&str, &str, usize); 6] = [
+    let cases: [(&str, &str, usize); 9] = [
         ("get", "get key:1\r\n", get),
         ("set", &set, "STORED\r\n".len()),
         ("mg", "mg key:1 v\r\n", "VA 100\r\n".len() + 102),
         ("mg with an opaque", "mg key:1 v O77\r\n", "VA 100 O77\r\n".len() + 102),
         ("four gets at once", pipeline, 4 * get),
         ("get from a pool that ejects", "get e:y:1\r\n", get),
+        ("get through six selects", "get f:y:1\r\n", get),
+        ("set through six selects", &set_below, "STORED\r\n".len()),
+        ("mg through six selects", "mg f:y:1 v\r\n", "VA 100\r\n".len() + 102),
     ];
     for (name, request, answer) in cases {
         // What is used again must first have been needed once: on a busy machine a batch is torn in new ways now and then.

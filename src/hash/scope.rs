@@ -13,10 +13,13 @@ pub(super) struct Scope {
 
 impl Scope {
     /// The hash stop is looked for first, then the tag in what is left.
-    #[inline]
+    #[inline(always)]
     pub(super) fn of(self, key: &[u8]) -> &[u8] {
         let key = if self.hash_stop { before_stop(key) } else { key };
-        self.hash_tag.and_then(|tag| between(key, tag)).unwrap_or(key)
+        match self.hash_tag {
+            None => key,
+            Some(tag) => between(key, tag).unwrap_or(key),
+        }
     }
 }
 

@@ -156,12 +156,17 @@ impl PoolRoute {
     pub fn pick(&self, key: &[u8]) -> Option<usize> {
         let server = match &self.watch {
             None => self.ring.pick(key)?,
-            Some(watch) => match watch.goes(&self.ring, key)? {
-                Goes::Home(server) | Goes::Next(server) => server,
-                Goes::Gutter(_) => self.ring.pick(key)?,
-            },
+            Some(watch) => self.pick_watched(watch, key)?,
         };
         Some(self.lane(server, key))
+    }
+
+    #[inline(never)]
+    fn pick_watched(&self, watch: &Watch, key: &[u8]) -> Option<usize> {
+        match watch.goes(&self.ring, key)? {
+            Goes::Home(server) | Goes::Next(server) => Some(server),
+            Goes::Gutter(_) => self.ring.pick(key),
+        }
     }
 
     /// [`Self::pick`] for many keys at once, which is cheaper for hashes that can be computed side by side. For pools that do
@@ -175,12 +180,14 @@ impl PoolRoute {
         }
     }
 
+    #[inline]
     fn lane(&self, server: usize, key: &[u8]) -> usize {
-        if self.lanes == 1 {
-            server
-        } else {
-            server * self.lanes + crc32fast::hash(key) as usize % self.lanes
-        }
+        if self.lanes == 1 { server } else { self.lane_of_several(server, key) }
+    }
+
+    #[inline(never)]
+    fn lane_of_several(&self, server: usize, key: &[u8]) -> usize {
+        server * self.lanes + crc32fast::hash(key) as usize % self.lanes
     }
 
     #[must_use]
