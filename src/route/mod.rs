@@ -81,6 +81,8 @@ mod error;
 mod null;
 
 #[cfg(test)]
+mod reducer_tests;
+#[cfg(test)]
 mod scripted;
 #[cfg(test)]
 mod stage;

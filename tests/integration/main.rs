@@ -13,6 +13,8 @@ mod administration;
 mod clients;
 /// What only a clock that is moved can show.
 mod clock;
+/// Every route, with every operation, over children that hit, miss and fail.
+mod every_route;
 /// A server that stalls, resets, lies or leaves: no client ever gets an answer that is not its own.
 mod faults;
 /// mcrouter's hash functions and a second implementation of them give the same answers.

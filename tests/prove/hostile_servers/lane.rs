@@ -284,9 +284,15 @@ impl Lane {
             Then::IsLate => self.hostile.say(left_out),
             Then::IsSilent => self.hostile.part(),
             _ if bad.gone => {
-                // It was cut off before anybody was told.
+                // It was cut off before anybody was told. Where a line that fits stands for an answer, the clients have
+                // theirs before what is then too much has come.
+                let fits = |told: &Told| matches!(told, Told::Exactly(_) | Told::ExactlyOrFailed(_));
                 let Some(peer) = &mut self.hostile.peer else { return Ok(()) };
-                peer.stream.set_nonblocking(true).unwrap();
+                if fits(&bad.at) || fits(&bad.next) {
+                    peer.stream.set_read_timeout(Some(PATIENCE)).unwrap();
+                } else {
+                    peer.stream.set_nonblocking(true).unwrap();
+                }
                 if peer.stream.read(&mut [0; 64]).is_err_and(|e| e.kind() == std::io::ErrorKind::WouldBlock) {
                     return Err("the connection is still there".into());
                 }
