@@ -1,5 +1,6 @@
 //! Servers that fail are knocked out: their requests fail at once, one prober asks, and they come back.
 
+use crate::support::troubled_relay::{Flow, Trouble, TroubledRelay};
 use crate::support::{Memcached, Mock, PATIENCE, Proxy, dead_address, has_memcached, pool_of, usual_answer};
 use rustix::process::Signal;
 use std::net::TcpListener;
@@ -291,6 +292,62 @@ fn a_real_server_that_is_stopped_costs_three_timeouts_and_comes_back() {
     client.await_stat("num_suspect_servers", 0);
     client.ask("get a\r\n", "VALUE a 0 1\r\n1\r\nEND\r\n");
     assert_eq!(client.stat("server_tkos"), 1);
+}
+
+/// What a client sees of a real server while the net between has this trouble: three timeouts, then errors at once; and when the
+/// trouble is over its own values, whatever of the late replies comes then.
+fn is_out_for_as_long_as(troubles: &[Trouble]) {
+    if !has_memcached() {
+        return;
+    }
+    let server = Memcached::start();
+    let relay = TroubledRelay::to(server.address());
+    let proxy = Proxy::with(&pool_of(&[relay.address()], QUICK));
+    let mut client = proxy.client();
+    for key in ["a", "b", "c", "d"] {
+        client.ask(format!("set {key} 0 0 1\r\n{key}\r\n"), "STORED\r\n");
+    }
+    relay.set(troubles[0]);
+    let began = Instant::now();
+    for key in ["a", "b", "c"] {
+        client.ask(format!("get {key}\r\n"), TIMEOUT);
+    }
+    client.await_stat("num_suspect_servers", 1);
+    assert!(began.elapsed() < Duration::from_secs(10), "out after {:?}", began.elapsed());
+    for trouble in troubles {
+        relay.set(*trouble);
+        let probes = client.stat("server_probes");
+        while client.stat("server_probes") < probes + 2 {
+            client.ask_line("get d\r\n", UNAVAILABLE);
+        }
+    }
+    relay.set(Trouble::NONE);
+    client.await_stat("num_suspect_servers", 0);
+    for key in ["d", "c", "b", "a"] {
+        // it may still be behind with what it was asked before it was out: that connection ends by and by
+        let value = format!("VALUE {key} 0 1");
+        loop {
+            let line = client.ask_line(format!("get {key}\r\n"), "");
+            if line == value {
+                break;
+            }
+            assert!(line.starts_with("SERVER_ERROR "), "{line}");
+        }
+        client.expect(format!("{key}\r\nEND\r\n"));
+    }
+    assert_eq!(client.stat("desync_detected"), 0);
+}
+
+#[test]
+fn a_real_server_that_is_slow_is_out_until_it_is_quick_again() {
+    is_out_for_as_long_as(&[Trouble { down: Flow::Late(Duration::from_secs(2)), ..Trouble::NONE }]);
+}
+
+/// Its host is gone without a word: connections stay, nothing comes. Then it is up again and knows of none of them.
+#[test]
+fn a_real_server_whose_connections_are_half_open_is_out_until_it_is_there_again() {
+    let silence = Trouble { up: Flow::Held, down: Flow::Held, ..Trouble::NONE };
+    is_out_for_as_long_as(&[silence, Trouble { refuses: true, ..silence }]);
 }
 
 #[test]

@@ -24,7 +24,6 @@ mod logs;
 mod memory;
 mod overload;
 mod plan;
-mod relay;
 mod sabotage;
 mod sim;
 mod soak;

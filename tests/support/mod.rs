@@ -15,6 +15,7 @@ pub(crate) mod random;
 pub(crate) mod relay;
 pub(crate) mod room;
 pub(crate) mod transcript;
+pub(crate) mod troubled_relay;
 
 pub(crate) use client::Client;
 pub(crate) use cutter::Cutter;

@@ -1,7 +1,7 @@
 //! The troubles: one is brought about, lasts for a moment, and is over.
 
 use super::values::Keys;
-use crate::relay::{Flow, Trouble, TroubledRelay};
+use crate::support::troubled_relay::{Flow, Trouble, TroubledRelay};
 use crate::support::{Memcached, Random};
 use crate::watch;
 use rustix::process::Signal;

@@ -10,8 +10,8 @@ mod faults;
 mod values;
 
 use crate::plan::{Outcome, Plan};
-use crate::relay::TroubledRelay;
 use crate::support::memcached::has_latest;
+use crate::support::troubled_relay::TroubledRelay;
 use crate::support::{Memcached, Proxy, Random, pool_of};
 use crate::watch;
 use clients::{CLIENTS, Ground, Tally};

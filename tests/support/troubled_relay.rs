@@ -1,6 +1,11 @@
 //! A relay between the program and a server that brings the network's troubles: it holds bytes back, is slow or narrow,
 //! cuts connections off at any byte, refuses them. It never changes a byte.
 
+#![allow(
+    clippy::disallowed_methods,
+    reason = "what is dropped here in the midst of a write is a trouble like any other"
+)]
+
 use socket2::SockRef;
 use std::cell::Cell;
 use std::net::TcpListener;
