@@ -10,7 +10,7 @@
 //! | `all_fastest` | the first reply that is no failover error | that; if all failed, the last |
 //! | `all_majority` | more than half of one result | the most frequent; of several the worst |
 
-use super::failure::{Failures, severity};
+use super::failure::{Failure, Failures, severity};
 use super::gather::{Answers, answer_later};
 use super::registry::{Key, Kind, Params};
 use super::{Call, Explained, Route, Slot, When, null};
@@ -175,12 +175,13 @@ async fn fastest(mut answers: Answers) -> OwnedReply {
 }
 
 async fn majority(mut answers: Answers, count: usize) -> OwnedReply {
-    let mut votes: Vec<(Status, usize, OwnedReply)> = Vec::new();
+    let mut votes: Vec<(Result<Status, Failure>, usize, OwnedReply)> = Vec::new();
     while let Some((_, reply)) = answers.next().await {
-        let index = match votes.iter().position(|(status, ..)| *status == reply.status) {
+        let result = Failure::of(&reply.as_reply()).map_or(Ok(reply.status), Err);
+        let index = match votes.iter().position(|(known, ..)| *known == result) {
             Some(index) => index,
             None => {
-                votes.push((reply.status, 0, reply));
+                votes.push((result, 0, reply));
                 votes.len() - 1
             }
         };

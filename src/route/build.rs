@@ -196,7 +196,8 @@ impl<'a> Builder<'a> {
         entries.insert(0, first);
         let default = Rc::clone(&entries[0].1);
         let entries = entries.into_iter().map(|(prefix, route)| (Rc::from(prefix.as_bytes()), route));
-        Some((default, Some(Prefixes::new(entries.collect(), to_default))))
+        let are_kept = self.config.pools.iter().any(|pool| pool.keeps_prefix);
+        Some((default, Some(Prefixes::new(entries.collect(), to_default, are_kept))))
     }
 
     /// `routes`: a map from prefixes to routes, or a list of `{aliases: […], route: …}`.

@@ -47,6 +47,11 @@ impl Failure {
         ("ooo", Self::OutOfOrder),
     ];
 
+    /// As in `failover_errors`.
+    pub(super) fn name(self) -> &'static str {
+        Self::ALL.iter().find(|(_, known)| *known == self).map_or("", |(name, _)| name)
+    }
+
     /// Whether it cost the server nothing, because it is out or cannot be connected to.
     pub(super) const fn is_free(self) -> bool {
         matches!(self, Self::Tko | Self::ConnectError | Self::ConnectTimeout | Self::Shutdown)

@@ -1,6 +1,6 @@
 //! HedgeRoute: when the first child is slow, a second one is asked too, and the first good answer wins.
 //!
-//! Gets: the first child; if it has not answered after `after` (a time, or `p95`: slower than nineteen of twenty answers so
+//! Gets that change nothing: the first child; if it has not answered after `after` (a time, or `p95`: slower than nineteen of twenty answers so
 //! far), the next child is asked as well, and so on; a failure asks the next at once. At most `extra` of all requests, one
 //! in twenty, are asked twice, so that a pool that is slow as a whole does not get twice the load. All other operations: the
 //! first child only, because doing them twice is not the same as once.
@@ -11,7 +11,7 @@ use super::gather::{Answers, answer_later};
 use super::registry::{Key, Kind, Params};
 use super::{Call, Explained, Route, Slot, When, null};
 use crate::config::{Node, value};
-use crate::protocol::{Class, OwnedReply, OwnedRequest, Request};
+use crate::protocol::{Op, OwnedReply, OwnedRequest, Request};
 use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Duration;
@@ -140,10 +140,20 @@ impl Inner {
     }
 }
 
+/// Whether asking twice is the same as asking once: not `gat`, nor an `mg` that sets a time to live, makes an item or wins the
+/// right to fill one.
+fn changes_nothing(request: &Request<'_>) -> bool {
+    match request.op {
+        Op::Get | Op::Gets => true,
+        Op::MetaGet => !b"TNRE".iter().any(|letter| request.meta.has(*letter)),
+        _ => false,
+    }
+}
+
 impl Route for Hedge {
     fn send(&self, request: &Request<'_>, call: &Call, slot: Slot) {
         let inner = &self.0;
-        if request.op.class() != Class::GetLike {
+        if !changes_nothing(request) {
             return inner.children[0].send(request, call, slot);
         }
         inner.tokens.set((inner.tokens.get() + inner.share).min(BURST));
@@ -156,7 +166,7 @@ impl Route for Hedge {
         let here = Explained::new("hedge");
         let Some(first) = children.next() else { return here };
         let here = here.with(When::Now, first);
-        if request.op.class() != Class::GetLike {
+        if !changes_nothing(request) {
             return here;
         }
         let after = self.0.after.map_or("p95".to_owned(), |after| format!("{after:?}"));

@@ -13,7 +13,7 @@ pub(super) const KIND: Kind = Kind {
     bare: "children",
     keys: &[
         Key { name: "children", what: "the routes to choose from" },
-        Key { name: "salt", what: "changes the choice; without it 0" },
+        Key { name: "salt", what: "a text that changes the choice" },
     ],
     build,
 };
@@ -27,11 +27,11 @@ pub fn host_id() -> u64 {
 
 fn build(params: &Params<'_>) -> Option<Rc<dyn Route>> {
     let children = params.children("children")?;
-    let salt = params.integer("salt", i64::MIN..=i64::MAX).unwrap_or(0);
+    let salt = params.text_or("salt", "a text", "");
     if children.is_empty() {
         return Some(null::route());
     }
-    let hash = murmur64a(&[host_id().to_le_bytes(), salt.to_le_bytes()].concat());
+    let hash = murmur64a(&[&host_id().to_le_bytes()[..], salt.as_bytes()].concat());
     let index = usize::try_from(hash % children.len() as u64).unwrap_or(0);
     children.into_iter().nth(index)
 }

@@ -1,8 +1,9 @@
 //! MigrateRoute: from one route to another, key by key, over an interval.
 //!
-//! Each key has its moment between `start_time` and the end of `interval`: SpookyHash of the key says which. Everything but
+//! Each key has its moment in the second `interval` after `start_time`: SpookyHash of the key says which. Everything but
 //! deletes: before that moment to `from`, afterwards to `to`. Deletes: until `start_time` to `from`; then, until two intervals
-//! later, to both, and the worse reply is the answer, because other hosts' clocks differ; later to `to`.
+//! later, to both, and the worse reply is the answer; later to `to`. In the first interval nothing moves yet, so that hosts
+//! whose clocks are late, or who hear of the migration late, leave nothing stale behind. Source: mcrouter's `MigrateRoute.h`.
 
 use super::all::worst;
 use super::gather::{Answers, answer_later};
@@ -21,7 +22,10 @@ pub(super) const KIND: Kind = Kind {
         Key { name: "from", what: "where requests went so far" },
         Key { name: "to", what: "where they will go" },
         Key { name: "start_time", what: "when it begins, in seconds since 1970" },
-        Key { name: "interval", what: "over how many seconds the keys move (3600)" },
+        Key {
+            name: "interval",
+            what: "seconds: how long deletes already go to both, and then over how long the keys move (3600)",
+        },
     ],
     build,
 };
@@ -63,7 +67,7 @@ impl Migrate {
     }
 
     fn moves_at(&self, key: &[u8]) -> u64 {
-        self.start + u64::from(spooky32(super::key::routing_key(key), 0)) % self.interval
+        self.start + self.interval + u64::from(spooky32(super::key::routing_key(key), 0)) % self.interval
     }
 
     /// Where this goes now; two places while deletes go to both.

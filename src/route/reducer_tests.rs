@@ -1,6 +1,6 @@
 //! What routes make of several replies, whatever they are and in whatever order they come.
 
-use super::failure::{Failures, severity};
+use super::failure::{Failure, Failures, severity};
 use super::scripted::Say;
 use super::stage::{Tree, run, settle, tree};
 use crate::protocol::{Cause, Reply, Status};
@@ -80,21 +80,21 @@ proptest! {
     #[test]
     fn all_majority_is_what_most_say(words in words(), order in order()) {
         let told = told("{all_majority: [a, b, c]}", words, &order);
-        let status = |child: usize| WORDS[words[child]].0;
-        let votes = |of: Status| (0..3).filter(|child| status(*child) == of).count();
+        let result = |child: usize| Failure::of(&reply(words[child])).ok_or(WORDS[words[child]].0);
+        let votes = |of| (0..3).filter(|child| result(*child) == of).count();
         let answered = told.iter().position(Option::is_some);
         prop_assert_eq!(told.iter().flatten().count(), 1, "one answer");
         let answer = told.into_iter().flatten().next();
-        let Some(most) = (0..3).find(|child| votes(status(*child)) > 1) else {
+        let Some(most) = (0..3).find(|child| votes(result(*child)) > 1) else {
             prop_assert_eq!(answered, Some(2), "nobody has the majority: all are waited for");
             let worst = words.iter().map(|word| severity(&reply(*word))).max();
             let told = words.iter().filter(|word| answer == Some(text(**word)));
             prop_assert_eq!(told.map(|word| severity(&reply(*word))).max(), worst);
             return Ok(());
         };
-        let first = order.iter().find(|child| status(**child) == status(most));
+        let first = order.iter().find(|child| result(**child) == result(most));
         prop_assert_eq!(answer, first.map(|child| text(words[*child])), "its first reply");
-        let second = order.iter().filter(|child| status(**child) == status(most)).nth(1);
+        let second = order.iter().filter(|child| result(**child) == result(most)).nth(1);
         prop_assert_eq!(answered, order.iter().position(|child| Some(child) == second), "as soon as it is clear");
     }
 

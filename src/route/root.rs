@@ -35,13 +35,15 @@ pub(super) struct Prefixes {
     by_prefix: HashMap<Rc<[u8]>, usize>,
     /// Requests with a prefix that nobody has go to the default route.
     invalid_to_default: bool,
+    /// Some servers see prefixes (`keep_routing_prefix`), to which two names of one route are two things.
+    are_kept: bool,
 }
 
 impl Prefixes {
     /// `entries`: prefixes such as `/region/cluster/` and their routes, the default one first.
-    pub(super) fn new(entries: Vec<Entry>, invalid_to_default: bool) -> Self {
+    pub(super) fn new(entries: Vec<Entry>, invalid_to_default: bool, are_kept: bool) -> Self {
         let by_prefix = entries.iter().enumerate().map(|(i, (prefix, _))| (Rc::clone(prefix), i)).collect();
-        Self { entries, by_prefix, invalid_to_default }
+        Self { entries, by_prefix, invalid_to_default, are_kept }
     }
 
     /// The routes that a prefix names, the one that is waited for first.
@@ -50,13 +52,30 @@ impl Prefixes {
             return vec![&self.entries[*index]];
         }
         if prefix.contains(&b'*') {
-            return self.entries.iter().filter(|(known, _)| matches(prefix, known)).collect();
+            let named = self.named_by(prefix);
+            return if named.is_empty() { self.for_invalid() } else { named };
         }
         let region = prefix.iter().skip(1).position(|b| *b == b'/').map_or(0, |at| at + 2);
         let fallback = [&prefix[..region], b"fallback/"].concat();
         if let Some(index) = self.by_prefix.get(fallback.as_slice()) {
             return vec![&self.entries[*index]];
         }
+        self.for_invalid()
+    }
+
+    /// Each route once, however many names it has.
+    fn named_by(&self, pattern: &[u8]) -> Vec<&Entry> {
+        let mut named: Vec<&Entry> = Vec::new();
+        for entry in self.entries.iter().filter(|(known, _)| matches(pattern, known)) {
+            let is_same = |other: &&Entry| std::ptr::addr_eq(Rc::as_ptr(&other.1), Rc::as_ptr(&entry.1));
+            if self.are_kept || !named.iter().any(is_same) {
+                named.push(entry);
+            }
+        }
+        named
+    }
+
+    fn for_invalid(&self) -> Vec<&Entry> {
         if self.invalid_to_default { self.entries.first().into_iter().collect() } else { Vec::new() }
     }
 }

@@ -305,6 +305,12 @@ fn routing_prefixes_are_taken_off_and_given_back() {
         assert_eq!(tree.heard("b"), ["get k", "mg k k v", "get k"]);
         assert_eq!(tree.heard("a"), ["get k", "mg k k v", "get k"], "beside the default route");
         assert_eq!(tree.heard("c"), ["get k"]);
+        let text = "routes: [{aliases: [/x/a/, /X/A/], route: a}, {aliases: [/x/b/, /y/b/], route: {failover: [b, c]}}]\n\
+                    default_route: /x/b/\nsend_invalid_route_to_default: true\n";
+        let several = tree_of(text, [("a", hit()), ("b", hit())]);
+        several.ask("get /*/*/k").await;
+        assert_eq!((several.heard("a").len(), several.heard("b").len()), (1, 1), "once, whatever its names");
+        assert_eq!(several.ask("get /q/*/k").await, "VALUE /q/*/k 0 1|1");
         let plain = super::stage::tree("a", [("a", vec![Say::Hit("1")])]);
         assert_eq!(plain.ask("get /x/a/k").await, "VALUE /x/a/k 0 1|1", "a key like any other");
         assert_eq!(plain.heard("a"), ["get /x/a/k"]);
@@ -320,6 +326,13 @@ fn nobody_is_asked() {
         assert_eq!(null.ask("mg k Ox k").await, "EN Ox kk");
         let error = tree("{error: gone away}", []);
         assert_eq!(error.ask("get k").await, "SERVER_ERROR gone away");
+        let failing = |result: &str| format!("{{failover: [{{type: error, result: {result}}}, a]}}");
+        let over = tree(&failing("mc_res_timeout"), [("a", vec![MISS])]);
+        assert_eq!(over.ask("get k").await, "");
+        let told = tree(&failing("mc_res_client_error"), []);
+        assert_eq!(told.ask("get k").await, "CLIENT_ERROR client error", "the next one would say the same");
+        let told = tree(&failing("bad_value"), []);
+        assert_eq!(told.ask("get k").await, "SERVER_ERROR bad value");
         let hashed = tree("{hash: [a]}", [("a", vec![MISS])]);
         assert_eq!(hashed.ask("get k").await, "");
     });
@@ -520,7 +533,13 @@ fn keys_move_one_by_one() {
         let before = tree(&at(now + 100), [("a", many())]);
         before.ask("get k").await;
         before.ask("delete k").await;
-        let during = tree(&at(now - 50_000), [("a", many()), ("b", many())]);
+        let early = tree(&at(now - 50_000), [("a", many()), ("b", many())]);
+        for i in 0..8 {
+            early.ask(&format!("get key{i}")).await;
+        }
+        early.ask("delete k").await;
+        assert_eq!((early.heard("a").len(), early.heard("b")), (9, vec!["delete k".into()]), "only deletes");
+        let during = tree(&at(now - 150_000), [("a", many()), ("b", many())]);
         for i in 0..8 {
             during.ask(&format!("get key{i}")).await;
         }
@@ -598,7 +617,8 @@ fn a_host_prefers_some() {
 fn a_slow_child_is_not_waited_for_alone() {
     run(async {
         let ms = std::time::Duration::from_millis;
-        let script = vec![Say::Wait, Say::Hit("1"), TIMEOUT, Say::Wait, STORED];
+        let script =
+            vec![Say::Wait, Say::Hit("1"), TIMEOUT, Say::Wait, STORED, Say::Wait, Say::Wait, Say::Wait];
         let tree = tree(
             "{type: hedge, children: [a, b], after: 5ms}",
             [("a", script), ("b", vec![Say::Hit("2"), Say::Hit("3"), Say::Wait])],
@@ -617,6 +637,11 @@ fn a_slow_child_is_not_waited_for_alone() {
         settle().await;
         assert_eq!(waiting.reply().unwrap(), "", "the first answer wins, whoever gives it");
         assert_eq!(tree.ask("set k 0 0 1|x").await, "STORED");
+        for text in ["gat 10 k", "mg k v T10", "mg k v N10"] {
+            let waiting = tree.send(text).await;
+            tokio::time::sleep(ms(6)).await;
+            assert_eq!(waiting.reply(), None, "{text}");
+        }
         assert_eq!(tree.heard("b").len(), 1, "what changes something is done once");
     });
 }
