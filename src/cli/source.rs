@@ -26,6 +26,9 @@ pub(super) struct ConfigParams {
     /// The same of pools in another region
     #[arg(long, value_name = "MS", value_parser = milliseconds())]
     cross_region_timeout_ms: Option<u64>,
+    /// A file of JSON with variables that routes name: `key_fraction_range_rv`, `weights_rv`; watched as the configuration is
+    #[arg(long, value_name = "FILE")]
+    runtime_vars_file: Option<PathBuf>,
 }
 
 fn milliseconds() -> RangedU64ValueParser {
@@ -39,6 +42,7 @@ impl ConfigParams {
         Origin {
             params: self.config_params.clone(),
             here: self.route_prefix.clone(),
+            runtime_vars_file: self.runtime_vars_file.clone(),
             distance_timeouts: DistanceTimeouts {
                 within_cluster: timeout(self.within_cluster_timeout_ms),
                 cross_cluster: timeout(self.cross_cluster_timeout_ms),

@@ -18,6 +18,8 @@ pub struct Origin {
     /// `--route-prefix`: where we are, and where keys without a prefix go.
     pub here: Option<Location>,
     pub distance_timeouts: DistanceTimeouts,
+    /// `--runtime-vars-file`: variables that routes may name.
+    pub runtime_vars_file: Option<PathBuf>,
     /// Whether [`About::document`] is wanted: a copy of the whole document.
     pub keeps_document: bool,
 }

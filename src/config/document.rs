@@ -7,6 +7,7 @@ use super::node::Node;
 use super::path::{Path, Shown};
 use super::pool::Pool;
 use super::position::Positions;
+use super::runtime_vars::RuntimeVars;
 use super::section::{Hint, Section};
 use super::settings::{self, Limits, Settings};
 use super::value;
@@ -45,13 +46,21 @@ const HINTS: &[Hint] = &[
 const NAME_BYTES_MAX: usize = 64;
 
 /// Reads a document that is known to be UTF-8 and not too long.
-pub(super) fn read(source: &Arc<Source>, origin: &Origin, check: CheckRoutes) -> Result<Loaded, Faults> {
+pub(super) fn read(
+    source: &Arc<Source>,
+    origin: &Origin,
+    variables: Option<&RuntimeVars>,
+    check: CheckRoutes,
+) -> Result<Loaded, Faults> {
     let findings = Findings::default();
-    let (config, document, syntax) = match yaml::read(source, &findings) {
+    let (mut config, document, syntax) = match yaml::read(source, &findings) {
         Ok(node) => (read_top(&node, &findings), origin.keeps_document.then_some(node), None),
         Err(fault) => (None, None, Some(*fault)),
     };
-    if let Some(config) = &config {
+    if let Some(config) = &mut config {
+        if let Some(variables) = variables {
+            variables.put_into(&mut config.routes.document);
+        }
         check(config, &findings);
     }
     let is_sound = findings.faults_count() == 0 && syntax.is_none();
@@ -61,7 +70,11 @@ pub(super) fn read(source: &Arc<Source>, origin: &Origin, check: CheckRoutes) ->
         list.iter().map(|finding| (Arc::clone(source), place(finding))).collect()
     });
     match config {
-        Some(config) if is_sound => Ok(Loaded { config, warnings, about: About::of([source], document) }),
+        Some(config) if is_sound => Ok(Loaded {
+            config,
+            warnings,
+            about: About::of([source].into_iter().chain(variables.map(|v| &v.source)), document),
+        }),
         _ => Err(faults),
     }
 }

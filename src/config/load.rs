@@ -8,6 +8,7 @@ use super::mcrouter;
 use super::nutcracker::{from_nutcracker, is_nutcrackers};
 use super::pool::{Pool, Server, doubles};
 use super::position::place_at;
+use super::runtime_vars::RuntimeVars;
 use super::server;
 use super::{CheckRoutes, Config, Place, Routes, Settings};
 use std::fs::File;
@@ -29,11 +30,15 @@ pub fn load(path: &Path, check: CheckRoutes) -> Result<(Config, Vec<Warning>), F
 
 /// [`load`], with all that there is to tell of the configuration. The folder of `origin` is that of the file.
 pub fn load_all(path: &Path, mut origin: Origin, check: CheckRoutes) -> Result<Loaded, Faults> {
-    let name = path.display().to_string();
-    let bytes = read_bounded(path)
-        .map_err(|error| Faults::of_file(&name, format!("cannot read it: {error}"), None))?;
+    let bytes = read_or_fault(path)?;
     origin.folder = path.parent().map(Path::to_owned).unwrap_or_default();
-    from_bytes(&name, bytes, &origin, check)
+    from_bytes(&path.display().to_string(), bytes, &origin, check)
+}
+
+fn read_or_fault(path: &Path) -> Result<Vec<u8>, Faults> {
+    read_bounded(path).map_err(|error| {
+        Faults::of_file(&path.display().to_string(), format!("cannot read it: {error}"), None)
+    })
 }
 
 /// Reads a file of twemproxy's; `None` when it is none. `pool` may be left out when the file has one only.
@@ -116,10 +121,14 @@ fn from_bytes(name: &str, bytes: Vec<u8>, origin: &Origin, check: CheckRoutes) -
         Faults { list: vec![fault], more_count: 0 }
     })?;
     let source = Arc::new(Source { name: name.to_owned(), text });
+    let variables = match origin.runtime_vars_file.as_deref() {
+        Some(path) => Some(RuntimeVars::read(path, read_or_fault(path)?)?),
+        None => None,
+    };
     if is_mcrouters(&source) {
-        return mcrouter::read(&source, origin, check);
+        return mcrouter::read(&source, origin, variables.as_ref(), check);
     }
-    document::read(&source, origin, check)
+    document::read(&source, origin, variables.as_ref(), check)
 }
 
 /// A file that is named `.json`, or begins with `{`. (YAML may begin so too: then its name has to say that it is YAML.)

@@ -27,6 +27,7 @@ mod placement;
 mod pool;
 mod position;
 mod render;
+mod runtime_vars;
 pub(crate) mod schema;
 mod section;
 mod server;

@@ -29,6 +29,7 @@ pub(super) const KIND: Kind = Kind {
         },
         Key { name: "salt", what: "hashed behind the key" },
         Key { name: "weights", what: "with WeightedCh3 and WeightedRendezvous: a number for each child" },
+        Key { name: "weights_rv", what: "with WeightedCh3Rv: the runtime variable that has the weights" },
         Key { name: "tags", what: "with Rendezvous and WeightedRendezvous: a name for each child" },
         COUNT_KEY,
         ERRORS_KEY,

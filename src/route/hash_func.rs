@@ -62,7 +62,8 @@ pub(super) fn read_spec(section: &Section<'_>, count: usize) -> Option<Spec> {
     };
     let weights = match section.node("hash_func") {
         Some(Node::Text(name)) if name == BY_VARIABLE && weights.is_empty() => {
-            let problem = Problem::new("runtime variables are not read: every weight is 1");
+            let problem = Problem::new("this runtime variable is not known: every weight is 1");
+            let problem = problem.help("`weights_rv` names it, and `--runtime-vars-file` its file");
             section.findings.warn(&section.path.key("hash_func"), At::Value, problem);
             vec![1.0; count]
         }

@@ -30,9 +30,9 @@ pub(super) const SHADOW_KEYS: &[&str] = &[
     "target",
     "index_range",
     "key_fraction_range",
+    "key_fraction_range_rv",
     "keys_to_shadow",
     "requests_fraction",
-    "validate_replies",
 ];
 
 fn build(params: &Params<'_>) -> Option<Rc<dyn Route>> {
@@ -97,6 +97,16 @@ fn read_shadow(params: &Params<'_>, node: &Node, path: &Path<'_>, count: usize) 
         Some(sound)
     };
     let (indexes, fraction) = (pair("index_range", 1e6), pair("key_fraction_range", 1.0));
+    // what has its value has been put in the place of its name
+    let is_named = shadow.has("key_fraction_range_rv");
+    if is_named {
+        let problem = Problem::new("this runtime variable is not known: the shadow stays as it is without");
+        shadow.section.findings.warn(
+            &path.key("key_fraction_range_rv"),
+            At::Value,
+            problem.help("`--runtime-vars-file` names their file"),
+        );
+    }
     let share = shadow.number("requests_fraction", 0.0..=1.0);
     let keys = match shadow.section.node("keys_to_shadow") {
         None => None,
@@ -116,7 +126,7 @@ fn read_shadow(params: &Params<'_>, node: &Node, path: &Path<'_>, count: usize) 
         (Some(keys), _) => What::Keys(keys),
         (None, Some((start, end))) => What::Fraction(Fraction::new(start, end)),
         // mcrouter's range is empty where none is given; ours is everything
-        (None, None) if params.is_mcrouter() => What::Fraction(Fraction::new(0.0, 0.0)),
+        (None, None) if params.is_mcrouter() || is_named => What::Fraction(Fraction::new(0.0, 0.0)),
         (None, None) => What::Fraction(Fraction::new(0.0, 1.0)),
     };
     // mcrouter's end is exclusive, and its range is empty where none is given; ours is everything

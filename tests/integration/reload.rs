@@ -71,6 +71,33 @@ fn what_is_wrong_is_said_once_and_the_old_one_serves_on() {
 }
 
 #[test]
+fn a_runtime_variable_is_turned() {
+    let (main, copies) = (Mock::forgetful(), Mock::forgetful());
+    let directory = Directory::new();
+    let config = directory.write("mcrouter.json", &format!(
+        r#"{{"pools": {{"A": {{"servers": ["{}"]}}, "B": {{"servers": ["{}"]}}}},
+            "route": {{"type": "PoolRoute", "pool": "A",
+                       "shadows": [{{"target": "PoolRoute|B", "index_range": [0, 1], "key_fraction_range_rv": "share"}}]}}}}"#,
+        main.address(),
+        copies.address()
+    ));
+    let variables = directory.write("variables.json", r#"{"share": [0, 0]}"#);
+    let flags = ["run", "-c", &config, "--runtime-vars-file", &variables, "--listen", "127.0.0.1:0"];
+    let proxy = Proxy::start(&flags);
+    let mut client = proxy.client();
+    client.ask("get a\r\n", "END\r\n");
+    main.expect("get a");
+    fs::write(&variables, r#"{"share": [0, 1]}"#).unwrap();
+    client.await_stat("config_reloads", 1);
+    client.ask("get b\r\n", "END\r\n");
+    copies.expect("get b");
+    fs::write(&variables, r#"{"share": "all"}"#).unwrap();
+    client.await_stat("config_failures", 1);
+    client.ask("get c\r\n", "END\r\n");
+    copies.expect("get c");
+}
+
+#[test]
 fn without_a_file_sighup_changes_nothing() {
     let proxy = Proxy::embedded();
     let mut client = proxy.client();

@@ -23,6 +23,7 @@ use super::document::placed;
 use super::fault::{At, Fault, Faults, Finding, Findings, Problem, Source, quoted};
 use super::json::{Json, Spot, Value};
 use super::path::{Path, Step};
+use super::runtime_vars::RuntimeVars;
 use super::{CheckRoutes, Config, Dialect, Limits, Node, Pool, Routes, Settings};
 use files::{Files, Trouble};
 use std::collections::HashSet;
@@ -36,15 +37,23 @@ const KEYS: &[&str] = &["pools", "route", "routes", "named_handles"];
 const VALUE_BYTES_MAX: usize = 64 << 20;
 
 /// Reads a document that is known to be UTF-8 and not too long.
-pub(super) fn read(source: &Arc<Source>, origin: &Origin, check: CheckRoutes) -> Result<Loaded, Faults> {
+pub(super) fn read(
+    source: &Arc<Source>,
+    origin: &Origin,
+    variables: Option<&RuntimeVars>,
+    check: CheckRoutes,
+) -> Result<Loaded, Faults> {
     let files = Files::new(&origin.folder, source);
     let document = match resolved(&files, origin) {
         Ok(document) => document,
         Err(troubles) => return Err(Faults { list: files.faults(troubles), more_count: 0 }),
     };
     let findings = Findings::default();
-    let config = read_document(&document, origin, &findings);
-    if let Some(config) = &config {
+    let mut config = read_document(&document, origin, &findings);
+    if let Some(config) = &mut config {
+        if let Some(variables) = variables {
+            variables.put_into(&mut config.routes.document);
+        }
         check(config, &findings);
     }
     let is_sound = findings.faults_count() == 0;
@@ -57,7 +66,9 @@ pub(super) fn read(source: &Arc<Source>, origin: &Origin, check: CheckRoutes) ->
     });
     match config {
         Some(config) if is_sound => {
-            let about = About::of(&files.sources(), origin.keeps_document.then(|| document.node()));
+            let sources = files.sources();
+            let sources = sources.iter().chain(variables.map(|variables| &variables.source));
+            let about = About::of(sources, origin.keeps_document.then(|| document.node()));
             Ok(Loaded { config, warnings, about })
         }
         _ => Err(faults),
