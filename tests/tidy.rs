@@ -38,6 +38,7 @@ const DOORS: &[(&str, &[&str])] = &[
     ("jsonc_parser", &["config/json.rs"]),
     ("annotate_snippets", &["config/"]),
     ("hickory_resolver", &["discovery/dns.rs"]),
+    ("hyper", &["admin/http.rs"]),
     ("notify_debouncer_mini", &["proxy/watch.rs"]),
     ("clap", &["cli/"]),
     ("clap_complete", &["cli/"]),

@@ -86,7 +86,7 @@ async fn connected() -> UnixStream {
     let bound = bind(&Listen::Unix(path.clone()), 1).expect("a socket in the temporary folder");
     let socket = bound.sockets.into_iter().next().expect("one for the worker");
     let listener = Listener::new(socket).expect("a watched socket");
-    tokio::task::spawn_local(client::accept(context, listener));
+    tokio::task::spawn_local(client::accept(context, listener, std::future::pending::<()>()));
     let stream = UnixStream::connect(&path).await.expect("a client");
     // Connected: the name is no longer needed.
     std::fs::remove_file(path).expect("our own file");

@@ -93,7 +93,7 @@ fn options(process: &Process, wanted: &str) -> Result<String, String> {
     let listen: Vec<String> = settings.listen.iter().map(ToString::to_string).collect();
     let or_zero = |time: Option<Duration>| time.map_or(0, |time| time.as_millis()).to_string();
     let [within_cluster, cross_cluster, cross_region] = settings.distance_timeouts.list().map(or_zero);
-    let all: [(&str, String); 17] = [
+    let all: [(&str, String); 18] = [
         ("config_file", current.about.file.clone().unwrap_or_default()),
         ("num_proxies", process.workers_count().to_string()),
         ("listen_addresses", listen.join(",")),
@@ -104,6 +104,7 @@ fn options(process: &Process, wanted: &str) -> Result<String, String> {
         ("cross_cluster_timeout_ms", cross_cluster),
         ("cross_region_timeout_ms", cross_region),
         ("strict", settings.strict.to_string()),
+        ("drain_delay_ms", settings.drain_delay.as_millis().to_string()),
         ("drain_timeout_ms", settings.drain_timeout.as_millis().to_string()),
         ("client_reply_bytes_max", limits.client_reply_bytes_max.to_string()),
         ("value_bytes_max", limits.value_bytes_max.to_string()),

@@ -1,11 +1,15 @@
-//! Questions to the program itself: `version`, `stats`, and what is allowed.
+//! Questions to the program itself: `version`, `stats`, what is allowed; and the admin port.
 
+mod http;
 mod keys;
 mod line;
+mod probes;
 mod servers;
 mod stats;
 
+pub use http::{AskReload, Http, Reloaded};
 pub use keys::KEY_PREFIX;
+pub use probes::{BEAT, Phase, Probes, Pulse};
 pub use stats::{Current, Process};
 
 use crate::config::AdminKeys;

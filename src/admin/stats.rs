@@ -1,7 +1,7 @@
 //! `stats` and its sub-commands, in memcached's form, so that generic tools and exporters do not break.
 
 use super::line::stat;
-use super::{VERSION, servers};
+use super::{Probes, VERSION, servers};
 use crate::cache::Cache;
 use crate::config::{About, Config, Settings};
 use crate::health::Health;
@@ -16,6 +16,7 @@ pub struct Process {
     current: Lock<Arc<Current>>,
     stats: Stats,
     health: Arc<Health>,
+    probes: Probes,
     started: Instant,
     /// Counter values at the last `stats reset`.
     baseline: Lock<Vec<u64>>,
@@ -65,10 +66,17 @@ impl Process {
             current: Lock::new(Arc::new(current)),
             stats,
             health,
+            probes: Probes::default(),
             started: Instant::now(),
             baseline: Lock::default(),
             config: Lock::new(config),
         }
+    }
+
+    /// What probes are answered from.
+    #[must_use]
+    pub const fn probes(&self) -> &Probes {
+        &self.probes
     }
 
     /// Another configuration serves from now on.

@@ -6,6 +6,7 @@ mod completions;
 mod convert;
 mod explain;
 mod greeting;
+mod health;
 mod logging;
 mod output;
 mod plan;
@@ -46,6 +47,7 @@ enum Verb {
     Plan(plan::Args),
     Schema(schema::Args),
     Stats(stats::Args),
+    Health(health::Args),
     Bench(bench::BenchArgs),
     Completions(completions::Args),
 }
@@ -64,6 +66,7 @@ pub fn main() -> ExitCode {
         Some(Verb::Plan(args)) => plan::run(&args),
         Some(Verb::Schema(args)) => schema::run(&args),
         Some(Verb::Stats(args)) => stats::run(&args),
+        Some(Verb::Health(args)) => health::run(&args),
         Some(Verb::Bench(args)) => bench::run(args),
         Some(Verb::Completions(args)) => completions::run(&args),
     }
@@ -119,6 +122,10 @@ mod tests {
             "ringway plan a b --keys x --count 3",
             "ringway plan a b --hit-ratio 2",
             "ringway check x --config-params zone",
+            "ringway health a:1 -c x",
+            "ringway health --timeout-ms 0",
+            "ringway --admin 5001",
+            "ringway --drain-delay 5",
             "ringway bogus",
         ] {
             let error = Cli::try_parse_from(line.split(' ')).err().unwrap();

@@ -4,9 +4,11 @@ use super::greeting::Greeting;
 use super::logging::{Format, Logging};
 use super::output;
 use super::source::Source;
-use crate::config::{AdminKeys, Collect, Config, Listen, Workers};
+use crate::config::{AdminKeys, Collect, Config, Listen, Settings, Workers};
 use crate::proxy;
+use std::net::SocketAddr;
 use std::process::ExitCode;
+use std::time::Duration;
 use tracing::level_filters::LevelFilter;
 
 /// Serve until told to stop (the same as no verb at all)
@@ -32,6 +34,12 @@ pub(super) struct Args {
     /// this machine
     #[arg(long, value_name = "WHO")]
     pub(super) admin_keys: Option<AdminKeys>,
+    /// Where probes ask over HTTP, instead of what the file says: `127.0.0.1:5001`
+    #[arg(long, value_name = "ADDR")]
+    pub(super) admin: Option<SocketAddr>,
+    /// How long to serve after SIGTERM though not ready any more, instead of what the file says: `10s`
+    #[arg(long, value_name = "TIME", value_parser = parse_drain_delay)]
+    pub(super) drain_delay: Option<Duration>,
     #[command(flatten)]
     pub(super) logging: Logging,
 }
@@ -80,6 +88,12 @@ impl Args {
         if let Some(admin_keys) = self.admin_keys {
             config.settings.admin_keys = admin_keys;
         }
+        if let Some(admin) = self.admin {
+            config.settings.admin = Some(admin);
+        }
+        if let Some(delay) = self.drain_delay {
+            config.settings.drain_delay = delay;
+        }
     }
 }
 
@@ -96,6 +110,10 @@ fn greet(text: &str, logging: &Logging) {
 fn is_activated() -> bool {
     let number = |name: &str| std::env::var(name).ok().and_then(|value| value.parse::<u32>().ok());
     number("LISTEN_PID") == Some(std::process::id()) && number("LISTEN_FDS").is_some_and(|count| count > 0)
+}
+
+fn parse_drain_delay(text: &str) -> Result<Duration, String> {
+    Settings::parse_drain_time(text).map_err(|problem| problem.message)
 }
 
 fn parse_workers(text: &str) -> Result<Workers, String> {

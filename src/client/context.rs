@@ -2,7 +2,7 @@
 
 use super::multi::{Multi, Split};
 use super::reply_queue::NEW_REPLY_BYTES;
-use super::session::Session;
+use super::session::{Leave, Session};
 use crate::admin::Admin;
 use crate::config::Limits;
 use crate::net::{Budget, ReadBlock};
@@ -35,7 +35,8 @@ pub struct Context {
     /// By their age.
     sessions: RefCell<BTreeMap<u64, Weak<Session>>>,
     next_session: Cell<u64>,
-    draining: Cell<bool>,
+    /// Of those with a lower number all are told to leave.
+    told_below: Cell<u64>,
     spare: RefCell<Spare>,
     /// How large replies are now and then: up at once, down slowly. A new client gets no larger window than this leaves,
     /// or hundreds of them could queue gigabytes in front of everybody else's requests before they are known.
@@ -93,7 +94,7 @@ impl Context {
             clients,
             sessions: RefCell::default(),
             next_session: Cell::new(0),
-            draining: Cell::new(false),
+            told_below: Cell::new(0),
             spare: RefCell::default(),
             new_reply_bytes: Cell::new(NEW_REPLY_BYTES),
             dropped_bytes: Cell::new(0),
@@ -169,17 +170,25 @@ impl Context {
         self.counters.curr_connections.sub(1);
     }
 
-    /// From now on sessions end when their requests are answered.
-    pub fn drain(&self) {
-        self.draining.set(true);
-        for session in self.sessions() {
-            session.wake();
+    /// Tells so many more clients to leave when all that they have asked is answered, the oldest first.
+    pub fn ask_to_leave(&self, count: usize) {
+        let told: Vec<(u64, Rc<Session>)> = {
+            let sessions = self.sessions.borrow();
+            let not_told = sessions.range(self.told_below.get()..).take(count);
+            not_told.filter_map(|(id, session)| Some((*id, session.upgrade()?))).collect()
+        };
+        for (id, session) in told {
+            self.told_below.set(id + 1);
+            session.leave(Leave::WhenQuiet);
         }
     }
 
-    #[must_use]
-    pub fn is_draining(&self) -> bool {
-        self.draining.get()
+    /// Tells all clients to leave as soon as no request of theirs is half read.
+    pub fn urge_to_leave(&self) {
+        self.told_below.set(self.next_session.get());
+        for session in self.sessions() {
+            session.leave(Leave::BetweenRequests);
+        }
     }
 
     /// Those that are there now.

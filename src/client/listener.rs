@@ -4,8 +4,10 @@ use super::context::Context;
 use super::session;
 use crate::net::{Listener, SpareDescriptor, Stream};
 use crate::stats::LogRate;
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
+use std::pin::pin;
 use std::rc::Rc;
+use std::task::Poll;
 use std::time::Duration;
 
 /// memcached's words for a client that is one too many.
@@ -16,19 +18,25 @@ const PAUSE: Duration = Duration::from_millis(100);
 
 static TOLD: LogRate = LogRate::new();
 
-/// Accepts clients until the task is ended.
-pub async fn accept(context: Rc<Context>, listener: Listener) {
+/// Accepts clients until `stop` is over. Those that wait in the queue by then are taken too: who closes a listening socket
+/// refuses them.
+pub async fn accept(context: Rc<Context>, listener: Listener, stop: impl Future) {
     let mut spare = SpareDescriptor::new();
+    let mut stop = pin!(stop);
     loop {
-        // Cancel-safe: a client that was taken from the queue is handed on before anything is awaited again.
-        let error = match poll_fn(|cx| listener.poll_accept(cx)).await {
-            Ok(stream) => {
+        let accepted = poll_fn(|cx| match stop.as_mut().poll(cx) {
+            Poll::Ready(_) => Poll::Ready(None),
+            Poll::Pending => listener.poll_accept(cx).map(Some),
+        });
+        let error = match accepted.await {
+            None => break,
+            Some(Ok(stream)) => {
                 admit(&context, stream);
                 continue;
             }
             // A client that left before it was accepted is nobody's fault.
-            Err(error) if error.kind() == std::io::ErrorKind::ConnectionAborted => continue,
-            Err(error) => error,
+            Some(Err(error)) if error.kind() == std::io::ErrorKind::ConnectionAborted => continue,
+            Some(Err(error)) => error,
         };
         context.counters.accept_errors.add(1);
         if TOLD.may_log() {
@@ -40,6 +48,9 @@ pub async fn accept(context: Rc<Context>, listener: Listener) {
         if !told {
             tokio::time::sleep(PAUSE).await;
         }
+    }
+    while let Some(stream) = listener.try_accept() {
+        admit(&context, stream);
     }
 }
 

@@ -39,6 +39,7 @@ pub(super) struct Session {
     gone: Cell<bool>,
     /// The client has to go: it stands still, or holds more than its share while memory is short.
     condemned: Cell<bool>,
+    leave: Cell<Leave>,
     /// A request has begun to come.
     within_request: Cell<bool>,
     /// The socket did not take all of the replies when it was last written to.
@@ -48,6 +49,18 @@ pub(super) struct Session {
     /// Grows by the bytes that move, and by [`PROGRESS_BYTES`] when something comes to its end.
     pub(super) progress: Cell<u64>,
     pub(super) watch: Cell<Watch>,
+}
+
+/// Whether the client is wanted no more.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Leave {
+    #[default]
+    No,
+    /// It goes when all is answered that it has asked, what is still in the socket included: a client that asks one thing
+    /// after the other is not cut off from an answer.
+    WhenQuiet,
+    /// Nothing more is read from it once it is between two requests.
+    BetweenRequests,
 }
 
 /// Serves one client until it is gone.
@@ -65,6 +78,7 @@ pub(super) async fn serve(context: Rc<Context>, mut stream: Stream) {
         seen_in: Cell::new(0),
         gone: Cell::new(false),
         condemned: Cell::new(false),
+        leave: Cell::default(),
         within_request: Cell::new(false),
         is_stuck: Cell::new(false),
         input_held: Cell::new(0),
@@ -96,7 +110,7 @@ impl Session {
             if self.condemned.get() || self.poll_write(stream, cx).is_err() {
                 return Poll::Ready(());
             }
-            if self.context.is_draining() && input.is_between_requests() {
+            if self.leave.get() == Leave::BetweenRequests && input.is_between_requests() {
                 input.closing = true;
             }
             let (idle, blocked) = {
@@ -118,6 +132,9 @@ impl Session {
             match input.poll_read(self, stream, cx) {
                 Poll::Ready(true) => {}
                 Poll::Ready(false) => input.closing = true,
+                Poll::Pending if self.leave.get() != Leave::No && input.is_between_requests() => {
+                    input.closing = true;
+                }
                 Poll::Pending => return Poll::Pending,
             }
         }
@@ -183,6 +200,11 @@ impl Session {
         let replies = self.queue.try_borrow().ok()?.accounted();
         let of_input = self.input_held.get();
         Some((self.is_stuck.get() || of_input > replies, replies + of_input))
+    }
+
+    pub(super) fn leave(&self, how: Leave) {
+        self.leave.set(how);
+        self.wake();
     }
 
     pub(super) fn is_condemned(&self) -> bool {

@@ -79,6 +79,14 @@ pub(super) fn read(
     }
 }
 
+/// The settings alone. What is wrong with one of them leaves it at its default.
+pub(super) fn settings_of(source: &Arc<Source>) -> Result<Settings, String> {
+    let findings = Findings::default();
+    let node = yaml::read(source, &findings).map_err(|fault| fault.message)?;
+    let top = Section::open(&node, &Path::ROOT, &findings, "a map").ok_or("it is no map")?;
+    Ok(Settings::read(&top))
+}
+
 fn read_top(node: &Node, findings: &Findings) -> Option<Config> {
     let root = &Path::ROOT;
     if *node == Node::Null {

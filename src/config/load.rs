@@ -41,6 +41,23 @@ fn read_or_fault(path: &Path) -> Result<Vec<u8>, Faults> {
     })
 }
 
+/// The settings of a file, whatever else is wrong with it: for those who have to find a process that was started with it.
+///
+/// # Errors
+/// Why nothing can be told of them, in a few words.
+pub fn settings_of(path: &Path) -> Result<Settings, String> {
+    let bytes = read_bounded(path).map_err(|error| format!("cannot read it: {error}"))?;
+    if bytes.len() > FILE_BYTES_MAX {
+        return Err("longer than 4MiB".to_owned());
+    }
+    let text = String::from_utf8(bytes).map_err(|_| "not UTF-8 text".to_owned())?;
+    let source = Arc::new(Source { name: path.display().to_string(), text });
+    if is_mcrouters(&source) {
+        return Ok(Settings::default());
+    }
+    document::settings_of(&source)
+}
+
 /// Reads a file of twemproxy's; `None` when it is none. `pool` may be left out when the file has one only.
 pub fn load_nutcracker(path: &Path, pool: Option<&str>) -> Option<Result<(Config, Vec<Warning>), Faults>> {
     let text = String::from_utf8(read_bounded(path).ok()?).ok()?;

@@ -42,7 +42,7 @@ pub use distance::{DEFAULT_PREFIX, DistanceTimeouts, Location};
 pub(crate) use fault::{At, quoted};
 pub use fault::{Fault, Faults, Findings, Place, Problem, Source, Warning};
 pub use listen::Listen;
-pub use load::{from_servers, from_text, load, load_all, load_nutcracker};
+pub use load::{from_servers, from_text, load, load_all, load_nutcracker, settings_of};
 pub use node::Node;
 pub use nutcracker::from_nutcracker;
 pub use on_down::OnDown;

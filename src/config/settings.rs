@@ -1,11 +1,12 @@
 //! What holds for the whole process: listeners, workers, bounds, time limits.
 
 use super::distance::DistanceTimeouts;
-use super::fault::Problem;
+use super::fault::{Problem, quoted};
 use super::listen::{self, Listen};
 use super::node::Node;
 use super::section::{Hint, Section};
 use super::value;
+use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
@@ -18,13 +19,15 @@ pub(super) const KEYS: &[&str] = &[
     "allow_flush",
     "admin_keys",
     "strict",
+    "admin",
+    "drain_delay",
     "drain_timeout",
     "within_cluster_timeout",
     "cross_cluster_timeout",
     "cross_region_timeout",
 ];
-/// 0 leaves at once; a process that drains for longer than an hour is killed by hand.
-const DRAIN_TIMEOUTS: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(3_600);
+/// 0 leaves at once; a process that leaves for longer than an hour is killed by hand.
+const DRAIN_TIMES: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(3_600);
 /// Below 10 µs the sleep itself costs more than it saves; above a millisecond clients wait for nothing.
 const COLLECT_TIMES: RangeInclusive<Duration> = Duration::from_micros(10)..=Duration::from_millis(1);
 /// Below 50 ms a client that is only scheduled late would be closed.
@@ -49,7 +52,11 @@ pub struct Settings {
     pub admin_keys: AdminKeys,
     /// Keys with control characters, and lines that end in a bare newline, are refused.
     pub strict: bool,
-    /// How long replies under way may take after SIGTERM.
+    /// Where probes ask, over HTTP; `None`: nowhere.
+    pub admin: Option<SocketAddr>,
+    /// How long clients are accepted and served after SIGTERM, though no longer wanted.
+    pub drain_delay: Duration,
+    /// How long replies under way may take after that.
     pub drain_timeout: Duration,
     /// For pools that say where they are, and not how long they may take.
     pub distance_timeouts: DistanceTimeouts,
@@ -141,13 +148,15 @@ impl Default for Limits {
 impl Default for Settings {
     fn default() -> Self {
         Self {
-            listen: vec![Listen::Tcp(std::net::SocketAddr::from(([127, 0, 0, 1], 5000)))],
+            listen: vec![Listen::Tcp(SocketAddr::from(([127, 0, 0, 1], 5000)))],
             workers: Workers::Auto,
             collect: Collect::Auto,
             limits: Limits::default(),
             allow_flush: false,
             admin_keys: AdminKeys::default(),
             strict: false,
+            admin: None,
+            drain_delay: Duration::ZERO,
             drain_timeout: Duration::from_secs(5),
             distance_timeouts: DistanceTimeouts::default(),
         }
@@ -159,7 +168,7 @@ impl Settings {
     pub(super) fn read(top: &Section<'_>) -> Self {
         let default = Self::default();
         let listen = top.node("listen").map(|node| listen::read(node, &top.path.key("listen"), top.findings));
-        Self {
+        let settings = Self {
             listen: listen.unwrap_or(default.listen),
             workers: top.value("workers", read_workers).unwrap_or(default.workers),
             collect: top.value("collect", read_collect).unwrap_or(default.collect),
@@ -167,11 +176,48 @@ impl Settings {
             allow_flush: top.value("allow_flush", value::boolean).unwrap_or(default.allow_flush),
             admin_keys: top.value("admin_keys", read_admin_keys).unwrap_or(default.admin_keys),
             strict: top.value("strict", value::boolean).unwrap_or(default.strict),
+            admin: top.value("admin", read_admin),
+            drain_delay: top
+                .value("drain_delay", |node| value::duration(node, &DRAIN_TIMES))
+                .unwrap_or(default.drain_delay),
             drain_timeout: top
-                .value("drain_timeout", |node| value::duration(node, &DRAIN_TIMEOUTS))
+                .value("drain_timeout", |node| value::duration(node, &DRAIN_TIMES))
                 .unwrap_or(default.drain_timeout),
             distance_timeouts: DistanceTimeouts::read(top),
+        };
+        settings.check_admin(top);
+        settings
+    }
+
+    /// A time to leave in, as in a file.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn parse_drain_time(text: &str) -> Result<Duration, Problem> {
+        value::duration(&Node::Text(text.to_owned()), &DRAIN_TIMES)
+    }
+
+    /// The admin port is no port for clients.
+    fn check_admin(&self, top: &Section<'_>) {
+        if let Some(admin) = self.admin
+            && admin.port() != 0
+            && self.listen.contains(&Listen::Tcp(admin))
+        {
+            top.fault("admin", Problem::new("clients connect there: it is one of `listen`"));
         }
+    }
+}
+
+fn read_admin(node: &Node) -> Result<SocketAddr, Problem> {
+    const EXAMPLES: &str = "as in `127.0.0.1:5001`, `[::]:5001`";
+    match node {
+        Node::Text(text) => match text.parse()? {
+            Listen::Tcp(address) => Ok(address),
+            Listen::Unix(_) | Listen::Fd(_) => {
+                Err(Problem::new(format!("{} is no IP address with a port", quoted(text))).help(EXAMPLES))
+            }
+        },
+        _ => Err(value::expected("an IP address and a port", node).help(EXAMPLES)),
     }
 }
 

@@ -26,6 +26,18 @@ pub struct BindError {
     hint: &'static str,
 }
 
+impl BindError {
+    #[must_use]
+    pub fn new(listen: &Listen, source: io::Error) -> Self {
+        let hint = match source.kind() {
+            io::ErrorKind::AddrInUse => " (is another ringway or memcached running there?)",
+            io::ErrorKind::PermissionDenied => " (ports below 1024 and foreign directories need rights)",
+            _ => "",
+        };
+        Self { address: listen.to_string(), source, hint }
+    }
+}
+
 /// A listening socket on its way to its worker.
 #[derive(Debug)]
 pub enum Bound {
@@ -55,14 +67,7 @@ pub fn bind(listen: &Listen, workers: usize) -> Result<BoundAddress, BindError> 
             raw::listening_descriptor(*number).and_then(|fd| share(fd, format!("fd:{number}"), workers))
         }
     };
-    result.map_err(|source| {
-        let hint = match source.kind() {
-            io::ErrorKind::AddrInUse => " (is another ringway or memcached running there?)",
-            io::ErrorKind::PermissionDenied => " (ports below 1024 and foreign directories need rights)",
-            _ => "",
-        };
-        BindError { address: listen.to_string(), source, hint }
-    })
+    result.map_err(|source| BindError::new(listen, source))
 }
 
 /// The sockets that systemd passed, if any.

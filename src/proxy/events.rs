@@ -1,19 +1,23 @@
-//! What makes the main thread do something: signals, and files that changed.
+//! What makes the main thread do something: signals, files that changed, and who asks through the admin port.
 //!
 //! TERM and INT: drain; a second one: leave at once. HUP: read the configuration anew.
 
+use crate::admin::Reloaded;
 use std::io;
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::oneshot;
 
 /// Something happened.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub(super) enum Event {
     /// Leave. The signal's name.
     Stop(&'static str),
     /// Read the configuration anew.
     Reload(Why),
+    /// The same for somebody who wants to know what becomes of it.
+    Asked(oneshot::Sender<Reloaded>),
 }
 
 /// Who wants the configuration to be read anew.
@@ -21,6 +25,7 @@ pub(super) enum Event {
 pub(super) enum Why {
     Signal,
     FileChanged,
+    Asked,
 }
 
 impl Why {
@@ -28,6 +33,7 @@ impl Why {
         match self {
             Self::Signal => "SIGHUP",
             Self::FileChanged => "the file changed",
+            Self::Asked => "POST /reload",
         }
     }
 }

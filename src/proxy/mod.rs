@@ -1,7 +1,9 @@
 //! The life of the process: bind, start workers, change the configuration, wait for a signal, drain, leave.
 
+mod admin_port;
 mod caches;
 mod collect;
+mod drain;
 mod ends;
 mod events;
 mod memory;
@@ -11,19 +13,20 @@ mod worker;
 
 pub use reload::Reread;
 
-use crate::admin::Process;
+use crate::admin::{Phase, Process};
 use crate::config::{About, Config, Loaded, Workers};
 use crate::health::Health;
 use crate::net::{self, BoundAddress};
 use crate::stats::Stats;
+use admin_port::AdminPort;
 use caches::Caches;
-use events::{Event, Events};
+use events::{Event, Events, Why};
 use reload::{Address, Origin, Serving};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
+use std::sync::mpsc::Sender;
 use std::thread;
-use std::time::{Duration, Instant};
 use worker::{Listening, Plan, Worker};
 
 /// What went wrong before anything was served.
@@ -39,6 +42,8 @@ pub enum StartError {
     Worker(std::io::Error),
 }
 
+const NO_FILE: &str = "there is no file to read again";
+
 /// Serves until told to stop. `reread`, where the configuration can be read again. `ready` is called with the addresses, as
 /// they really are, once clients are served.
 ///
@@ -50,22 +55,31 @@ pub fn run(
     ready: impl FnOnce(&[String]),
 ) -> Result<ExitCode, StartError> {
     let files = loaded.about.files();
-    let mut serving = start(loaded.config, loaded.about)?;
     let events = Events::watch().map_err(StartError::Worker)?;
+    let mut serving = start(loaded.config, loaded.about, events.sender())?;
     let labels: Vec<String> = serving.addresses.iter().map(|a| a.label().to_owned()).collect();
     for label in &labels {
         tracing::info!("listening on {label}");
     }
     let mut origin = reread.map(|reread| Origin::new(reread, files, events.sender()));
     ready(&labels);
-    let name = loop {
-        match (events.next(), &mut origin) {
-            (Event::Stop(name), _) => break name,
-            (Event::Reload(why), Some(origin)) => serving.reload(origin, why),
-            (Event::Reload(why), None) => tracing::info!("{}: there is no file to read again", why.text()),
+    let mut reload = |why: Why| match &mut origin {
+        Some(origin) => serving.reload(origin, why),
+        None => {
+            tracing::info!("{}: {NO_FILE}", why.text());
+            Err(NO_FILE.to_owned())
         }
     };
-    let code = drain(&serving, name, &events);
+    let name = loop {
+        match events.next() {
+            Event::Stop(name) => break name,
+            // What became of it is logged.
+            Event::Reload(why) => drop(reload(why)),
+            // Who has asked may have given up waiting.
+            Event::Asked(answer) => drop(answer.send(reload(Why::Asked))),
+        }
+    };
+    let code = drain::drain(&serving, name, &events);
     for address in &serving.addresses {
         address.remove_file();
     }
@@ -73,7 +87,7 @@ pub fn run(
 }
 
 /// Listeners, workers and what they share.
-fn start(read: Config, about: About) -> Result<Serving, StartError> {
+fn start(read: Config, about: About, tell: Sender<Event>) -> Result<Serving, StartError> {
     let count = match read.settings.workers {
         Workers::Count(count) => count.max(1),
         Workers::Auto => thread::available_parallelism().map_or(1, std::num::NonZero::get),
@@ -96,6 +110,9 @@ fn start(read: Config, about: About) -> Result<Serving, StartError> {
     let health = Arc::new(Health::default());
     let current = reload::current(&config, &caches, about);
     let process = Arc::new(Process::new(current, stats.clone(), Arc::clone(&health)));
+    // Before anybody is served: whoever asks meanwhile is told so.
+    let open = |address| AdminPort::open(address, &process, &tell);
+    let admin = config.settings.admin.map(open).transpose()?;
     let clients = Arc::new(AtomicUsize::new(0));
     let mut workers = Vec::with_capacity(count);
     for (index, listeners) in per_worker(bound, count).into_iter().enumerate() {
@@ -111,40 +128,10 @@ fn start(read: Config, about: About) -> Result<Serving, StartError> {
         };
         workers.push(Worker::start(index, plan)?);
     }
-    Ok(Serving { read, caches, addresses, workers, process, health, told: None })
-}
-
-/// Waits for the workers to finish what is in flight.
-fn drain(serving: &Serving, name: &str, events: &Events) -> ExitCode {
-    /// The same wish told twice at once (by `timeout`, by a terminal) is one wish.
-    const SAME_WISH: Duration = Duration::from_millis(20);
-    let timeout = serving.read.settings.drain_timeout;
-    let told = Instant::now();
-    tracing::info!(
-        "{name}: finishing what is in flight, for {timeout:?} at most; a second signal ends at once"
-    );
-    for worker in &serving.workers {
-        worker.drain();
-    }
-    // The workers say when they are done; a second signal or the deadline says that it is enough.
-    let deadline = told + timeout;
-    loop {
-        if serving.workers.iter().all(Worker::is_done) {
-            tracing::info!("all clients are answered; leaving");
-            return ExitCode::SUCCESS;
-        }
-        let now = Instant::now();
-        if now >= deadline {
-            tracing::warn!("drain_timeout is over; leaving with clients unanswered");
-            return ExitCode::SUCCESS;
-        }
-        if let Some(name) = events.stop_within((deadline - now).min(Duration::from_millis(10)))
-            && told.elapsed() >= SAME_WISH
-        {
-            tracing::warn!("{name} again: leaving at once");
-            return ExitCode::FAILURE;
-        }
-    }
+    process.probes().watch(workers.iter().map(Worker::pulse).enumerate().collect());
+    // Where servers have names, `Probes::set_undiscovered` holds this back until each pool has had an answer.
+    process.probes().enter(Phase::Serving);
+    Ok(Serving { read, caches, addresses, workers, process, health, told: None, admin, tell })
 }
 
 /// Raises the bound of open files to what the configuration needs, or lowers `clients_max` to what is allowed: a

@@ -1,12 +1,13 @@
 //! Another configuration while clients are served: read and checked as a whole, built beside the old one, taken over by
 //! each worker between two requests. Whatever is wrong with it, the one that serves goes on.
 
+use super::admin_port::AdminPort;
 use super::caches::Caches;
 use super::events::{Event, Why};
 use super::watch::{self, Watch};
 use super::worker::{Adopt, Worker};
 use super::{fit_descriptors, per_worker};
-use crate::admin::{Current, Process};
+use crate::admin::{Current, Process, Reloaded};
 use crate::config::{About, Config, Listen, Loaded};
 use crate::health::Health;
 use crate::net::{self, BoundAddress};
@@ -101,14 +102,18 @@ pub(super) struct Serving {
     pub(super) health: Arc<Health>,
     /// What was wrong the last time: the same is not said again.
     pub(super) told: Option<String>,
+    pub(super) admin: Option<AdminPort>,
+    /// For what has something to tell to the main thread.
+    pub(super) tell: Sender<Event>,
 }
 
 impl Serving {
     /// Reads the configuration and changes to it. Whatever fails, nothing has changed.
-    pub(super) fn reload(&mut self, origin: &mut Origin, why: Why) {
+    pub(super) fn reload(&mut self, origin: &mut Origin, why: Why) -> Reloaded {
+        const SAME: Reloaded = Ok("the configuration is the same as before");
         let has_news = origin.has_news();
         if why == Why::FileChanged && !has_news {
-            return;
+            return SAME;
         }
         let Loaded { config, warnings, about } = match origin.read() {
             Ok(loaded) => loaded,
@@ -118,10 +123,10 @@ impl Serving {
         if config == self.read {
             self.told = None;
             self.process.describe(about);
-            if why == Why::Signal {
+            if why != Why::FileChanged {
                 tracing::info!("{}: the configuration is the same as before", why.text());
             }
-            return;
+            return SAME;
         }
         for warning in warnings {
             tracing::warn!("{}", warning.0);
@@ -136,17 +141,19 @@ impl Serving {
                     "{}: the new configuration serves",
                     why.text()
                 );
+                Ok("the new configuration serves")
             }
             Err(error) => self.refuse(error),
         }
     }
 
-    fn refuse(&mut self, error: String) {
+    fn refuse(&mut self, error: String) -> Reloaded {
         self.process.config_failed();
         if self.told.as_ref() != Some(&error) {
             tracing::error!("the new configuration is refused, the one before serves on:\n{error}");
         }
-        self.told = Some(error);
+        self.told = Some(error.clone());
+        Err(error)
     }
 
     fn adopt(&mut self, read: Config, about: About) -> Result<(), String> {
@@ -155,6 +162,7 @@ impl Serving {
         let config = Arc::new(fitted);
         let caches = Arc::new(Caches::of(&config, &self.caches));
         let (opened, mut addresses) = self.bind_new(&read)?;
+        let admin = self.admin_port_of(&read)?;
         let closed = |address: &Address| {
             address.listen.as_ref().is_some_and(|listen| !read.settings.listen.contains(listen))
         };
@@ -182,6 +190,9 @@ impl Serving {
         }
         self.addresses.retain(|address| !closed(address));
         self.addresses.append(&mut addresses);
+        if let Some(admin) = admin {
+            self.admin = admin;
+        }
         if read.settings.workers != self.read.settings.workers {
             tracing::warn!("another number of workers takes effect at the next start");
         }
@@ -190,6 +201,16 @@ impl Serving {
         self.caches = caches;
         self.read = read;
         Ok(())
+    }
+
+    /// The admin port, if it is to be another one.
+    fn admin_port_of(&self, config: &Config) -> Result<Option<Option<AdminPort>>, String> {
+        if config.settings.admin == self.read.settings.admin {
+            return Ok(None);
+        }
+        let open = |address| AdminPort::open(address, &self.process, &self.tell);
+        let admin = config.settings.admin.map(open).transpose();
+        admin.map(Some).map_err(|error| error.to_string())
     }
 
     /// Sockets of addresses that are not listened on yet.

@@ -5,7 +5,7 @@ use super::caches::Caches;
 use super::collect;
 use super::ends::Ends;
 use super::memory;
-use crate::admin::{Admin, Process};
+use crate::admin::{Admin, BEAT, Process, Pulse};
 use crate::client;
 use crate::config::{Config, Limits};
 use crate::discovery::Resolver;
@@ -15,14 +15,15 @@ use crate::stats::Counters;
 use crate::upstream::{Dial, Shared};
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
+use std::convert::Infallible;
 use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 use tokio::runtime::{Builder, LocalOptions};
-use tokio::sync::mpsc;
-use tokio::task::JoinHandle;
+use tokio::sync::{mpsc, oneshot};
 
 /// What a worker is given.
 pub(super) struct Plan {
@@ -44,7 +45,8 @@ pub(super) type Listening = (String, Bound);
 /// What a running worker can be told.
 enum Order {
     Adopt(Box<Adopt>),
-    Drain,
+    /// Clients leave, within about so long.
+    Drain(Duration),
 }
 
 /// Another configuration.
@@ -63,6 +65,7 @@ pub(super) struct Adopt {
 pub(super) struct Worker {
     orders: mpsc::Sender<Order>,
     done: Arc<AtomicBool>,
+    pulse: Arc<Pulse>,
 }
 
 /// Orders that wait; they are carried out at once.
@@ -79,6 +82,8 @@ impl Worker {
         let (ready, is_ready) = std::sync::mpsc::channel();
         let done = Arc::new(AtomicBool::new(false));
         let is_done = Arc::clone(&done);
+        let pulse = Arc::new(Pulse::default());
+        let beating = Arc::clone(&pulse);
         std::thread::Builder::new()
             .name(format!("ringway-{index}"))
             .spawn(move || {
@@ -90,14 +95,14 @@ impl Worker {
                     .on_thread_park(collect::on_park)
                     .build_local(LocalOptions::default());
                 match runtime {
-                    Ok(runtime) => runtime.block_on(serve(plan, ready, received)),
+                    Ok(runtime) => runtime.block_on(serve(plan, beating, ready, received)),
                     Err(error) => drop(ready.send(Err(StartError::Worker(error)))),
                 }
                 is_done.store(true, Ordering::Release);
             })
             .map_err(StartError::Worker)?;
         is_ready.recv().unwrap_or_else(|_| Err(StartError::Worker(io::ErrorKind::BrokenPipe.into())))?;
-        Ok(Self { orders, done })
+        Ok(Self { orders, done, pulse })
     }
 
     /// Gives it another configuration. What became of it is told through `adopt.done`.
@@ -106,10 +111,15 @@ impl Worker {
         let _ = self.orders.blocking_send(Order::Adopt(Box::new(adopt)));
     }
 
-    /// Tells it to finish.
-    pub(super) fn drain(&self) {
+    /// Tells it to finish within about so long.
+    pub(super) fn drain(&self, time: Duration) {
         // One that has ended already needs no telling.
-        let _ = self.orders.blocking_send(Order::Drain);
+        let _ = self.orders.blocking_send(Order::Drain(time));
+    }
+
+    /// Its sign of life.
+    pub(super) fn pulse(&self) -> Arc<Pulse> {
+        Arc::clone(&self.pulse)
     }
 
     pub(super) fn is_done(&self) -> bool {
@@ -120,6 +130,7 @@ impl Worker {
 /// The life of a worker, in its thread.
 async fn serve(
     plan: Plan,
+    pulse: Arc<Pulse>,
     ready: std::sync::mpsc::Sender<Result<(), StartError>>,
     mut orders: mpsc::Receiver<Order>,
 ) {
@@ -154,10 +165,16 @@ async fn serve(
     }
     tokio::task::spawn_local(client::sweep(Rc::clone(&context)));
     tokio::task::spawn_local(memory::give_back(Rc::clone(&context), Rc::clone(&budget)));
+    tokio::task::spawn_local(beat(pulse));
     // The main thread waits for this; if it is gone, so are we.
     let _ = ready.send(Ok(()));
-    // When the main thread is gone, that is the same as being told to finish.
-    while let Some(Order::Adopt(adopt)) = orders.recv().await {
+    let time = loop {
+        let adopt = match orders.recv().await {
+            Some(Order::Adopt(adopt)) => adopt,
+            Some(Order::Drain(time)) => break time,
+            // When the main thread is gone, that is the same as being told to finish.
+            None => break Duration::ZERO,
+        };
         let Adopt { config, caches, opened, closed, done } = *adopt;
         let limits = config.settings.limits;
         let adopted = ends.build(&config, &caches).and_then(|root| {
@@ -172,11 +189,40 @@ async fn serve(
         }
         // Who asked may have given up waiting.
         let _ = done.send(adopted);
+    };
+    drop(accepting);
+    drain(&context, time).await;
+}
+
+/// Shows that the event loop turns.
+async fn beat(pulse: Arc<Pulse>) {
+    loop {
+        pulse.beat();
+        tokio::time::sleep(BEAT).await;
     }
-    accepting.close_all();
-    context.drain();
-    while context.sessions_count() > 0 {
-        tokio::time::sleep(std::time::Duration::from_millis(2)).await;
+}
+
+/// Lets the clients go. If all went at once all would come back at once, to wherever the next proxy is: they are told little
+/// by little in the first half of the time. In its last quarter nobody is waited for who always has something to ask.
+async fn drain(context: &client::Context, time: Duration) {
+    const TICK: Duration = Duration::from_millis(5);
+    /// So few may go at once.
+    const BATCH_COUNT_MIN: usize = 4;
+    let began = Instant::now();
+    let ticks = usize::try_from((time / 2).as_millis() / TICK.as_millis()).unwrap_or(usize::MAX);
+    let batch = context.sessions_count().div_ceil(ticks.max(1)).max(BATCH_COUNT_MIN);
+    let mut is_urged = false;
+    loop {
+        context.ask_to_leave(batch);
+        if !is_urged && began.elapsed() >= time * 3 / 4 {
+            is_urged = true;
+            context.urge_to_leave();
+        }
+        // Also a client that was accepted just now and has no session yet is there after this.
+        tokio::time::sleep(TICK).await;
+        if context.sessions_count() == 0 {
+            return;
+        }
     }
 }
 
@@ -187,30 +233,26 @@ const fn share_of(limits: &Limits, workers: usize) -> usize {
     share - share / 4
 }
 
-/// The tasks that accept clients, by address. The sockets live in them, so they close when those end.
+/// The tasks that accept clients, by address; each ends, and closes its socket, when its sender is dropped.
 struct Accepting {
     context: Rc<client::Context>,
-    tasks: HashMap<String, JoinHandle<()>>,
+    tasks: HashMap<String, oneshot::Sender<Infallible>>,
 }
 
 impl Accepting {
     fn open(&mut self, listeners: Vec<Listening>) -> io::Result<()> {
         for (label, bound) in listeners {
-            let accept = client::accept(Rc::clone(&self.context), Listener::new(bound)?);
-            self.tasks.insert(label, tokio::task::spawn_local(accept));
+            let (stop, stopped) = oneshot::channel();
+            let listener = Listener::new(bound)?;
+            tokio::task::spawn_local(client::accept(Rc::clone(&self.context), listener, stopped));
+            self.tasks.insert(label, stop);
         }
         Ok(())
     }
 
     fn close(&mut self, labels: &[String]) {
-        for task in labels.iter().filter_map(|label| self.tasks.remove(label)) {
-            task.abort();
-        }
-    }
-
-    fn close_all(&mut self) {
-        for (_, task) in self.tasks.drain() {
-            task.abort();
+        for label in labels {
+            self.tasks.remove(label);
         }
     }
 }

@@ -7,6 +7,7 @@ mod support;
 
 /// `get __mcrouter__.…`: what a running process tells of itself, and to whom.
 mod admin_keys;
+mod admin_port;
 /// What is answered here and goes to no server: stats, version, flush_all, other protocols.
 mod administration;
 /// Real client libraries speak through ringway.

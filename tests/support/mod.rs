@@ -4,6 +4,7 @@
 pub(crate) mod client;
 pub(crate) mod cutter;
 pub(crate) mod directory;
+pub(crate) mod http;
 pub(crate) mod leftovers;
 pub(crate) mod memcached;
 pub(crate) mod mock;

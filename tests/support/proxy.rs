@@ -70,6 +70,15 @@ impl Proxy {
         Client::connect(self.address())
     }
 
+    /// Where its admin port is.
+    pub(crate) fn admin(&self) -> String {
+        const SAID: &str = "admin port at http://";
+        self.process.await_stderr(|lines| {
+            let line = lines.iter().find_map(|line| line.split_once(SAID))?;
+            Some(line.1.trim().to_owned())
+        })
+    }
+
     pub(crate) fn process(&mut self) -> &mut Process {
         &mut self.process
     }
