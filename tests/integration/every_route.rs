@@ -131,6 +131,11 @@ const REQUESTS: &[(&str, &[&str])] = &[
     ("delete k:7:x", &["DELETED", "NOT_FOUND"]),
     ("md k:7:x", &["HD", "NF"]),
     ("md k:7:x I T30 O3", &["HD O3", "NF"]),
+    // what is not said to the client is left out behind the routes
+    ("mg k:7:x v q O4", &["VA 1 O4", "EN"]),
+    ("ms k:7:x 1 q O5|6", &["HD O5"]),
+    ("md k:7:x q k", &["HD kk:7:x", "NF"]),
+    ("ma k:7:x q O6", &["HD O6", "NF"]),
 ];
 
 /// Ways in which a child fails.

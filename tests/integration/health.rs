@@ -294,60 +294,125 @@ fn a_real_server_that_is_stopped_costs_three_timeouts_and_comes_back() {
     assert_eq!(client.stat("server_tkos"), 1);
 }
 
-/// What a client sees of a real server while the net between has this trouble: three timeouts, then errors at once; and when the
-/// trouble is over its own values, whatever of the late replies comes then.
-fn is_out_for_as_long_as(troubles: &[Trouble]) {
+/// What clients see of a real server, from its failure to its return.
+struct Outage {
+    /// Answers until it is out, in order, each but once.
+    seen: Vec<String>,
+    until_out: Duration,
+    until_back: Duration,
+    /// The slowest answer.
+    longest: Duration,
+}
+
+/// Has a server behind a relay fail and come back, and asks it all the time: whatever is answered is its own value or an error,
+/// and nothing takes longer than a timeout and what a busy machine adds.
+fn outage(
+    fail: impl FnOnce(&mut Memcached, &TroubledRelay),
+    mend: impl FnOnce(&mut Memcached, &TroubledRelay),
+) -> Outage {
+    let mut server = Memcached::start();
+    let relay = TroubledRelay::to(server.address());
+    let proxy = Proxy::with(&pool_of(&[relay.address()], QUICK));
+    let (mut client, mut watcher) = (proxy.client(), proxy.client());
+    let keys: Vec<String> = (0..50).map(|n| format!("key{n}")).collect();
+    let mut turn = keys.iter().cycle();
+    for key in &keys {
+        client.ask(format!("set {key} 0 0 5\r\n{key:5.5}\r\n"), "STORED\r\n");
+    }
+    let mut longest = Duration::ZERO;
+    let mut ask = || {
+        let (asked, key) = (Instant::now(), turn.next().unwrap());
+        let line = client.ask_line(format!("get {key}\r\n"), "");
+        if line == format!("VALUE {key} 0 5") {
+            client.expect(format!("{key:5.5}\r\nEND\r\n"));
+        } else {
+            assert!(line.starts_with("SERVER_ERROR ") || line == "END", "{line}");
+        }
+        longest = longest.max(asked.elapsed());
+        line
+    };
+    fail(&mut server, &relay);
+    let failed = Instant::now();
+    let mut seen: Vec<String> = Vec::new();
+    while watcher.stat("server_tkos") == 0 {
+        let line = ask();
+        if seen.last() != Some(&line) {
+            seen.push(line);
+        }
+        assert!(failed.elapsed() < PATIENCE, "it is not out: {seen:?}");
+    }
+    let until_out = failed.elapsed();
+    let probes = watcher.stat("server_probes");
+    while watcher.stat("server_probes") < probes + 2 {
+        assert!(ask().starts_with(UNAVAILABLE));
+    }
+    mend(&mut server, &relay);
+    let mended = Instant::now();
+    while ask().starts_with("SERVER_ERROR ") {
+        assert!(mended.elapsed() < PATIENCE, "it is not back");
+    }
+    let until_back = mended.elapsed();
+    assert_eq!(watcher.stat("desync_detected"), 0);
+    Outage { seen, until_out, until_back, longest }
+}
+
+/// `cargo test --test integration outages -- --nocapture` shows the times; `docs/reliability.md` has them.
+#[test]
+#[expect(clippy::print_stdout, reason = "for the table, with --nocapture")]
+fn outages_of_a_real_server() {
     if !has_memcached() {
         return;
     }
-    let server = Memcached::start();
-    let relay = TroubledRelay::to(server.address());
-    let proxy = Proxy::with(&pool_of(&[relay.address()], QUICK));
-    let mut client = proxy.client();
-    for key in ["a", "b", "c", "d"] {
-        client.ask(format!("set {key} 0 0 1\r\n{key}\r\n"), "STORED\r\n");
-    }
-    relay.set(troubles[0]);
-    let began = Instant::now();
-    for key in ["a", "b", "c"] {
-        client.ask(format!("get {key}\r\n"), TIMEOUT);
-    }
-    client.await_stat("num_suspect_servers", 1);
-    assert!(began.elapsed() < Duration::from_secs(10), "out after {:?}", began.elapsed());
-    for trouble in troubles {
-        relay.set(*trouble);
-        let probes = client.stat("server_probes");
-        while client.stat("server_probes") < probes + 2 {
-            client.ask_line("get d\r\n", UNAVAILABLE);
-        }
-    }
-    relay.set(Trouble::NONE);
-    client.await_stat("num_suspect_servers", 0);
-    for key in ["d", "c", "b", "a"] {
-        // it may still be behind with what it was asked before it was out: that connection ends by and by
-        let value = format!("VALUE {key} 0 1");
-        loop {
-            let line = client.ask_line(format!("get {key}\r\n"), "");
-            if line == value {
-                break;
-            }
-            assert!(line.starts_with("SERVER_ERROR "), "{line}");
-        }
-        client.expect(format!("{key}\r\nEND\r\n"));
-    }
-    assert_eq!(client.stat("desync_detected"), 0);
-}
-
-#[test]
-fn a_real_server_that_is_slow_is_out_until_it_is_quick_again() {
-    is_out_for_as_long_as(&[Trouble { down: Flow::Late(Duration::from_secs(2)), ..Trouble::NONE }]);
+    let late = Trouble { down: Flow::Late(Duration::from_secs(2)), ..Trouble::NONE };
+    let silence = Trouble { up: Flow::Held, down: Flow::Held, ..Trouble::NONE };
+    let refusal = Trouble { refuses: true, ..Trouble::NONE };
+    let set = |trouble: Trouble| move |_: &mut Memcached, relay: &TroubledRelay| relay.set(trouble);
+    let report = |name: &str, outage: &Outage, first: &str| {
+        let Outage { seen, until_out, until_back, longest } = outage;
+        println!(
+            "{name}: out after {until_out:.0?}, back after {until_back:.0?}, slowest answer {longest:.0?}, {seen:?}"
+        );
+        let first_error = seen.iter().find(|line| line.starts_with("SERVER_ERROR ")).unwrap();
+        assert!(first_error.starts_with(first), "{name}: {seen:?}");
+        // three timeouts of 300 ms until it is out, a probe each 50 ms until it is back; the rest is left to busy machines
+        assert!(*until_out < Duration::from_secs(10) && *until_back < Duration::from_secs(10), "{name}");
+        assert!(*longest < Duration::from_secs(5), "{name}");
+    };
+    let timeout = TIMEOUT.trim_end();
+    // The relay refuses as well: a server that is gone takes its port along.
+    let killed = outage(
+        |server, relay| {
+            server.kill();
+            relay.set(refusal);
+        },
+        |server, relay| {
+            server.restart();
+            relay.set(Trouble::NONE);
+        },
+    );
+    report("killed and started again", &killed, "SERVER_ERROR ");
+    let stopped = outage(|server, _| server.signal(Signal::STOP), |server, _| server.signal(Signal::CONT));
+    report("stopped", &stopped, timeout);
+    report("refuses connections", &outage(set(refusal), set(Trouble::NONE)), "SERVER_ERROR ");
+    report("answers two seconds late", &outage(set(late), set(Trouble::NONE)), timeout);
+    report("half open", &outage(set(silence), set(Trouble::NONE)), timeout);
 }
 
 /// Its host is gone without a word: connections stay, nothing comes. Then it is up again and knows of none of them.
 #[test]
-fn a_real_server_whose_connections_are_half_open_is_out_until_it_is_there_again() {
+fn a_server_whose_host_starts_again_is_back() {
+    if !has_memcached() {
+        return;
+    }
     let silence = Trouble { up: Flow::Held, down: Flow::Held, ..Trouble::NONE };
-    is_out_for_as_long_as(&[silence, Trouble { refuses: true, ..silence }]);
+    let back = |server: &mut Memcached, relay: &TroubledRelay| {
+        server.kill();
+        relay.set(Trouble { refuses: true, ..silence });
+        server.restart();
+        relay.set(Trouble::NONE);
+    };
+    let seen = outage(|_, relay| relay.set(silence), back).seen;
+    assert!(seen.contains(&TIMEOUT.trim_end().to_owned()), "{seen:?}");
 }
 
 #[test]
