@@ -170,7 +170,7 @@ route: {{prefix: {{policies: {{e: ejecting, f: {{operation: {{default_policy: gr
     );
     let config = ringway::config::from_text("test", &text, ringway::route::check).expect("a good config").0;
     let loaded = ringway::config::Loaded { config, warnings: Vec::new(), about: Default::default() };
-    thread::spawn(move || ringway::proxy::run(loaded, None, |_| ()));
+    thread::spawn(move || ringway::proxy::run(loaded, None, None, |_| ()));
     let mut stream = loop {
         if let Ok(stream) = UnixStream::connect(&path) {
             break stream;

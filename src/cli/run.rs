@@ -5,8 +5,9 @@ use super::logging::{Format, Logging};
 use super::output;
 use super::source::Source;
 use crate::config::{AdminKeys, Collect, Config, Listen, Settings, Workers};
-use crate::proxy;
+use crate::proxy::{self, TakenOver};
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 use tracing::level_filters::LevelFilter;
@@ -40,6 +41,12 @@ pub(super) struct Args {
     /// How long to serve after SIGTERM though not ready any more, instead of what the file says: `10s`
     #[arg(long, value_name = "TIME", value_parser = parse_drain_delay)]
     pub(super) drain_delay: Option<Duration>,
+    /// Where a new process takes over from this one, instead of what the file says: a path
+    #[arg(long, value_name = "PATH")]
+    pub(super) hand_over: Option<PathBuf>,
+    /// Take over all sockets of the process that has this `hand_over`; it leaves when this one serves
+    #[arg(long, value_name = "PATH")]
+    pub(super) take_over: Option<PathBuf>,
     #[command(flatten)]
     pub(super) logging: Logging,
 }
@@ -54,17 +61,22 @@ pub(super) fn run(args: Args) -> ExitCode {
     for warning in &loaded.warnings {
         tracing::warn!("{}", warning.0);
     }
-    args.override_settings(&mut loaded.config);
+    let taken = match args.take_over.as_deref().map(proxy::take_over).transpose() {
+        Ok(taken) => taken,
+        Err(why) => return output::failed(&why),
+    };
+    let is_activated = is_activated() || taken.as_ref().is_some_and(TakenOver::has_activated);
+    args.override_settings(&mut loaded.config, is_activated);
     let greeting = Greeting::of(&loaded.config, args.source.config.as_deref());
     let logging = args.logging.clone();
     let can_read_again = args.source.is_readable_again();
     let read: proxy::Reread = Box::new(move || {
         let mut loaded = args.source.read().map_err(|faults| faults.render(false))?;
-        args.override_settings(&mut loaded.config);
+        args.override_settings(&mut loaded.config, is_activated);
         Ok(loaded)
     });
     let reread = can_read_again.then_some(read);
-    match proxy::run(loaded, reread, |listening| greet(&greeting.text(listening), &logging)) {
+    match proxy::run(loaded, reread, taken, |listening| greet(&greeting.text(listening), &logging)) {
         Ok(code) => code,
         Err(error) => output::failed(&error.to_string()),
     }
@@ -72,10 +84,10 @@ pub(super) fn run(args: Args) -> ExitCode {
 
 impl Args {
     /// Flags say more than the file.
-    fn override_settings(&self, config: &mut Config) {
+    fn override_settings(&self, config: &mut Config, is_activated: bool) {
         if !self.listen.is_empty() {
             config.settings.listen.clone_from(&self.listen);
-        } else if is_activated() {
+        } else if is_activated {
             // Whoever wrote the socket unit decided where clients connect.
             config.settings.listen.clear();
         }
@@ -90,6 +102,9 @@ impl Args {
         }
         if let Some(admin) = self.admin {
             config.settings.admin = Some(admin);
+        }
+        if let Some(hand_over) = &self.hand_over {
+            config.settings.hand_over = Some(hand_over.clone());
         }
         if let Some(delay) = self.drain_delay {
             config.settings.drain_delay = delay;

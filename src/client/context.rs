@@ -5,13 +5,14 @@ use super::reply_queue::NEW_REPLY_BYTES;
 use super::session::{Leave, Session};
 use crate::admin::Admin;
 use crate::config::Limits;
-use crate::net::{Budget, ReadBlock};
+use crate::net::{Budget, ReadBlock, Stream};
 use crate::protocol::WireBuf;
 use crate::protocol::ascii::Scratch;
 use crate::route::Root;
 use crate::stats::Counters;
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
+use std::os::fd::OwnedFd;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -37,6 +38,8 @@ pub struct Context {
     next_session: Cell<u64>,
     /// Of those with a lower number all are told to leave.
     told_below: Cell<u64>,
+    /// Where sockets of clients go that leave between two requests; `None`: they are closed.
+    moves_to: RefCell<Option<MovesTo>>,
     spare: RefCell<Spare>,
     /// How large replies are now and then: up at once, down slowly. A new client gets no larger window than this leaves,
     /// or hundreds of them could queue gigabytes in front of everybody else's requests before they are known.
@@ -45,6 +48,9 @@ pub struct Context {
     dropped_bytes: Cell<usize>,
     dropped_much: Notify,
 }
+
+/// Takes the socket of a client on to somebody else who serves it.
+pub type MovesTo = Arc<dyn Fn(OwnedFd) + Send + Sync>;
 
 /// So much is dropped by very long gets before somebody is told. A collection costs as much as a few of them.
 const DROPPED_BYTES_MAX: usize = 8 << 20;
@@ -95,6 +101,7 @@ impl Context {
             sessions: RefCell::default(),
             next_session: Cell::new(0),
             told_below: Cell::new(0),
+            moves_to: RefCell::new(None),
             spare: RefCell::default(),
             new_reply_bytes: Cell::new(NEW_REPLY_BYTES),
             dropped_bytes: Cell::new(0),
@@ -180,6 +187,20 @@ impl Context {
         for (id, session) in told {
             self.told_below.set(id + 1);
             session.leave(Leave::WhenQuiet);
+        }
+    }
+
+    /// Clients that leave from now on are not closed; somebody else goes on serving them.
+    pub fn move_clients_to(&self, whom: MovesTo) {
+        *self.moves_to.borrow_mut() = Some(whom);
+    }
+
+    /// A client has left with nothing under way, its socket is still open.
+    pub(super) fn on_left(&self, stream: Stream) {
+        if let Some(whom) = &*self.moves_to.borrow()
+            && let Ok(socket) = stream.into_descriptor()
+        {
+            whom(socket);
         }
     }
 

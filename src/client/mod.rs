@@ -12,7 +12,7 @@ mod sweep;
 mod tests;
 mod turn;
 
-pub use context::Context;
+pub use context::{Context, MovesTo};
 pub use listener::{accept, admit};
 pub use sweep::sweep;
 pub use turn::{Load, on_park, take_load};

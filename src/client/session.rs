@@ -40,6 +40,8 @@ pub(super) struct Session {
     /// The client has to go: it stands still, or holds more than its share while memory is short.
     condemned: Cell<bool>,
     leave: Cell<Leave>,
+    /// It was told to leave and did so between two requests: all that it has sent and is not answered lies in its socket.
+    has_left: Cell<bool>,
     /// A request has begun to come.
     within_request: Cell<bool>,
     /// The socket did not take all of the replies when it was last written to.
@@ -79,6 +81,7 @@ pub(super) async fn serve(context: Rc<Context>, mut stream: Stream) {
         gone: Cell::new(false),
         condemned: Cell::new(false),
         leave: Cell::default(),
+        has_left: Cell::new(false),
         within_request: Cell::new(false),
         is_stuck: Cell::new(false),
         input_held: Cell::new(0),
@@ -92,6 +95,9 @@ pub(super) async fn serve(context: Rc<Context>, mut stream: Stream) {
     session.queue.borrow_mut().abandon(&context);
     context.budget.change(session.input_held.get(), 0);
     context.unregister(id);
+    if session.has_left.get() && !session.is_condemned() {
+        context.on_left(stream);
+    }
 }
 
 impl Session {
@@ -110,8 +116,8 @@ impl Session {
             if self.condemned.get() || self.poll_write(stream, cx).is_err() {
                 return Poll::Ready(());
             }
-            if self.leave.get() == Leave::BetweenRequests && input.is_between_requests() {
-                input.closing = true;
+            if self.leave.get() == Leave::BetweenRequests {
+                self.leave_if_whole(input);
             }
             let (idle, blocked) = {
                 let queue = self.queue.borrow();
@@ -132,12 +138,22 @@ impl Session {
             match input.poll_read(self, stream, cx) {
                 Poll::Ready(true) => {}
                 Poll::Ready(false) => input.closing = true,
-                Poll::Pending if self.leave.get() != Leave::No && input.is_between_requests() => {
-                    input.closing = true;
+                Poll::Pending => {
+                    if self.leave.get() == Leave::No || !self.leave_if_whole(input) {
+                        return Poll::Pending;
+                    }
                 }
-                Poll::Pending => return Poll::Pending,
             }
         }
+    }
+
+    /// Takes no more requests, unless one is half read.
+    fn leave_if_whole(&self, input: &mut Input) -> bool {
+        if !input.closing && input.is_between_requests() {
+            input.closing = true;
+            self.has_left.set(true);
+        }
+        input.closing
     }
 
     /// The client's bounds are reached: it is not read until replies have left.
@@ -203,8 +219,9 @@ impl Session {
     }
 
     pub(super) fn leave(&self, how: Leave) {
-        self.leave.set(how);
-        self.wake();
+        if self.leave.replace(how) != how {
+            self.wake();
+        }
     }
 
     pub(super) fn is_condemned(&self) -> bool {

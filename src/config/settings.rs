@@ -5,9 +5,11 @@ use super::fault::{Problem, quoted};
 use super::listen::{self, Listen};
 use super::node::Node;
 use super::section::{Hint, Section};
+use super::server::check_unix_path;
 use super::value;
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// The keys at the top of a file that are read here.
@@ -22,6 +24,7 @@ pub(super) const KEYS: &[&str] = &[
     "admin",
     "drain_delay",
     "drain_timeout",
+    "hand_over",
     "within_cluster_timeout",
     "cross_cluster_timeout",
     "cross_region_timeout",
@@ -58,6 +61,8 @@ pub struct Settings {
     pub drain_delay: Duration,
     /// How long replies under way may take after that.
     pub drain_timeout: Duration,
+    /// Where a new process takes over from this one; `None`: nowhere.
+    pub hand_over: Option<PathBuf>,
     /// For pools that say where they are, and not how long they may take.
     pub distance_timeouts: DistanceTimeouts,
 }
@@ -158,6 +163,7 @@ impl Default for Settings {
             admin: None,
             drain_delay: Duration::ZERO,
             drain_timeout: Duration::from_secs(5),
+            hand_over: None,
             distance_timeouts: DistanceTimeouts::default(),
         }
     }
@@ -183,9 +189,10 @@ impl Settings {
             drain_timeout: top
                 .value("drain_timeout", |node| value::duration(node, &DRAIN_TIMES))
                 .unwrap_or(default.drain_timeout),
+            hand_over: top.value("hand_over", read_hand_over),
             distance_timeouts: DistanceTimeouts::read(top),
         };
-        settings.check_admin(top);
+        settings.check_clashes(top);
         settings
     }
 
@@ -197,15 +204,25 @@ impl Settings {
         value::duration(&Node::Text(text.to_owned()), &DRAIN_TIMES)
     }
 
-    /// The admin port is no port for clients.
-    fn check_admin(&self, top: &Section<'_>) {
+    /// Where others connect is not where clients do.
+    fn check_clashes(&self, top: &Section<'_>) {
         if let Some(admin) = self.admin
             && admin.port() != 0
             && self.listen.contains(&Listen::Tcp(admin))
         {
             top.fault("admin", Problem::new("clients connect there: it is one of `listen`"));
         }
+        if let Some(path) = &self.hand_over
+            && self.listen.contains(&Listen::Unix(path.clone()))
+        {
+            top.fault("hand_over", Problem::new("clients connect there: it is one of `listen`"));
+        }
     }
+}
+
+fn read_hand_over(node: &Node) -> Result<PathBuf, Problem> {
+    let text = value::text(node, "a path for a socket")?;
+    check_unix_path(text.strip_prefix("unix:").unwrap_or(&text))
 }
 
 fn read_admin(node: &Node) -> Result<SocketAddr, Problem> {

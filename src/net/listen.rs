@@ -1,7 +1,8 @@
-//! Listening sockets: bound once in the main thread, one for each worker.
+//! Listening sockets: bound once in the main thread, which keeps them all; workers have copies.
 //!
 //! TCP listeners have SO_REUSEPORT, so every worker has a queue of its own and the kernel spreads the clients.
-//! Unix sockets and inherited ones cannot be bound twice: the workers share the same queue.
+//! Unix sockets and inherited ones cannot be bound twice: the workers share the same queue. A queue is never closed while
+//! its address is listened on: clients that wait in it would be refused.
 
 use super::{Stream, inherited};
 use crate::config::Listen;
@@ -9,7 +10,7 @@ use crate::raw;
 use socket2::{Domain, Protocol, Socket, Type};
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::task::{Context, Poll};
 use tokio::net::{TcpListener, UnixListener};
@@ -45,26 +46,106 @@ pub enum Bound {
     Unix(std::os::unix::net::UnixListener),
 }
 
-/// All sockets of one address: one for each worker, and what to call it.
+impl Bound {
+    /// Of a descriptor that came from elsewhere.
+    fn of(descriptor: OwnedFd) -> io::Result<Self> {
+        let socket = Socket::from(descriptor);
+        if !socket.is_listener()? || socket.r#type()? != Type::STREAM {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a listening socket"));
+        }
+        socket.set_nonblocking(true)?;
+        let is_unix = socket.local_addr()?.is_unix();
+        Ok(if is_unix { Self::Unix(socket.into()) } else { Self::Tcp(socket.into()) })
+    }
+
+    /// The same queue once more.
+    ///
+    /// # Errors
+    /// When there is no descriptor left.
+    pub fn try_clone(&self) -> io::Result<Self> {
+        match self {
+            Self::Tcp(socket) => socket.try_clone().map(Self::Tcp),
+            Self::Unix(socket) => socket.try_clone().map(Self::Unix),
+        }
+    }
+
+    fn descriptor(&self) -> io::Result<OwnedFd> {
+        match self {
+            Self::Tcp(socket) => socket.as_fd().try_clone_to_owned(),
+            Self::Unix(socket) => socket.as_fd().try_clone_to_owned(),
+        }
+    }
+}
+
+/// All sockets of one address, and what to call it.
 #[derive(Debug)]
 pub struct BoundAddress {
     /// As it really is: with the port that the kernel chose.
     pub label: String,
     /// The file to remove at the end.
     pub path: Option<PathBuf>,
+    /// Each is a queue that somebody has to accept from.
     pub sockets: Vec<Bound>,
+    /// There is one queue for all workers, and no way to more of them.
+    pub is_shared: bool,
 }
 
-/// Binds one address for `workers` workers.
+impl BoundAddress {
+    /// Takes more sockets of this address, from another process.
+    ///
+    /// # Errors
+    /// When one of them is not a listening socket.
+    pub fn add(&mut self, descriptors: Vec<OwnedFd>) -> io::Result<()> {
+        let sockets = descriptors.into_iter().map(Bound::of).collect::<io::Result<Vec<_>>>()?;
+        self.sockets.extend(sockets);
+        Ok(())
+    }
+
+    /// Copies of all sockets.
+    ///
+    /// # Errors
+    /// When there are no descriptors left.
+    pub fn descriptors(&self) -> io::Result<Vec<OwnedFd>> {
+        self.sockets.iter().map(Bound::descriptor).collect()
+    }
+
+    /// For each of so many workers the queues that it accepts from. Binds more where a worker would have none.
+    ///
+    /// # Errors
+    /// When there are no descriptors left, or the kernel gives no more of this address.
+    pub fn spread(&mut self, workers: usize) -> io::Result<Vec<Vec<Bound>>> {
+        if !self.is_shared
+            && let Some(Bound::Tcp(first)) = self.sockets.first()
+        {
+            let address = first.local_addr()?;
+            while self.sockets.len() < workers {
+                self.sockets.push(one_more(address)?);
+            }
+        }
+        let mut spread: Vec<Vec<Bound>> = (0..workers).map(|_| Vec::new()).collect();
+        if self.is_shared {
+            for (of_worker, socket) in spread.iter_mut().zip(self.sockets.iter().cycle()) {
+                of_worker.push(socket.try_clone()?);
+            }
+        } else {
+            for (index, socket) in self.sockets.iter().enumerate() {
+                spread[index % workers].push(socket.try_clone()?);
+            }
+        }
+        Ok(spread)
+    }
+}
+
+/// Binds one address.
 ///
 /// # Errors
 /// One sentence that names the address.
-pub fn bind(listen: &Listen, workers: usize) -> Result<BoundAddress, BindError> {
+pub fn bind(listen: &Listen) -> Result<BoundAddress, BindError> {
     let result = match listen {
-        Listen::Tcp(address) => bind_tcp(*address, workers),
-        Listen::Unix(path) => bind_unix(path, workers),
+        Listen::Tcp(address) => bind_tcp(*address),
+        Listen::Unix(path) => bind_unix(path),
         Listen::Fd(number) => {
-            raw::listening_descriptor(*number).and_then(|fd| share(fd, format!("fd:{number}"), workers))
+            raw::listening_descriptor(*number).and_then(|fd| shared(fd, format!("fd:{number}"), None))
         }
     };
     result.map_err(|source| BindError::new(listen, source))
@@ -74,26 +155,27 @@ pub fn bind(listen: &Listen, workers: usize) -> Result<BoundAddress, BindError> 
 ///
 /// # Errors
 /// When one of them is not a listening socket.
-pub fn activated(workers: usize) -> Result<Vec<BoundAddress>, BindError> {
-    inherited::activated().into_iter().map(|number| bind(&Listen::Fd(number), workers)).collect()
+pub fn activated() -> Result<Vec<BoundAddress>, BindError> {
+    inherited::activated().into_iter().map(|number| bind(&Listen::Fd(number))).collect()
 }
 
-fn bind_tcp(address: SocketAddr, workers: usize) -> io::Result<BoundAddress> {
+fn bind_tcp(address: SocketAddr) -> io::Result<BoundAddress> {
     // SO_REUSEPORT would let a second ringway of the same user share the port in silence:
     // bind once without it to learn whether somebody is there.
-    let mut address = address;
     if address.port() != 0 {
         drop(tcp_socket(address, false)?);
     }
-    let mut sockets = Vec::with_capacity(workers);
-    for _ in 0..workers {
-        let socket = tcp_socket(address, true)?;
-        socket.listen(BACKLOG_COUNT)?;
-        let listener = std::net::TcpListener::from(socket);
-        address = listener.local_addr()?; // with port 0, the others follow the first
-        sockets.push(Bound::Tcp(listener));
-    }
-    Ok(BoundAddress { label: address.to_string(), path: None, sockets })
+    let socket = one_more(address)?;
+    let Bound::Tcp(listener) = &socket else { return Err(io::ErrorKind::InvalidInput.into()) };
+    let label = listener.local_addr()?.to_string();
+    Ok(BoundAddress { label, path: None, sockets: vec![socket], is_shared: false })
+}
+
+/// One more queue of an address. The kernel spreads the clients that come from now on over it, too.
+fn one_more(address: SocketAddr) -> io::Result<Bound> {
+    let socket = tcp_socket(address, true)?;
+    socket.listen(BACKLOG_COUNT)?;
+    Ok(Bound::Tcp(socket.into()))
 }
 
 fn tcp_socket(address: SocketAddr, reuse_port: bool) -> io::Result<Socket> {
@@ -107,7 +189,7 @@ fn tcp_socket(address: SocketAddr, reuse_port: bool) -> io::Result<Socket> {
     Ok(socket)
 }
 
-fn bind_unix(path: &Path, workers: usize) -> io::Result<BoundAddress> {
+fn bind_unix(path: &Path) -> io::Result<BoundAddress> {
     // A socket file that nobody listens on is what a crash left behind; one that answers is in use.
     if path.exists() {
         if std::os::unix::net::UnixStream::connect(path).is_ok() {
@@ -125,22 +207,12 @@ fn bind_unix(path: &Path, workers: usize) -> io::Result<BoundAddress> {
     let listener = std::os::unix::net::UnixListener::bind(path)?;
     // Whatever the umask: whoever may connect reads the cache. Its directory may open it further to a group.
     std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o660))?;
-    let mut bound = share(listener.into(), format!("unix:{}", path.display()), workers)?;
-    bound.path = Some(path.to_path_buf());
-    Ok(bound)
+    shared(listener.into(), format!("unix:{}", path.display()), Some(path.to_path_buf()))
 }
 
-/// The same queue for every worker.
-fn share(fd: OwnedFd, label: String, workers: usize) -> io::Result<BoundAddress> {
-    let socket = Socket::from(fd);
-    socket.set_nonblocking(true)?;
-    let unix = socket.local_addr()?.is_unix();
-    let mut sockets = Vec::with_capacity(workers);
-    for _ in 0..workers {
-        let copy: OwnedFd = socket.try_clone()?.into();
-        sockets.push(if unix { Bound::Unix(copy.into()) } else { Bound::Tcp(copy.into()) });
-    }
-    Ok(BoundAddress { label, path: None, sockets })
+/// One queue for every worker.
+fn shared(descriptor: OwnedFd, label: String, path: Option<PathBuf>) -> io::Result<BoundAddress> {
+    Ok(BoundAddress { label, path, sockets: vec![Bound::of(descriptor)?], is_shared: true })
 }
 
 /// A listening socket in its worker.

@@ -1,14 +1,16 @@
-//! Sockets: one stream type for all kinds, listeners, blocks to read into.
+//! Sockets: one stream type for all kinds, listeners, blocks to read into, and the way of sockets to another process.
 
 mod block;
 mod budget;
 mod descriptors;
 mod inherited;
 mod listen;
+mod passing;
 mod stream;
 
 pub use block::{BLOCK_BYTES, LargeReader, ReadBlock};
 pub use budget::Budget;
 pub use descriptors::{SpareDescriptor, raise_files_max};
 pub use listen::{BindError, Bound, BoundAddress, Listener, activated, bind};
+pub use passing::{Door, PASSED_COUNT_MAX, Packet, Passage};
 pub use stream::{Stream, poll_write_all};

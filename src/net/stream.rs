@@ -2,6 +2,7 @@
 
 use std::io::{self, IoSlice};
 use std::net::IpAddr;
+use std::os::fd::OwnedFd;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -39,6 +40,33 @@ impl From<DuplexStream> for Stream {
 }
 
 impl Stream {
+    /// A client's socket that another event loop, or another process, has let go.
+    ///
+    /// # Errors
+    /// When it is no socket, or the runtime cannot watch it.
+    pub fn from_descriptor(descriptor: OwnedFd) -> io::Result<Self> {
+        let socket = socket2::Socket::from(descriptor);
+        socket.set_nonblocking(true)?;
+        let is_unix = socket.local_addr()?.is_unix();
+        Ok(if is_unix {
+            UnixStream::from_std(socket.into())?.into()
+        } else {
+            TcpStream::from_std(socket.into())?.into()
+        })
+    }
+
+    /// Lets go of the socket, with whatever lies in it.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn into_descriptor(self) -> io::Result<OwnedFd> {
+        match self {
+            Self::Tcp(stream) => stream.into_std().map(OwnedFd::from),
+            Self::Unix(stream) => stream.into_std().map(OwnedFd::from),
+            Self::Memory(_) => Err(io::ErrorKind::Unsupported.into()),
+        }
+    }
+
     /// The address of who is at the other end, if that is a host.
     #[must_use]
     pub fn peer_ip(&self) -> Option<IpAddr> {

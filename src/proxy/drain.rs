@@ -1,10 +1,14 @@
 //! The end of the process: not ready any more, nobody new, all that was asked is answered.
 
-use super::events::Events;
+use super::events::{Event, Events};
+use super::hand_over::Moving;
 use super::reload::Serving;
 use super::worker::Worker;
 use crate::admin::Phase;
+use crate::net::Passage;
+use std::os::fd::OwnedFd;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// The same wish told twice at once (by `timeout`, by a terminal) is one wish.
@@ -13,43 +17,121 @@ const SAME_WISH: Duration = Duration::from_millis(20);
 const TICK: Duration = Duration::from_millis(10);
 
 /// Leaves, after the signal of this name. A second one ends it at once.
-pub(super) fn drain(serving: &Serving, name: &str, events: &Events) -> ExitCode {
+pub(super) fn drain(serving: &mut Serving, name: &str, events: &Events) -> ExitCode {
     let told = Instant::now();
-    let settings = &serving.read.settings;
-    let (delay, timeout) = (settings.drain_delay, settings.drain_timeout);
-    serving.process.probes().enter(Phase::Draining);
-    let second = || {
-        let again = events.stop_within(TICK).filter(|_| told.elapsed() >= SAME_WISH);
-        again.inspect(|name| tracing::warn!("{name} again: leaving at once")).is_some()
-    };
+    let (delay, timeout) = serving.times_to_leave();
+    serving.shared.process.probes().enter(Phase::Draining);
     if !delay.is_zero() {
         tracing::info!(
             "{name}: not ready any more, and serving for {delay:?} yet; a second signal ends at once"
         );
+        // Clients of a worker that has left meanwhile are served on.
         while told.elapsed() < delay {
-            if second() {
-                return ExitCode::FAILURE;
+            match events.next_within(TICK) {
+                Some(Event::Stop(name)) if is_second(name, told) => return ExitCode::FAILURE,
+                Some(Event::Arrived(clients)) => serving.admit(clients),
+                _ => {}
             }
         }
     }
     tracing::info!(
         "{name}: finishing what is in flight, for {timeout:?} at most; a second signal ends at once"
     );
+    serving.close_door();
+    // The workers close the last copies, when they have taken those who wait.
+    let files = serving.let_go_of_sockets();
     for worker in &serving.workers {
         worker.drain(timeout);
     }
+    let code = wait(serving, timeout, told, events, drop);
+    for file in files {
+        // A file that is already gone is as good.
+        let _ = std::fs::remove_file(file);
+    }
+    if let End::Over = code {
+        tracing::info!("all clients are answered; leaving");
+    }
+    code.exit_code()
+}
+
+/// Leaves to a successor that serves on all sockets: its clients follow.
+pub(super) fn hand_over(serving: &mut Serving, passage: Passage, events: &Events) -> ExitCode {
+    let told = Instant::now();
+    let (_, timeout) = serving.times_to_leave();
+    tracing::info!("another process serves now, and clients move to it; leaving within {timeout:?}");
+    serving.shared.process.probes().enter(Phase::HandedOver);
+    serving.admin = None;
+    drop(serving.let_go_of_sockets()); // the files are the other one's now
+    let moving = match Moving::start(passage) {
+        Ok(moving) => moving,
+        Err(error) => {
+            tracing::error!("cannot move clients, they are closed: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    for worker in serving.workers.drain(..) {
+        let to = moving.clients.clone();
+        // A client that nobody takes is closed.
+        worker.move_clients(Arc::new(move |client| drop(to.send(client))));
+        serving.retired.push(worker);
+    }
+    let forward = |clients: Vec<OwnedFd>| {
+        for client in clients {
+            drop(moving.clients.send(client));
+        }
+    };
+    let end = wait(serving, timeout, told, events, forward);
+    if let End::Over = end {
+        tracing::info!("{} clients have moved; leaving", moving.finish());
+    }
+    end.exit_code()
+}
+
+/// How the waiting ended.
+enum End {
+    Over,
+    Late,
+    SecondSignal,
+}
+
+impl End {
+    const fn exit_code(&self) -> ExitCode {
+        match self {
+            Self::Over | Self::Late => ExitCode::SUCCESS,
+            Self::SecondSignal => ExitCode::FAILURE,
+        }
+    }
+}
+
+/// Waits for all workers. `arrived`: what to do with clients whose worker had left before.
+fn wait(
+    serving: &Serving,
+    timeout: Duration,
+    told: Instant,
+    events: &Events,
+    arrived: impl Fn(Vec<OwnedFd>),
+) -> End {
     let deadline = Instant::now() + timeout;
     loop {
-        if serving.workers.iter().all(Worker::is_done) {
-            tracing::info!("all clients are answered; leaving");
-            return ExitCode::SUCCESS;
+        let is_over = serving.workers.iter().chain(&serving.retired).all(Worker::is_done);
+        match events.next_within(if is_over { Duration::ZERO } else { TICK }) {
+            Some(Event::Stop(name)) if is_second(name, told) => return End::SecondSignal,
+            Some(Event::Arrived(clients)) => arrived(clients),
+            // Nobody who is done tells anything more.
+            None if is_over => return End::Over,
+            _ => {}
         }
         if Instant::now() >= deadline {
             tracing::warn!("drain_timeout is over; leaving with clients unanswered");
-            return ExitCode::SUCCESS;
-        }
-        if second() {
-            return ExitCode::FAILURE;
+            return End::Late;
         }
     }
+}
+
+fn is_second(name: &str, told: Instant) -> bool {
+    let is_second = told.elapsed() >= SAME_WISH;
+    if is_second {
+        tracing::warn!("{name} again: leaving at once");
+    }
+    is_second
 }

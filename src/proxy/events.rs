@@ -1,9 +1,12 @@
 //! What makes the main thread do something: signals, files that changed, and who asks through the admin port.
 //!
-//! TERM and INT: drain; a second one: leave at once. HUP: read the configuration anew.
+//! TERM and INT: drain; a second one: leave at once. HUP: read the configuration anew. USR2: start a new process that takes
+//! over.
 
 use crate::admin::Reloaded;
+use crate::net::{Packet, Passage};
 use std::io;
+use std::os::fd::OwnedFd;
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
@@ -18,6 +21,16 @@ pub(super) enum Event {
     Reload(Why),
     /// The same for somebody who wants to know what becomes of it.
     Asked(oneshot::Sender<Reloaded>),
+    /// Start a new process that takes over.
+    Renew,
+    /// A new process is at the door and wants all sockets.
+    TakeOver(Sender<Vec<Packet>>),
+    /// It was given them, and did not come to serve.
+    NotTaken,
+    /// It serves. The connection to it.
+    HandedOver(Passage),
+    /// Clients whose sockets another worker or another process has let go.
+    Arrived(Vec<OwnedFd>),
 }
 
 /// Who wants the configuration to be read anew.
@@ -48,12 +61,13 @@ impl Events {
     /// Starts watching for signals, on a thread of its own with a runtime of its own.
     pub(super) fn watch() -> io::Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
-        let (mut term, mut int, mut hup) = {
+        let (mut term, mut int, mut hup, mut usr2) = {
             let _inside = runtime.enter();
             (
                 signal(SignalKind::terminate())?,
                 signal(SignalKind::interrupt())?,
                 signal(SignalKind::hangup())?,
+                signal(SignalKind::user_defined2())?,
             )
         };
         let (sender, arrived) = mpsc::channel();
@@ -65,6 +79,7 @@ impl Events {
                         _ = term.recv() => Event::Stop("SIGTERM"), // cancel-safe: a signal stays noted until received
                         _ = int.recv() => Event::Stop("SIGINT"),
                         _ = hup.recv() => Event::Reload(Why::Signal),
+                        _ = usr2.recv() => Event::Renew,
                     };
                     if tell.send(event).is_err() {
                         return;
@@ -85,11 +100,8 @@ impl Events {
         self.arrived.recv().unwrap_or(Event::Stop("the end of all signals"))
     }
 
-    /// The name of the next signal to leave; `None` when the time is up. What else happens is of no interest any more.
-    pub(super) fn stop_within(&self, timeout: Duration) -> Option<&'static str> {
-        match self.arrived.recv_timeout(timeout) {
-            Ok(Event::Stop(name)) => Some(name),
-            _ => None,
-        }
+    /// The next one; `None` when the time is up.
+    pub(super) fn next_within(&self, timeout: Duration) -> Option<Event> {
+        self.arrived.recv_timeout(timeout).ok()
     }
 }

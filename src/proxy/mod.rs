@@ -6,28 +6,36 @@ mod collect;
 mod drain;
 mod ends;
 mod events;
+mod hand_over;
 mod memory;
 mod reload;
+mod renew;
+mod shared;
+mod take_over;
 mod watch;
 mod worker;
 
 pub use reload::Reread;
+pub use take_over::{TakenOver, take_over};
 
-use crate::admin::{Phase, Process};
+use crate::admin::{Phase, Process, Reloaded};
 use crate::config::{About, Config, Loaded, Workers};
 use crate::health::Health;
-use crate::net::{self, BoundAddress};
+use crate::net;
 use crate::stats::Stats;
 use admin_port::AdminPort;
 use caches::Caches;
 use events::{Event, Events, Why};
+use hand_over::HandOver;
 use reload::{Address, Origin, Serving};
+use renew::Renewal;
+use shared::Shared;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
 use std::sync::mpsc::Sender;
 use std::thread;
-use worker::{Listening, Plan, Worker};
+use worker::Worker;
 
 /// What went wrong before anything was served.
 #[derive(Debug, thiserror::Error)]
@@ -42,96 +50,143 @@ pub enum StartError {
     Worker(std::io::Error),
 }
 
-const NO_FILE: &str = "there is no file to read again";
-
-/// Serves until told to stop. `reread`, where the configuration can be read again. `ready` is called with the addresses, as
-/// they really are, once clients are served.
+/// Serves until told to stop. `reread`, where the configuration can be read again. `taken`: what another process has handed
+/// over. `ready` is called with the addresses, as they really are, once clients are served.
 ///
 /// # Errors
 /// When nothing could be started; then nothing listens.
 pub fn run(
     loaded: Loaded,
     reread: Option<Reread>,
+    taken: Option<TakenOver>,
     ready: impl FnOnce(&[String]),
 ) -> Result<ExitCode, StartError> {
     let files = loaded.about.files();
     let events = Events::watch().map_err(StartError::Worker)?;
-    let mut serving = start(loaded.config, loaded.about, events.sender())?;
-    let labels: Vec<String> = serving.addresses.iter().map(|a| a.label().to_owned()).collect();
+    let mut serving = start(loaded.config, loaded.about, taken, events.sender())?;
+    let labels: Vec<String> = serving.addresses.iter().map(|a| a.bound.label.clone()).collect();
     for label in &labels {
         tracing::info!("listening on {label}");
     }
     let mut origin = reread.map(|reread| Origin::new(reread, files, events.sender()));
     ready(&labels);
-    let mut reload = |why: Why| match &mut origin {
-        Some(origin) => serving.reload(origin, why),
-        None => {
-            tracing::info!("{}: {NO_FILE}", why.text());
-            Err(NO_FILE.to_owned())
-        }
-    };
-    let name = loop {
+    let renewal = Renewal::default();
+    loop {
         match events.next() {
-            Event::Stop(name) => break name,
+            Event::Stop(name) => return Ok(drain::drain(&mut serving, name, &events)),
             // What became of it is logged.
-            Event::Reload(why) => drop(reload(why)),
+            Event::Reload(why) => drop(reload(&mut serving, origin.as_mut(), why)),
             // Who has asked may have given up waiting.
-            Event::Asked(answer) => drop(answer.send(reload(Why::Asked))),
+            Event::Asked(answer) => {
+                drop(answer.send(reload(&mut serving, origin.as_mut(), Why::Asked)));
+            }
+            Event::Arrived(clients) => serving.admit(clients),
+            Event::Renew => match &serving.hand_over {
+                Some(door) => renewal.start(door.path()),
+                None => tracing::error!("SIGUSR2: without `hand_over` no new process can take over"),
+            },
+            Event::TakeOver(give) => match serving.offer() {
+                // Who has asked may have left; then we hear of that.
+                Ok(packets) => drop(give.send(packets)),
+                Err(error) => tracing::error!("cannot hand over: {error}"),
+            },
+            Event::NotTaken => {
+                serving.is_being_taken = false;
+                if let Some(why) = serving.deferred.take() {
+                    drop(reload(&mut serving, origin.as_mut(), why));
+                }
+            }
+            Event::HandedOver(passage) => return Ok(drain::hand_over(&mut serving, passage, &events)),
         }
-    };
-    let code = drain::drain(&serving, name, &events);
-    for address in &serving.addresses {
-        address.remove_file();
     }
-    Ok(code)
+}
+
+fn reload(serving: &mut Serving, origin: Option<&mut Origin>, why: Why) -> Reloaded {
+    const NO_FILE: &str = "there is no file to read again";
+    if let Some(origin) = origin {
+        return serving.reload(origin, why);
+    }
+    tracing::info!("{}: {NO_FILE}", why.text());
+    Err(NO_FILE.to_owned())
 }
 
 /// Listeners, workers and what they share.
-fn start(read: Config, about: About, tell: Sender<Event>) -> Result<Serving, StartError> {
-    let count = match read.settings.workers {
-        Workers::Count(count) => count.max(1),
-        Workers::Auto => thread::available_parallelism().map_or(1, std::num::NonZero::get),
-    };
+fn start(
+    read: Config,
+    about: About,
+    mut taken: Option<TakenOver>,
+    tell: Sender<Event>,
+) -> Result<Serving, StartError> {
+    let count = workers_count(&read);
     let mut fitted = read.clone();
     fit_descriptors(&mut fitted, count);
     let config = Arc::new(fitted);
     let caches = Arc::new(Caches::of(&config, &Caches::default()));
-    let mut bound = net::activated(count)?;
-    let mut addresses: Vec<Address> = bound.iter().map(|handed| Address::new(handed, None)).collect();
-    for listen in &config.settings.listen {
-        let new = net::bind(listen, count)?;
-        addresses.push(Address::new(&new, Some(listen.clone())));
-        bound.push(new);
-    }
-    if addresses.is_empty() {
-        return Err(StartError::NoListener);
-    }
-    let stats = Stats::new(count);
-    let health = Arc::new(Health::default());
+    let mut addresses = listen(&config, taken.as_mut())?;
+    let listeners = reload::spread(addresses.iter_mut(), count).map_err(StartError::Worker)?;
+    let (stats, health) = (Stats::new(count), Arc::new(Health::default()));
     let current = reload::current(&config, &caches, about);
     let process = Arc::new(Process::new(current, stats.clone(), Arc::clone(&health)));
+    let shared = Shared { process, stats, health, clients: Arc::default(), tell };
     // Before anybody is served: whoever asks meanwhile is told so.
-    let open = |address| AdminPort::open(address, &process, &tell);
+    let open = |address| {
+        let handed = taken.as_mut().and_then(|taken| taken.take_admin(address));
+        AdminPort::open(address, handed, &shared.process, &shared.tell)
+    };
     let admin = config.settings.admin.map(open).transpose()?;
-    let clients = Arc::new(AtomicUsize::new(0));
     let mut workers = Vec::with_capacity(count);
-    for (index, listeners) in per_worker(bound, count).into_iter().enumerate() {
-        let plan = Plan {
-            config: Arc::clone(&config),
-            counters: stats.of(index),
-            process: Arc::clone(&process),
-            clients: Arc::clone(&clients),
-            health: Arc::clone(&health),
-            caches: Arc::clone(&caches),
-            workers: count,
-            listeners,
-        };
+    for (index, sockets) in listeners.into_iter().enumerate() {
+        let plan = shared.plan(&config, &caches, count, shared.stats.of(index), sockets);
         workers.push(Worker::start(index, plan)?);
     }
-    process.probes().watch(workers.iter().map(Worker::pulse).enumerate().collect());
+    let door = |path: &PathBuf| {
+        let handed = taken.as_mut().and_then(|taken| taken.take_door(path));
+        HandOver::open(path, handed, &shared.tell)
+    };
+    let hand_over = config.settings.hand_over.as_ref().map(door).transpose()?;
+    let serving = Serving {
+        read,
+        caches,
+        addresses,
+        workers,
+        retired: Vec::new(),
+        shared,
+        told: None,
+        admin,
+        hand_over,
+        is_being_taken: false,
+        deferred: None,
+        last_admitted: 0,
+    };
+    serving.watch_workers();
     // Where servers have names, `Probes::set_undiscovered` holds this back until each pool has had an answer.
-    process.probes().enter(Phase::Serving);
-    Ok(Serving { read, caches, addresses, workers, process, health, told: None, admin, tell })
+    serving.shared.process.probes().enter(Phase::Serving);
+    if let Some(taken) = taken {
+        taken.serves(serving.shared.tell.clone()).map_err(StartError::Worker)?;
+    }
+    Ok(serving)
+}
+
+/// All addresses of a configuration: from another process, from systemd, or new ones.
+fn listen(config: &Config, mut taken: Option<&mut TakenOver>) -> Result<Vec<Address>, StartError> {
+    let mut handed = net::activated()?;
+    handed.extend(taken.as_mut().map(|taken| taken.take_activated()).unwrap_or_default());
+    let mut addresses: Vec<Address> =
+        handed.into_iter().map(|bound| Address { listen: None, bound }).collect();
+    for listen in &config.settings.listen {
+        let handed = taken.as_mut().and_then(|taken| taken.take(listen));
+        let bound = handed.map_or_else(|| net::bind(listen), Ok)?;
+        addresses.push(Address { listen: Some(listen.clone()), bound });
+    }
+    if addresses.is_empty() { Err(StartError::NoListener) } else { Ok(addresses) }
+}
+
+/// Threads that serve a configuration.
+fn workers_count(config: &Config) -> usize {
+    match config.settings.workers {
+        Workers::Count(count) => count.max(1),
+        Workers::Auto => thread::available_parallelism().map_or(1, std::num::NonZero::get),
+    }
 }
 
 /// Raises the bound of open files to what the configuration needs, or lowers `clients_max` to what is allowed: a
@@ -149,15 +204,4 @@ fn fit_descriptors(config: &mut Config, workers: usize) {
         tracing::warn!("only {allowed} files may be open: {left} clients instead of clients_max, {wanted}");
         *wanted = left;
     }
-}
-
-/// Each worker gets one socket of every address.
-fn per_worker(addresses: Vec<BoundAddress>, workers: usize) -> Vec<Vec<Listening>> {
-    let mut listeners: Vec<Vec<Listening>> = (0..workers).map(|_| Vec::new()).collect();
-    for address in addresses {
-        for (worker, socket) in listeners.iter_mut().zip(address.sockets) {
-            worker.push((address.label.clone(), socket));
-        }
-    }
-    listeners
 }

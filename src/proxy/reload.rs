@@ -4,16 +4,21 @@
 use super::admin_port::AdminPort;
 use super::caches::Caches;
 use super::events::{Event, Why};
+use super::hand_over::HandOver;
+use super::shared::Shared;
 use super::watch::{self, Watch};
 use super::worker::{Adopt, Worker};
-use super::{fit_descriptors, per_worker};
-use crate::admin::{Current, Process, Reloaded};
+use super::{fit_descriptors, workers_count};
+use crate::admin::{Current, Reloaded};
 use crate::config::{About, Config, Listen, Loaded};
-use crate::health::Health;
-use crate::net::{self, BoundAddress};
-use std::path::PathBuf;
+use crate::net::{self, Bound, BoundAddress, PASSED_COUNT_MAX, Packet};
+use crate::stats::Counters;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{self, Sender};
+use std::time::Duration;
 
 /// Reads the configuration once more; or all that is wrong with it.
 pub type Reread = Box<dyn FnMut() -> Result<Loaded, String>>;
@@ -67,28 +72,8 @@ impl Origin {
 /// An address that is listened on.
 pub(super) struct Address {
     /// As the configuration has it; `None` for sockets that were handed to the process.
-    listen: Option<Listen>,
-    label: String,
-    /// The file to remove when nobody listens there any more.
-    path: Option<PathBuf>,
-}
-
-impl Address {
-    pub(super) fn new(bound: &BoundAddress, listen: Option<Listen>) -> Self {
-        Self { listen, label: bound.label.clone(), path: bound.path.clone() }
-    }
-
-    pub(super) fn label(&self) -> &str {
-        &self.label
-    }
-
-    /// Nobody listens there any more.
-    pub(super) fn remove_file(&self) {
-        if let Some(path) = &self.path {
-            // A file that is already gone is as good.
-            let _ = std::fs::remove_file(path);
-        }
-    }
+    pub(super) listen: Option<Listen>,
+    pub(super) bound: BoundAddress,
 }
 
 /// What serves now, and what it takes to change it.
@@ -98,19 +83,29 @@ pub(super) struct Serving {
     pub(super) caches: Arc<Caches>,
     pub(super) addresses: Vec<Address>,
     pub(super) workers: Vec<Worker>,
-    pub(super) process: Arc<Process>,
-    pub(super) health: Arc<Health>,
+    /// Workers whose clients are being moved to others, or are.
+    pub(super) retired: Vec<Worker>,
+    pub(super) shared: Shared,
     /// What was wrong the last time: the same is not said again.
     pub(super) told: Option<String>,
     pub(super) admin: Option<AdminPort>,
-    /// For what has something to tell to the main thread.
-    pub(super) tell: Sender<Event>,
+    pub(super) hand_over: Option<HandOver>,
+    /// Another process has all sockets and is about to serve: nothing changes until it does, or fails.
+    pub(super) is_being_taken: bool,
+    /// What was to be read anew meanwhile.
+    pub(super) deferred: Option<Why>,
+    /// Who got the last client that came from elsewhere.
+    pub(super) last_admitted: usize,
 }
 
 impl Serving {
     /// Reads the configuration and changes to it. Whatever fails, nothing has changed.
     pub(super) fn reload(&mut self, origin: &mut Origin, why: Why) -> Reloaded {
         const SAME: Reloaded = Ok("the configuration is the same as before");
+        if self.is_being_taken {
+            self.deferred = Some(why);
+            return Err("another process is about to take over: this one does not change".to_owned());
+        }
         let has_news = origin.has_news();
         if why == Why::FileChanged && !has_news {
             return SAME;
@@ -122,7 +117,7 @@ impl Serving {
         origin.watch(about.files());
         if config == self.read {
             self.told = None;
-            self.process.describe(about);
+            self.shared.process.describe(about);
             if why != Why::FileChanged {
                 tracing::info!("{}: the configuration is the same as before", why.text());
             }
@@ -148,7 +143,7 @@ impl Serving {
     }
 
     fn refuse(&mut self, error: String) -> Reloaded {
-        self.process.config_failed();
+        self.shared.process.config_failed();
         if self.told.as_ref() != Some(&error) {
             tracing::error!("the new configuration is refused, the one before serves on:\n{error}");
         }
@@ -157,50 +152,167 @@ impl Serving {
     }
 
     fn adopt(&mut self, read: Config, about: About) -> Result<(), String> {
+        let count = workers_count(&read);
         let mut fitted = read.clone();
-        fit_descriptors(&mut fitted, self.workers.len());
+        fit_descriptors(&mut fitted, count);
         let config = Arc::new(fitted);
         let caches = Arc::new(Caches::of(&config, &self.caches));
-        let (opened, mut addresses) = self.bind_new(&read)?;
+        let mut opened = self.bind_new(&read)?;
         let admin = self.admin_port_of(&read)?;
-        let closed = |address: &Address| {
+        let door = self.door_of(&read)?;
+        let is_closed = |address: &Address| {
             address.listen.as_ref().is_some_and(|listen| !read.settings.listen.contains(listen))
         };
-        let closed_labels: Vec<String> = self
-            .addresses
-            .iter()
-            .filter(|address| closed(address))
-            .map(|address| address.label.clone())
-            .collect();
+        let is_same =
+            opened.is_empty() && !self.addresses.iter().any(is_closed) && count == self.workers.len();
+        let sockets_before: Vec<usize> = self.addresses.iter().map(|a| a.bound.sockets.len()).collect();
+        let listeners = if is_same {
+            None
+        } else {
+            let stay = self.addresses.iter_mut().filter(|address| !is_closed(address));
+            Some(spread(stay.chain(&mut opened), count).map_err(|error| error.to_string())?)
+        };
+        if let Err(error) = self.change_workers(&config, &caches, count, listeners) {
+            // Nobody would accept from those that were added.
+            for (address, count) in self.addresses.iter_mut().zip(sockets_before) {
+                address.bound.sockets.truncate(count);
+            }
+            return Err(error);
+        }
+        for address in self.addresses.extract_if(.., |address| is_closed(address)) {
+            remove_file(address.bound.path.as_deref());
+        }
+        self.addresses.append(&mut opened);
+        if let Some(admin) = admin {
+            self.admin = admin;
+        }
+        if let Some(door) = door {
+            self.close_door();
+            self.hand_over = door;
+        }
+        self.shared.process.adopt(current(&config, &caches, about));
+        self.shared.health.forget_unused();
+        self.caches = caches;
+        self.read = read;
+        Ok(())
+    }
+
+    /// Has so many workers serve with this configuration. `listeners`: for each worker what it accepts from, if that changes.
+    fn change_workers(
+        &mut self,
+        config: &Arc<Config>,
+        caches: &Arc<Caches>,
+        count: usize,
+        mut listeners: Option<Vec<Vec<Bound>>>,
+    ) -> Result<(), String> {
+        let stays = self.workers.len().min(count);
+        let mut of_new = listeners.as_mut().map(|all| all.split_off(stays)).unwrap_or_default().into_iter();
+        let mut added = Vec::new();
+        for index in stays..count {
+            let (counters, sockets) = (self.free_counters(), of_new.next().unwrap_or_default());
+            let plan = self.shared.plan(config, caches, count, counters, sockets);
+            match Worker::start(index, plan) {
+                Ok(worker) => added.push(worker),
+                Err(error) => {
+                    added.into_iter().for_each(|worker| self.retire(worker));
+                    return Err(error.to_string());
+                }
+            }
+        }
+        let mut listeners = listeners.map(Vec::into_iter);
         let (done, adopted) = mpsc::channel();
-        for (worker, opened) in self.workers.iter().zip(per_worker(opened, self.workers.len())) {
+        for worker in self.workers.iter().take(count) {
             worker.adopt(Adopt {
-                config: Arc::clone(&config),
-                caches: Arc::clone(&caches),
-                opened,
-                closed: closed_labels.clone(),
+                config: Arc::clone(config),
+                caches: Arc::clone(caches),
+                workers_count: count,
+                listeners: listeners.as_mut().and_then(Iterator::next),
                 done: done.clone(),
             });
         }
         drop(done);
         // A configuration that was checked can be built; what else fails is the system, and then all workers.
-        adopted.iter().collect::<Result<Vec<()>, String>>()?;
-        for address in self.addresses.iter().filter(|address| closed(address)) {
-            address.remove_file();
+        if let Err(error) = adopted.iter().collect::<Result<Vec<()>, String>>() {
+            added.into_iter().for_each(|worker| self.retire(worker));
+            return Err(error);
         }
-        self.addresses.retain(|address| !closed(address));
-        self.addresses.append(&mut addresses);
-        if let Some(admin) = admin {
-            self.admin = admin;
+        self.workers.append(&mut added);
+        for worker in self.workers.split_off(count) {
+            self.retire(worker);
         }
-        if read.settings.workers != self.read.settings.workers {
-            tracing::warn!("another number of workers takes effect at the next start");
-        }
-        self.process.adopt(current(&config, &caches, about));
-        self.health.forget_unused();
-        self.caches = caches;
-        self.read = read;
+        self.watch_workers();
         Ok(())
+    }
+
+    /// Has a worker end when its clients have moved to the others.
+    fn retire(&mut self, worker: Worker) {
+        let tell = self.shared.tell.clone();
+        // When the main thread is gone, so are all others.
+        worker.move_clients(Arc::new(move |client| drop(tell.send(Event::Arrived(vec![client])))));
+        self.retired.push(worker);
+    }
+
+    /// Probes and stats are told which workers there are.
+    pub(super) fn watch_workers(&self) {
+        let process = &self.shared.process;
+        process.probes().watch(self.workers.iter().map(Worker::pulse).enumerate().collect());
+        self.shared.stats.set_workers_count(self.workers.len());
+    }
+
+    /// A block of counters with no writer: of a worker that has ended, or a new one.
+    fn free_counters(&mut self) -> Arc<Counters> {
+        let ended = self.retired.iter().position(Worker::is_done);
+        ended.map_or_else(|| self.shared.stats.add(), |at| self.retired.swap_remove(at).counters())
+    }
+
+    /// Clients that were connected elsewhere, one for each worker in turn.
+    pub(super) fn admit(&mut self, clients: Vec<OwnedFd>) {
+        let count = self.workers.len().max(1);
+        let mut shares: Vec<Vec<OwnedFd>> = (0..count).map(|_| Vec::new()).collect();
+        for client in clients {
+            self.last_admitted = (self.last_admitted + 1) % count;
+            shares[self.last_admitted].push(client);
+        }
+        for (worker, share) in self.workers.iter().zip(shares).filter(|(_, share)| !share.is_empty()) {
+            worker.admit(share);
+        }
+    }
+
+    /// All that a successor needs. From now on nothing changes here.
+    pub(super) fn offer(&mut self) -> io::Result<Vec<Packet>> {
+        let mut packets = Vec::new();
+        for Address { listen, bound } in &self.addresses {
+            let listen = listen.as_ref().map(ToString::to_string).unwrap_or_default();
+            let path = bound.path.as_ref().map(|path| path.display().to_string()).unwrap_or_default();
+            let shared = if bound.is_shared { "shared" } else { "" };
+            let mut sockets = bound.descriptors()?;
+            while !sockets.is_empty() {
+                let rest = sockets.split_off(sockets.len().min(PASSED_COUNT_MAX));
+                packets.push(Packet::of(["listen", &listen, &bound.label, &path, shared], sockets));
+                sockets = rest;
+            }
+        }
+        packets.extend(self.admin.as_ref().map(AdminPort::packet).transpose()?);
+        packets.extend(self.hand_over.as_ref().map(HandOver::packet).transpose()?);
+        self.is_being_taken = true;
+        Ok(packets)
+    }
+
+    /// Drops this thread's copies of all listening sockets; tells the files that lead to them.
+    pub(super) fn let_go_of_sockets(&mut self) -> Vec<PathBuf> {
+        self.addresses.drain(..).filter_map(|address| address.bound.path).collect()
+    }
+
+    /// Nobody can take over any more.
+    pub(super) fn close_door(&mut self) {
+        if let Some(door) = self.hand_over.take() {
+            door.close();
+        }
+    }
+
+    /// `drain_delay` and `drain_timeout`.
+    pub(super) const fn times_to_leave(&self) -> (Duration, Duration) {
+        (self.read.settings.drain_delay, self.read.settings.drain_timeout)
     }
 
     /// The admin port, if it is to be another one.
@@ -208,25 +320,69 @@ impl Serving {
         if config.settings.admin == self.read.settings.admin {
             return Ok(None);
         }
-        let open = |address| AdminPort::open(address, &self.process, &self.tell);
+        let Shared { process, tell, .. } = &self.shared;
+        let open = |address| AdminPort::open(address, None, process, tell);
         let admin = config.settings.admin.map(open).transpose();
         admin.map(Some).map_err(|error| error.to_string())
     }
 
+    /// Where a successor knocks, if that is to be elsewhere.
+    fn door_of(&self, config: &Config) -> Result<Option<Option<HandOver>>, String> {
+        let wanted = &config.settings.hand_over;
+        if *wanted == self.read.settings.hand_over {
+            return Ok(None);
+        }
+        let door = wanted.as_deref().map(|path| HandOver::open(path, None, &self.shared.tell)).transpose();
+        door.map(Some).map_err(|error| error.to_string())
+    }
+
     /// Sockets of addresses that are not listened on yet.
-    fn bind_new(&self, config: &Config) -> Result<(Vec<BoundAddress>, Vec<Address>), String> {
-        let mut bound = Vec::new();
+    fn bind_new(&self, config: &Config) -> Result<Vec<Address>, String> {
         let mut addresses = Vec::new();
         for listen in &config.settings.listen {
             if self.addresses.iter().any(|address| address.listen.as_ref() == Some(listen)) {
                 continue;
             }
-            let new = net::bind(listen, self.workers.len()).map_err(|error| error.to_string())?;
-            tracing::info!("listening on {}", new.label);
-            addresses.push(Address::new(&new, Some(listen.clone())));
-            bound.push(new);
+            let bound = net::bind(listen).map_err(|error| error.to_string())?;
+            tracing::info!("listening on {}", bound.label);
+            addresses.push(Address { listen: Some(listen.clone()), bound });
         }
-        Ok((bound, addresses))
+        Ok(addresses)
+    }
+}
+
+/// For each of so many workers what it accepts from.
+///
+/// # Errors
+/// When there are no descriptors left; then no address has more sockets than before, which nobody would accept from.
+pub(super) fn spread<'a>(
+    addresses: impl Iterator<Item = &'a mut Address>,
+    workers: usize,
+) -> io::Result<Vec<Vec<Bound>>> {
+    let counted = |address: &'a mut Address| (address.bound.sockets.len(), &mut address.bound);
+    let mut addresses: Vec<(usize, &mut BoundAddress)> = addresses.map(counted).collect();
+    let mut listeners: Vec<Vec<Bound>> = (0..workers).map(|_| Vec::new()).collect();
+    let mut result = Ok(());
+    for (_, bound) in &mut addresses {
+        match bound.spread(workers) {
+            Ok(sockets) => listeners.iter_mut().zip(sockets).for_each(|(worker, more)| worker.extend(more)),
+            Err(error) => {
+                result = Err(error);
+                break;
+            }
+        }
+    }
+    if result.is_err() {
+        addresses.into_iter().for_each(|(count, bound)| bound.sockets.truncate(count));
+    }
+    result.map(|()| listeners)
+}
+
+/// Nobody listens there any more.
+fn remove_file(path: Option<&Path>) {
+    if let Some(path) = path {
+        // A file that is already gone is as good.
+        let _ = std::fs::remove_file(path);
     }
 }
 

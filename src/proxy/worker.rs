@@ -1,4 +1,4 @@
-//! A worker: one thread, one event loop, its own listeners, tree and connections. Nothing of it is shared.
+//! A worker: one thread, one event loop, its own tree and connections, and copies of its listening sockets.
 
 use super::StartError;
 use super::caches::Caches;
@@ -6,18 +6,18 @@ use super::collect;
 use super::ends::Ends;
 use super::memory;
 use crate::admin::{Admin, BEAT, Process, Pulse};
-use crate::client;
+use crate::client::{self, MovesTo};
 use crate::config::{Config, Limits};
 use crate::discovery::Resolver;
 use crate::health::Health;
-use crate::net::{Bound, Budget, Listener, ReadBlock};
+use crate::net::{Bound, Budget, Listener, ReadBlock, Stream};
 use crate::stats::Counters;
 use crate::upstream::{Dial, Shared};
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
 use std::convert::Infallible;
 use std::hash::{BuildHasher, RandomState};
 use std::io;
+use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -35,28 +35,33 @@ pub(super) struct Plan {
     /// What all workers know of the servers.
     pub(super) health: Arc<Health>,
     pub(super) caches: Arc<Caches>,
-    pub(super) workers: usize,
-    pub(super) listeners: Vec<Listening>,
+    pub(super) workers_count: usize,
+    pub(super) listeners: Vec<Bound>,
 }
-
-/// A worker's socket of one address, and what the address is called.
-pub(super) type Listening = (String, Bound);
 
 /// What a running worker can be told.
 enum Order {
     Adopt(Box<Adopt>),
-    /// Clients leave, within about so long.
+    /// These are its clients, too.
+    Admit(Vec<OwnedFd>),
+    Leave(Leave),
+}
+
+/// How a worker ends.
+enum Leave {
+    /// Clients are closed, within about so long.
     Drain(Duration),
+    /// Somebody else serves them.
+    Move(MovesTo),
 }
 
 /// Another configuration.
 pub(super) struct Adopt {
     pub(super) config: Arc<Config>,
     pub(super) caches: Arc<Caches>,
-    /// Addresses to listen on from now on.
-    pub(super) opened: Vec<Listening>,
-    /// Those to listen on no longer; clients that are there stay.
-    pub(super) closed: Vec<String>,
+    pub(super) workers_count: usize,
+    /// What to accept from now on, when that changes; clients that are there stay.
+    pub(super) listeners: Option<Vec<Bound>>,
     /// Is told when it serves.
     pub(super) done: std::sync::mpsc::Sender<Result<(), String>>,
 }
@@ -66,10 +71,11 @@ pub(super) struct Worker {
     orders: mpsc::Sender<Order>,
     done: Arc<AtomicBool>,
     pulse: Arc<Pulse>,
+    counters: Arc<Counters>,
 }
 
-/// Orders that wait; they are carried out at once.
-const ORDERS_COUNT_MAX: usize = 1;
+/// Orders that wait; they are carried out at once, so that only clients of a worker that leaves can come faster.
+const ORDERS_COUNT_MAX: usize = 16;
 
 /// Tasks that run between two looks at the sockets. More than tokio's 61, so that with many clients one turn
 /// still gathers the requests of all of them into one write per server.
@@ -84,6 +90,7 @@ impl Worker {
         let is_done = Arc::clone(&done);
         let pulse = Arc::new(Pulse::default());
         let beating = Arc::clone(&pulse);
+        let counters = Arc::clone(&plan.counters);
         std::thread::Builder::new()
             .name(format!("ringway-{index}"))
             .spawn(move || {
@@ -102,7 +109,7 @@ impl Worker {
             })
             .map_err(StartError::Worker)?;
         is_ready.recv().unwrap_or_else(|_| Err(StartError::Worker(io::ErrorKind::BrokenPipe.into())))?;
-        Ok(Self { orders, done, pulse })
+        Ok(Self { orders, done, pulse, counters })
     }
 
     /// Gives it another configuration. What became of it is told through `adopt.done`.
@@ -111,15 +118,31 @@ impl Worker {
         let _ = self.orders.blocking_send(Order::Adopt(Box::new(adopt)));
     }
 
+    /// Gives it clients that are connected already.
+    pub(super) fn admit(&self, clients: Vec<OwnedFd>) {
+        // One that leaves closes them, as its own.
+        let _ = self.orders.blocking_send(Order::Admit(clients));
+    }
+
     /// Tells it to finish within about so long.
     pub(super) fn drain(&self, time: Duration) {
         // One that has ended already needs no telling.
-        let _ = self.orders.blocking_send(Order::Drain(time));
+        let _ = self.orders.blocking_send(Order::Leave(Leave::Drain(time)));
+    }
+
+    /// Tells it to finish when all its clients have moved there, each between two requests.
+    pub(super) fn move_clients(&self, to: MovesTo) {
+        let _ = self.orders.blocking_send(Order::Leave(Leave::Move(to)));
     }
 
     /// Its sign of life.
     pub(super) fn pulse(&self) -> Arc<Pulse> {
         Arc::clone(&self.pulse)
+    }
+
+    /// What it counts in. When it is done, another one may go on there.
+    pub(super) fn counters(&self) -> Arc<Counters> {
+        Arc::clone(&self.counters)
     }
 
     pub(super) fn is_done(&self) -> bool {
@@ -136,7 +159,7 @@ async fn serve(
 ) {
     let block = Rc::new(RefCell::new(ReadBlock::default()));
     let limits = plan.config.settings.limits;
-    let budget = Budget::new(share_of(&limits, plan.workers), Arc::clone(&plan.counters));
+    let budget = Budget::new(share_of(&limits, plan.workers_count), Arc::clone(&plan.counters));
     let mut ends = Ends::new(Shared {
         counters: Arc::clone(&plan.counters),
         block: Rc::clone(&block),
@@ -152,46 +175,86 @@ async fn serve(
     };
     let context = client::Context::new(
         Rc::new(root),
-        plan.counters,
+        Arc::clone(&plan.counters),
         limits,
         block,
         Rc::new(Admin::new(plan.process)),
         plan.clients,
         Rc::clone(&budget),
     );
-    let mut accepting = Accepting { context: Rc::clone(&context), tasks: HashMap::new() };
+    let mut accepting = Accepting { context: Rc::clone(&context), tasks: Vec::new() };
     if let Err(error) = accepting.open(plan.listeners) {
         return drop(ready.send(Err(StartError::Worker(error))));
     }
-    tokio::task::spawn_local(client::sweep(Rc::clone(&context)));
-    tokio::task::spawn_local(memory::give_back(Rc::clone(&context), Rc::clone(&budget)));
+    let chores = [
+        tokio::task::spawn_local(client::sweep(Rc::clone(&context))),
+        tokio::task::spawn_local(memory::give_back(Rc::clone(&context), Rc::clone(&budget))),
+    ];
     tokio::task::spawn_local(beat(pulse));
     // The main thread waits for this; if it is gone, so are we.
     let _ = ready.send(Ok(()));
-    let time = loop {
+    let leave = loop {
         let adopt = match orders.recv().await {
             Some(Order::Adopt(adopt)) => adopt,
-            Some(Order::Drain(time)) => break time,
+            Some(Order::Admit(clients)) => {
+                admit(&context, clients);
+                continue;
+            }
+            Some(Order::Leave(leave)) => break leave,
             // When the main thread is gone, that is the same as being told to finish.
-            None => break Duration::ZERO,
+            None => break Leave::Drain(Duration::ZERO),
         };
-        let Adopt { config, caches, opened, closed, done } = *adopt;
+        let Adopt { config, caches, workers_count, listeners, done } = *adopt;
         let limits = config.settings.limits;
         let adopted = ends.build(&config, &caches).and_then(|root| {
-            accepting.open(opened).map_err(|error| error.to_string())?;
+            if let Some(listeners) = listeners {
+                accepting.open(listeners).map_err(|error| error.to_string())?;
+            }
             context.adopt(Rc::new(root), limits);
             Ok(())
         });
         if adopted.is_ok() {
-            accepting.close(&closed);
-            budget.set_bytes_max(share_of(&limits, plan.workers));
+            budget.set_bytes_max(share_of(&limits, workers_count));
             collect::set(config.settings.collect);
         }
         // Who asked may have given up waiting.
         let _ = done.send(adopted);
     };
     drop(accepting);
-    drain(&context, time).await;
+    drop(orders); // nobody waits for one that is carried out no more
+    match leave {
+        Leave::Drain(time) => drain(&context, time).await,
+        Leave::Move(to) => {
+            move_clients(&context, to).await;
+            for chore in chores {
+                chore.abort();
+                let _ = chore.await; // ended, by that or before
+            }
+            drop((context, ends));
+            part_from_servers(&plan.counters).await;
+        }
+    }
+}
+
+/// With its tree a worker's connections end, when all that was sent on them is answered. Somebody else goes on counting where
+/// it did, so its gauges have to be at 0.
+async fn part_from_servers(counters: &Counters) {
+    /// A shadow's server that is too slow is not waited for.
+    const TIME_MAX: Duration = Duration::from_secs(5);
+    let began = Instant::now();
+    while counters.server_connections.value() > 0 && began.elapsed() < TIME_MAX {
+        tokio::time::sleep(TICK).await;
+    }
+}
+
+/// Clients that were connected elsewhere.
+fn admit(context: &Rc<client::Context>, clients: Vec<OwnedFd>) {
+    for client in clients {
+        match Stream::from_descriptor(client) {
+            Ok(stream) => client::admit(context, stream),
+            Err(error) => tracing::warn!("a client that has moved cannot be served: {error}"),
+        }
+    }
 }
 
 /// Shows that the event loop turns.
@@ -202,10 +265,25 @@ async fn beat(pulse: Arc<Pulse>) {
     }
 }
 
+/// Between two looks at who is still there.
+const TICK: Duration = Duration::from_millis(5);
+
+/// Has the clients served by somebody else. None of them notices, so there is no reason to hesitate.
+async fn move_clients(context: &client::Context, to: MovesTo) {
+    context.move_clients_to(to);
+    loop {
+        context.urge_to_leave();
+        // Also a client that was accepted just now and has no session yet is there after this.
+        tokio::time::sleep(TICK).await;
+        if context.sessions_count() == 0 {
+            return;
+        }
+    }
+}
+
 /// Lets the clients go. If all went at once all would come back at once, to wherever the next proxy is: they are told little
 /// by little in the first half of the time. In its last quarter nobody is waited for who always has something to ask.
 async fn drain(context: &client::Context, time: Duration) {
-    const TICK: Duration = Duration::from_millis(5);
     /// So few may go at once.
     const BATCH_COUNT_MIN: usize = 4;
     let began = Instant::now();
@@ -233,26 +311,22 @@ const fn share_of(limits: &Limits, workers: usize) -> usize {
     share - share / 4
 }
 
-/// The tasks that accept clients, by address; each ends, and closes its socket, when its sender is dropped.
+/// The tasks that accept clients; each ends, and closes its socket, when its sender is dropped.
 struct Accepting {
     context: Rc<client::Context>,
-    tasks: HashMap<String, oneshot::Sender<Infallible>>,
+    tasks: Vec<oneshot::Sender<Infallible>>,
 }
 
 impl Accepting {
-    fn open(&mut self, listeners: Vec<Listening>) -> io::Result<()> {
-        for (label, bound) in listeners {
+    /// Accepts from these sockets, and from no others any more.
+    fn open(&mut self, listeners: Vec<Bound>) -> io::Result<()> {
+        let listeners = listeners.into_iter().map(Listener::new).collect::<io::Result<Vec<_>>>()?;
+        let start = |listener| {
             let (stop, stopped) = oneshot::channel();
-            let listener = Listener::new(bound)?;
             tokio::task::spawn_local(client::accept(Rc::clone(&self.context), listener, stopped));
-            self.tasks.insert(label, stop);
-        }
+            stop
+        };
+        self.tasks = listeners.into_iter().map(start).collect();
         Ok(())
-    }
-
-    fn close(&mut self, labels: &[String]) {
-        for label in labels {
-            self.tasks.remove(label);
-        }
     }
 }

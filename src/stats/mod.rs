@@ -10,8 +10,9 @@ pub use list::{COUNTERS, CounterInfo, Counters};
 pub use log_rate::LogRate;
 pub use servers::{RESULTS, ServerStats, Servers, Traffic};
 
+use crate::sync::Lock;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 
 /// A number with one writer and any number of readers.
 #[derive(Debug, Default)]
@@ -39,40 +40,56 @@ impl Counter {
     }
 }
 
-/// The counters of all workers.
+/// The counters of all workers, also of those that are no more: what they have counted goes on to count.
 #[derive(Clone, Debug)]
 pub struct Stats {
-    workers: Arc<[Arc<Counters>]>,
+    workers: Arc<Lock<Vec<Arc<Counters>>>>,
+    /// Workers there are now.
+    workers_count: Arc<AtomicUsize>,
 }
 
 impl Stats {
     #[must_use]
     pub fn new(workers: usize) -> Self {
-        Self { workers: (0..workers).map(|_| Arc::new(Counters::default())).collect() }
+        let blocks = (0..workers).map(|_| Arc::default()).collect();
+        Self { workers: Arc::new(Lock::new(blocks)), workers_count: Arc::new(AtomicUsize::new(workers)) }
     }
 
     /// The block of one worker.
     #[must_use]
     pub fn of(&self, worker: usize) -> Arc<Counters> {
-        Arc::clone(&self.workers[worker])
+        Arc::clone(&self.workers.lock()[worker])
+    }
+
+    /// A block for one more worker.
+    #[must_use]
+    pub fn add(&self) -> Arc<Counters> {
+        let block = Arc::default();
+        self.workers.lock().push(Arc::clone(&block));
+        block
+    }
+
+    /// There are so many workers from now on.
+    pub fn set_workers_count(&self, count: usize) {
+        self.workers_count.store(count, Relaxed);
     }
 
     /// The sum of one counter over all workers.
     #[must_use]
     pub fn sum(&self, pick: impl Fn(&Counters) -> &Counter) -> u64 {
-        self.workers.iter().fold(0_u64, |sum, w| sum.wrapping_add(pick(w).value()))
+        self.workers.lock().iter().fold(0_u64, |sum, w| sum.wrapping_add(pick(w).value()))
     }
 
     /// Every server, by its address, the same in all workers.
     #[must_use]
     pub fn servers(&self) -> Vec<ServerStats> {
         let mut sums = Vec::new();
-        self.workers.iter().for_each(|worker| worker.servers.sum(&mut sums));
+        self.workers.lock().iter().for_each(|worker| worker.servers.sum(&mut sums));
         sums
     }
 
     #[must_use]
     pub fn workers_count(&self) -> usize {
-        self.workers.len()
+        self.workers_count.load(Relaxed)
     }
 }

@@ -19,6 +19,7 @@ mod every_route;
 /// A server that stalls, resets, lies or leaves: no client ever gets an answer that is not its own.
 mod faults;
 /// mcrouter's hash functions and a second implementation of them give the same answers.
+mod hand_over;
 mod hashes;
 /// Servers that fail are knocked out, looked after by one prober, and come back.
 mod health;

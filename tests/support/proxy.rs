@@ -27,6 +27,14 @@ impl Proxy {
         std::fs::rename(new, self.config()).unwrap();
     }
 
+    /// A process that takes over from this one, at this door; with another configuration, or the same in a file of its own.
+    pub(crate) fn successor(&self, door: &str, yaml: Option<&str>) -> Self {
+        let yaml = yaml.map_or_else(|| std::fs::read_to_string(self.config()).unwrap(), completed);
+        let directory = Directory::new();
+        let path = directory.write("ringway.yaml", &yaml);
+        Self::launch(&["run", "-c", &path, "--take-over", door], listeners(&yaml), directory)
+    }
+
     /// The file that [`Self::with`] wrote.
     pub(crate) fn config(&self) -> String {
         self.directory.file("ringway.yaml")
@@ -102,6 +110,11 @@ impl Proxy {
 
     pub(crate) fn stderr(&self) -> String {
         self.process.stderr()
+    }
+
+    /// Waits until it has said this.
+    pub(crate) fn await_stderr(&self, words: &str) {
+        self.process.await_stderr(|lines| lines.iter().any(|line| line.contains(words)).then_some(()));
     }
 
     pub(crate) fn signal(&self, signal: Signal) {
