@@ -5,6 +5,7 @@ use super::plan::{Dialect, Plan};
 use super::tally::Tally;
 use hdrhistogram::Histogram;
 use serde::Serialize;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
@@ -26,6 +27,8 @@ pub struct Report {
     pub first_wrong: Option<String>,
     pub errors: u64,
     pub first_error: Option<String>,
+    /// How many errors each cause had.
+    pub errors_by_cause: BTreeMap<String, u64>,
     /// Due at the fixed rate, never sent because the target did not keep up.
     pub unsent: u64,
     pub latency_us: Percentiles,
@@ -104,6 +107,7 @@ impl Report {
             first_wrong: tally.first_wrong,
             errors: tally.errors,
             first_error: tally.first_error,
+            errors_by_cause: tally.causes,
             unsent: tally.unsent,
             latency_us: Percentiles::new(&tally.latency),
             lateness_us: plan.rate.map(|_| Percentiles::new(&tally.lateness)),
@@ -207,6 +211,11 @@ impl fmt::Display for Report {
         }
         if let Some(text) = &self.first_error {
             writeln!(f, "  error      first: {text}")?;
+        }
+        if self.errors_by_cause.len() > 1 {
+            for (cause, &count) in &self.errors_by_cause {
+                writeln!(f, "  errors     {} × {cause}", grouped(count))?;
+            }
         }
         for process in &self.processes {
             writeln!(f, "  {process}")?;

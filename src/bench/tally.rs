@@ -2,10 +2,15 @@
 
 use super::observe::Observed;
 use hdrhistogram::Histogram;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// Longer latencies count as this long; no run waits that long for an answer.
 const LATENCY_NS_MAX: u64 = 100_000_000_000;
+/// Different causes that are counted each for itself; a target that invents them must not fill the memory.
+const CAUSES_COUNT_MAX: usize = 32;
+/// All further ones together.
+const OTHER_CAUSES: &str = "other causes";
 
 /// The counts of one thread, or of all together.
 #[derive(Debug)]
@@ -24,6 +29,8 @@ pub(super) struct Tally {
     pub(super) errors: u64,
     pub(super) first_wrong: Option<String>,
     pub(super) first_error: Option<String>,
+    /// How many errors each cause had.
+    pub(super) causes: BTreeMap<String, u64>,
     /// Due at the fixed rate, but never sent because the target did not keep up.
     pub(super) unsent: u64,
     /// From the beginning of the measurement to the last answer.
@@ -44,6 +51,7 @@ impl Default for Tally {
             errors: 0,
             first_wrong: None,
             first_error: None,
+            causes: BTreeMap::new(),
             unsent: 0,
             elapsed: Duration::ZERO,
             observed: None,
@@ -81,10 +89,19 @@ impl Tally {
     }
 
     pub(super) fn on_error(&mut self, count: u64, text: impl FnOnce() -> String) {
-        self.errors += count;
         if count > 0 {
-            self.first_error.get_or_insert_with(text);
+            let text = text();
+            self.errors += count;
+            self.first_error.get_or_insert_with(|| text.clone());
+            self.blame(text, count);
         }
+    }
+
+    fn blame(&mut self, cause: String, count: u64) {
+        let is_known = self.causes.contains_key(&cause);
+        let cause =
+            if is_known || self.causes.len() < CAUSES_COUNT_MAX { cause } else { OTHER_CAUSES.into() };
+        *self.causes.entry(cause).or_default() += count;
     }
 
     /// Adds another thread's.
@@ -97,6 +114,9 @@ impl Tally {
         self.unsent += other.unsent;
         self.first_wrong = self.first_wrong.take().or(other.first_wrong);
         self.first_error = self.first_error.take().or(other.first_error);
+        for (cause, count) in other.causes {
+            self.blame(cause, count);
+        }
         self.observed = self.observed.take().or(other.observed);
         self.elapsed = self.elapsed.max(other.elapsed);
         for (mine, theirs) in [(&mut self.latency, other.latency), (&mut self.lateness, other.lateness)] {
@@ -104,5 +124,27 @@ impl Tally {
                 unreachable!("both have the same constant bounds");
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_have_causes_and_they_are_bounded() {
+        let (mut tally, mut other) = (Tally::default(), Tally::default());
+        tally.on_error(2, || "refused".into());
+        tally.on_error(0, || "nothing".into());
+        other.on_error(3, || "refused".into());
+        for number in 0..CAUSES_COUNT_MAX * 2 {
+            other.on_error(1, || format!("invented {number}"));
+        }
+        tally.add(other);
+        assert_eq!(tally.errors, 5 + 2 * CAUSES_COUNT_MAX as u64);
+        assert_eq!(tally.causes["refused"], 5);
+        assert_eq!(tally.causes.values().sum::<u64>(), tally.errors);
+        assert!(tally.causes.len() <= CAUSES_COUNT_MAX + 1 && tally.causes[OTHER_CAUSES] > 1);
+        assert_eq!(tally.first_error.as_deref(), Some("refused"));
     }
 }
