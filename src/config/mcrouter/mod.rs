@@ -26,6 +26,7 @@ use super::path::{Path, Step};
 use super::runtime_vars::RuntimeVars;
 use super::{CheckRoutes, Config, Dialect, Limits, Node, Pool, Routes, Settings};
 use files::{Files, Trouble};
+use resolve::Resolved;
 use std::collections::HashSet;
 use std::sync::Arc;
 
@@ -44,12 +45,13 @@ pub(super) fn read(
     check: CheckRoutes,
 ) -> Result<Loaded, Faults> {
     let files = Files::new(&origin.folder, source);
-    let document = match resolved(&files, origin) {
-        Ok(document) => document,
+    let resolved = match resolved(&files, origin) {
+        Ok(resolved) => resolved,
         Err(troubles) => return Err(Faults { list: files.faults(troubles), more_count: 0 }),
     };
     let findings = Findings::default();
-    let mut config = read_document(&document, origin, &findings);
+    let document = &resolved.document;
+    let mut config = read_document(&resolved, origin, &findings);
     if let Some(config) = &mut config {
         if let Some(variables) = variables {
             variables.put_into(&mut config.routes.document);
@@ -60,7 +62,7 @@ pub(super) fn read(
     let (faults, warnings) = placed(findings, Vec::<Fault>::new(), |list| {
         let spot = |finding: &Finding| {
             let word = finding.problem.word.as_deref();
-            files.narrowed(spot_of(&document, &finding.steps, finding.at), word)
+            files.narrowed(spot_of(document, &finding.steps, finding.at), word)
         };
         files.places(&list.iter().map(spot).collect::<Vec<_>>())
     });
@@ -75,8 +77,8 @@ pub(super) fn read(
     }
 }
 
-/// The document without macros, with every pool complete.
-fn resolved(files: &Files, origin: &Origin) -> Result<Json, Vec<Trouble>> {
+/// The document without macros, with every pool complete that a route names.
+fn resolved(files: &Files, origin: &Origin) -> Result<Resolved, Vec<Trouble>> {
     let written = files.first().map_err(|trouble| vec![*trouble])?;
     let mut params = origin.params.clone();
     if let Some(here) = &origin.here {
@@ -88,8 +90,8 @@ fn resolved(files: &Files, origin: &Origin) -> Result<Json, Vec<Trouble>> {
     resolve::document(&expanded, files)
 }
 
-fn read_document(document: &Json, origin: &Origin, findings: &Findings) -> Option<Config> {
-    let Node::Map(entries) = document.node() else { return None };
+fn read_document(resolved: &Resolved, origin: &Origin, findings: &Findings) -> Option<Config> {
+    let Node::Map(entries) = resolved.document.node() else { return None };
     for (key, _) in entries.iter().filter(|(key, _)| !KEYS.contains(&key.as_str())) {
         findings.warn(&Path::ROOT.key(key), At::Key, Problem::new(format!("{} is not read", quoted(key))));
     }
@@ -100,6 +102,13 @@ fn read_document(document: &Json, origin: &Origin, findings: &Findings) -> Optio
     let mut pools = Vec::new();
     if let Some((_, Node::Map(written))) = entries.iter().find(|(key, _)| key == "pools") {
         for (name, node) in written {
+            if resolved.unnamed.contains(name) {
+                if !resolved.bases.contains(name) {
+                    let problem = Problem::new("no route leads to this pool: it is left out");
+                    findings.warn(&path.key(name), At::Key, problem);
+                }
+                continue;
+            }
             pools.push(Pool::read_mcrouters(name, node, &path.key(name), findings, &vantage, &mut unread));
         }
     }
