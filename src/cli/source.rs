@@ -4,7 +4,7 @@ use super::{EXIT_WRONG, output};
 use crate::config::{
     self, About, BigValues, Config, DistanceTimeouts, Faults, Loaded, Location, McrouterOptions, Origin,
 };
-use clap::builder::RangedU64ValueParser;
+use clap::builder::{PathBufValueParser, RangedU64ValueParser, TypedValueParser};
 use clap::{Args, value_parser};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -117,11 +117,22 @@ fn parse_param(text: &str) -> Result<(String, String), String> {
     Ok((name.trim().to_owned(), value.trim().to_owned()))
 }
 
+/// A configuration's path, or mcrouter's `file:/path` for it.
+pub(super) fn config_file() -> impl TypedValueParser<Value = PathBuf> {
+    PathBufValueParser::new().map(|path| {
+        let bare = path.to_str().and_then(|text| text.strip_prefix("file:")).map(PathBuf::from);
+        match bare {
+            Some(bare) if !path.exists() => bare,
+            _ => path,
+        }
+    })
+}
+
 /// `-c FILE` or `--server ADDR`…
 #[derive(Args)]
 pub(super) struct Source {
     /// The configuration; `-` is standard input
-    #[arg(short, long, value_name = "FILE", conflicts_with = "server")]
+    #[arg(short, long, value_name = "FILE", value_parser = config_file(), conflicts_with = "server")]
     pub(super) config: Option<PathBuf>,
     /// A memcached server, as in a configuration: `10.0.0.2:11211`, `'host:11211 weight=2 name=b'`; may be repeated
     #[arg(long, value_name = "ADDR")]
