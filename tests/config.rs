@@ -276,7 +276,7 @@ fn mcrouters_options_are_converted() {
         ..McrouterOptions::default()
     };
     let told = read(options.clone());
-    let off = read(McrouterOptions { disable_tko_tracking: true, ..options }).config;
+    let off = read(McrouterOptions { disable_tko_tracking: true, ..options.clone() }).config;
     fs::remove_file(&file).unwrap();
     assert!(told.about.options.contains(&("failures_until_tko", "5".to_owned())));
     let told = told.config;
@@ -297,6 +297,11 @@ fn mcrouters_options_are_converted() {
         assert!(walked("/no/where/k").contains("10.0.0.1"), "{}", walked("/no/where/k"));
     }
     assert_eq!(off.pools[0].tko, None);
+    // with ours they would do nothing
+    let ours = Path::new("tests/configs/good/least.yaml");
+    let origin = |options| config::Origin { options, ..config::Origin::default() };
+    let warned = |options| config::load_all(ours, origin(options), route::check).unwrap().warnings.len();
+    assert_eq!((warned(options), warned(McrouterOptions::default())), (1, 0));
     for kept in ["split_threshold: 1000", "batch_size: 3", "hide_reply_flag: true"] {
         assert!(text.contains(kept), "{kept}: {text}");
     }
