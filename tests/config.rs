@@ -5,7 +5,8 @@
 #![allow(clippy::unwrap_used, reason = "in a test a panic is the answer")]
 
 use ringway::config::{
-    self, Config, DistanceTimeouts, Endpoint, Fault, Faults, Listen, OnError, Routes, Warning, Workers,
+    self, BigValues, Config, DistanceTimeouts, Endpoint, Fault, Faults, Listen, McrouterOptions, OnError,
+    Routes, Tko, Warning, Workers,
 };
 use ringway::hash::{KeyHash, Placement};
 use ringway::protocol::{Op, Request};
@@ -221,11 +222,14 @@ fn mcrouters_timeouts_by_distance_are_converted() {
     let (plain, _) = loaded(file);
     assert_eq!(timeouts(&plain), [(300, 300), (1000, 200), (70, 70), (1000, 1000)]);
     let origin = config::Origin {
-        here: Some("/west/main/".parse().unwrap()),
-        distance_timeouts: DistanceTimeouts {
-            within_cluster: ms(50),
-            cross_cluster: None,
-            cross_region: ms(400),
+        options: McrouterOptions {
+            here: Some("/west/main/".parse().unwrap()),
+            distance_timeouts: DistanceTimeouts {
+                within_cluster: ms(50),
+                cross_cluster: None,
+                cross_region: ms(400),
+            },
+            ..McrouterOptions::default()
         },
         ..config::Origin::default()
     };
@@ -244,6 +248,63 @@ fn mcrouters_timeouts_by_distance_are_converted() {
     let (own, _) = loaded(Path::new("tests/configs/good/distances.yaml"));
     let (read, text) = converted(&own);
     assert_eq!(read.pools[0].servers, own.pools[0].servers, "{text}");
+}
+
+/// What mcrouter is told by flags holds for its file, and is not lost in YAML.
+#[test]
+fn mcrouters_options_are_converted() {
+    let ms = Duration::from_millis;
+    let text = r#"{
+        "pools": {"A": {"servers": ["10.0.0.1:11211"]}, "B": {"servers": ["10.0.0.2:11211"], "server_timeout": 70}},
+        "routes": [{"aliases": ["/./%mcr_opts-failures_until_tko%/"], "route": "PoolRoute|B"},
+                   {"aliases": ["/././"], "route": "PoolRoute|A"}]
+    }"#;
+    let file = std::env::temp_dir().join(format!("ringway-options-{}.json", std::process::id()));
+    fs::write(&file, text).unwrap();
+    let read = |options: McrouterOptions| {
+        let origin = config::Origin { options, ..config::Origin::default() };
+        config::load_all(&file, origin, route::check).unwrap()
+    };
+    let options = McrouterOptions {
+        server_timeout: ms(250),
+        timeouts_until_tko: 5,
+        probe_timeout_initial: ms(100),
+        probe_timeout_max: ms(20),
+        send_invalid_route_to_default: true,
+        enable_flush_cmd: true,
+        big_values: Some(BigValues { threshold_bytes: 1000, batch_count: 3, hides_flag: true }),
+        ..McrouterOptions::default()
+    };
+    let told = read(options.clone());
+    let off = read(McrouterOptions { disable_tko_tracking: true, ..options.clone() }).config;
+    fs::remove_file(&file).unwrap();
+    assert!(told.about.options.contains(&("failures_until_tko", "5".to_owned())));
+    let told = told.config;
+    let (read, text) = {
+        let text = config::to_yaml(&route::in_our_words(&told));
+        (config::from_text("converted.yaml", &text, route::check).unwrap().0, text)
+    };
+    let tko = Tko { timeouts_count: 5, probe_first: ms(100), probe_max: ms(100), ..Tko::MCROUTER };
+    for config in [&told, &read] {
+        let pools = &config.pools;
+        assert_eq!((pools[0].timeout, pools[0].connect_timeout), (ms(250), ms(250)), "{text}");
+        assert_eq!((pools[1].timeout, &pools[1].tko), (ms(70), &Some(tko.clone())), "{text}");
+        assert!(config.settings.allow_flush, "{text}");
+        let tree = route::unconnected(config).unwrap();
+        let walked = |key: &str| tree.explain(&Request::new(Op::Set, key.as_bytes())).to_string();
+        assert!(walked("k").contains("big_value") && walked("k").contains("10.0.0.1"), "{}", walked("k"));
+        assert!(walked("/./5/k").contains("10.0.0.2"), "{}", walked("/./5/k"));
+        assert!(walked("/no/where/k").contains("10.0.0.1"), "{}", walked("/no/where/k"));
+    }
+    assert_eq!(off.pools[0].tko, None);
+    // with ours they would do nothing
+    let ours = Path::new("tests/configs/good/least.yaml");
+    let origin = |options| config::Origin { options, ..config::Origin::default() };
+    let warned = |options| config::load_all(ours, origin(options), route::check).unwrap().warnings.len();
+    assert_eq!((warned(options), warned(McrouterOptions::default())), (1, 0));
+    for kept in ["split_threshold: 1000", "batch_size: 3", "hide_reply_flag: true"] {
+        assert!(text.contains(kept), "{kept}: {text}");
+    }
 }
 
 /// Where requests of all examples go: `tests/configs/explained.txt`, in which each file has lines `OP KEY -> servers`. After

@@ -1,7 +1,7 @@
 //! `ringway check`: load and build without sockets; every fault with its line, or a short summary.
 
 use super::greeting::plural;
-use super::source::ConfigParams;
+use super::source::{ConfigParams, config_file};
 use super::{EXIT_WRONG, output};
 use crate::config::{self, Config, Loaded, Node, Pool, Server, Workers, show_bytes, show_duration};
 use crate::hash::{Placement, Ring, Spec};
@@ -23,7 +23,7 @@ const SERVERS_ALL_COUNT_MAX: usize = 1_000;
 #[command(after_help = "Example:\n  ringway check /etc/ringway.yaml\n\nExit code 2 when something is wrong.")]
 pub(super) struct Args {
     /// The configuration; `-` is standard input
-    #[arg(value_name = "FILE")]
+    #[arg(value_name = "FILE", value_parser = config_file())]
     file: PathBuf,
     /// Take warnings for faults
     #[arg(long)]

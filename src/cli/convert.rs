@@ -1,6 +1,6 @@
 //! `ringway convert`: another program's configuration as our YAML.
 
-use super::source::ConfigParams;
+use super::source::{ConfigParams, config_file};
 use super::{EXIT_WRONG, output};
 use crate::config::{self, Config, Faults};
 use crate::route;
@@ -14,7 +14,7 @@ use std::process::ExitCode;
     Macros and imports are done, every default that differs is spelled out. Exit code 2 when something is wrong.")]
 pub(super) struct Args {
     /// The configuration; `-` is standard input
-    #[arg(value_name = "FILE")]
+    #[arg(value_name = "FILE", value_parser = config_file())]
     file: PathBuf,
     /// Of twemproxy's file this pool
     #[arg(long, value_name = "NAME")]

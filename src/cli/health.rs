@@ -2,6 +2,7 @@
 //! images without a shell.
 
 use super::output;
+use super::source::config_file;
 use crate::config::{self, Listen, Settings};
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, ToSocketAddrs};
@@ -27,7 +28,7 @@ pub(super) struct Args {
     #[arg(value_name = "ADDR", conflicts_with_all = ["config", "admin"])]
     address: Option<String>,
     /// The configuration that it was started with
-    #[arg(short, long, value_name = "FILE", conflicts_with = "admin")]
+    #[arg(short, long, value_name = "FILE", value_parser = config_file(), conflicts_with = "admin")]
     config: Option<PathBuf>,
     /// The admin port, `host:port`
     #[arg(long, value_name = "ADDR")]

@@ -105,6 +105,14 @@ mod tests {
     }
 
     #[test]
+    fn mcrouters_way_to_name_a_file() {
+        let run = |path: &str| Cli::try_parse_from(["ringway", "--config", path]).unwrap().run.source.config;
+        assert_eq!(run("file:/etc/mcrouter.json"), Some("/etc/mcrouter.json".into()));
+        assert_eq!(run("/etc/file:x"), Some("/etc/file:x".into()));
+        assert!(Cli::try_parse_from(["ringway", "check", "file:x.json"]).is_ok());
+    }
+
+    #[test]
     fn wrong_flags() {
         for line in [
             "ringway -c x --server a",
@@ -126,6 +134,8 @@ mod tests {
             "ringway health --timeout-ms 0",
             "ringway --admin 5001",
             "ringway --drain-delay 5",
+            "ringway check x.json --server-timeout 0",
+            "ringway check x.json --timeouts-until-tko 0",
             "ringway bogus",
         ] {
             let error = Cli::try_parse_from(line.split(' ')).err().unwrap();

@@ -1,7 +1,7 @@
 //! `ringway plan`: what a new configuration would do to the keys of the old one, before it is rolled out.
 
 use super::greeting::plural;
-use super::source::ConfigParams;
+use super::source::{ConfigParams, config_file};
 use super::{EXIT_WRONG, output};
 use crate::config::{self, Config, Node};
 use crate::protocol::limits::KEY_BYTES_MAX;
@@ -35,10 +35,10 @@ const LINE_BYTES_MAX: usize = 4_096;
     Exit code 1 when more is lost than --lost-max allows, 2 when a configuration is wrong.")]
 pub(super) struct Args {
     /// The configuration that is in use
-    #[arg(value_name = "OLD")]
+    #[arg(value_name = "OLD", value_parser = config_file())]
     old: PathBuf,
     /// The one that is to take its place
-    #[arg(value_name = "NEW")]
+    #[arg(value_name = "NEW", value_parser = config_file())]
     new: PathBuf,
     /// Keys to look at, one a line, or what memcached's metadump prints; `-` is standard input
     #[arg(long, value_name = "FILE")]

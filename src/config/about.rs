@@ -1,8 +1,8 @@
 //! What a configuration is read from, and what there is to tell of it to those who ask a running process.
 
 use super::Config;
-use super::distance::{DistanceTimeouts, Location};
 use super::fault::{Source, Warning};
+use super::mcrouter::McrouterOptions;
 use super::node::Node;
 use crate::hash::md5_hex;
 use std::path::PathBuf;
@@ -15,9 +15,7 @@ pub struct Origin {
     pub folder: PathBuf,
     /// Names and values of `--config-params`, for macros.
     pub params: Vec<(String, String)>,
-    /// `--route-prefix`: where we are, and where keys without a prefix go.
-    pub here: Option<Location>,
-    pub distance_timeouts: DistanceTimeouts,
+    pub options: McrouterOptions,
     /// `--runtime-vars-file`: variables that routes may name.
     pub runtime_vars_file: Option<PathBuf>,
     /// Whether [`About::document`] is wanted: a copy of the whole document.
@@ -41,6 +39,8 @@ pub struct About {
     pub sources: Vec<(String, String)>,
     /// What it says once macros, imports, anchors and merges are done.
     pub document: Option<Node>,
+    /// mcrouter's options by its names, where the file is one of mcrouter's.
+    pub options: Vec<(&'static str, String)>,
 }
 
 impl About {
@@ -49,7 +49,7 @@ impl About {
             .into_iter()
             .map(|source| (source.name.clone(), md5_hex(source.text.as_bytes())))
             .collect();
-        Self { file: sources.first().map(|(name, _)| name.clone()), sources, document }
+        Self { file: sources.first().map(|(name, _)| name.clone()), sources, document, options: Vec::new() }
     }
 
     /// Every file that was read.

@@ -12,7 +12,7 @@ use super::section::{Hint, Section};
 use super::settings::{self, Limits, Settings};
 use super::value;
 use super::yaml;
-use super::{CheckRoutes, Config, Dialect, Endpoint, Listen, Place, Routes};
+use super::{CheckRoutes, Config, Dialect, Endpoint, Listen, McrouterOptions, Place, Routes};
 use std::sync::Arc;
 
 pub(super) const KEYS: &[&str] =
@@ -57,6 +57,10 @@ pub(super) fn read(
         Ok(node) => (read_top(&node, &findings), origin.keeps_document.then_some(node), None),
         Err(fault) => (None, None, Some(*fault)),
     };
+    if origin.options != McrouterOptions::default() || !origin.params.is_empty() {
+        let problem = Problem::new("flags for mcrouter's files do nothing with this one");
+        findings.warn(&Path::ROOT, At::Value, problem.help("`ringway convert` writes what they say"));
+    }
     if let Some(config) = &mut config {
         if let Some(variables) = variables {
             variables.put_into(&mut config.routes.document);

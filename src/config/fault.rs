@@ -207,6 +207,18 @@ impl Findings {
         self.faults_count.get()
     }
 
+    /// All that somebody else found, as warnings; whether there was a fault among them.
+    pub(crate) fn warn_all(&self, of: Self) -> bool {
+        let has_fault = of.faults_count() > 0;
+        for finding in of.list.into_inner() {
+            let mut list = self.list.borrow_mut();
+            if list.len() < FAULTS_COUNT_MAX {
+                list.push(Finding { is_warning: true, ..finding });
+            }
+        }
+        has_fault
+    }
+
     /// The first fault in one line.
     pub(crate) fn first(&self) -> Option<String> {
         let list = self.list.borrow();

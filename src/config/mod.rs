@@ -43,6 +43,7 @@ pub(crate) use fault::{At, quoted};
 pub use fault::{Fault, Faults, Findings, Place, Problem, Source, Warning};
 pub use listen::Listen;
 pub use load::{from_servers, from_text, load, load_all, load_nutcracker, settings_of};
+pub use mcrouter::{BigValues, McrouterOptions};
 pub use node::Node;
 pub use nutcracker::from_nutcracker;
 pub use on_down::OnDown;

@@ -26,6 +26,9 @@ pub fn to_yaml(config: &Config) -> String {
         let listen = config.settings.listen.iter().map(|listen| Node::Text(listen.to_string())).collect();
         top.push(("listen".to_owned(), Node::List(listen)));
     }
+    if config.settings.allow_flush {
+        top.push(("allow_flush".to_owned(), Node::Bool(true)));
+    }
     let value_bytes_max = config.settings.limits.value_bytes_max;
     if value_bytes_max != Settings::default().limits.value_bytes_max {
         let limit = ("value_bytes_max".to_owned(), Node::Text(show_bytes(value_bytes_max)));

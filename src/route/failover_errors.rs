@@ -12,6 +12,17 @@ pub(super) const ERRORS_KEY: Key = Key {
     what: "names of errors that are reason enough, for all, or in a map for gets, updates and deletes",
 };
 
+/// Results that mcrouter counts as errors as well. No reply of a memcached server is one of them.
+const NEVER: &[&str] = &[
+    "bad_command",
+    "bad_flags",
+    "bad_exptime",
+    "bad_lease_id",
+    "bad_cas_id",
+    "permission_denied",
+    "hot_key",
+];
+
 /// Which failures are reason enough, by class of operation.
 #[derive(Clone, Copy)]
 pub(super) struct Errors {
@@ -39,9 +50,12 @@ impl Errors {
                 errors = Self { gets: set, updates: set, deletes: set };
             }
             Some(Node::Map(entries)) => {
+                let mut is_sound = true;
                 for (name, node) in entries {
                     let path = path.key(name);
-                    let set = read_set(params, node, &path)?;
+                    let set = read_set(params, node, &path);
+                    is_sound &= set.is_some();
+                    let set = set.unwrap_or(Failures::NONE);
                     match name.as_str() {
                         "gets" => errors.gets = set,
                         "updates" => errors.updates = set,
@@ -50,9 +64,12 @@ impl Errors {
                             let problem = Problem::new(format!("unknown key {}", quoted(name)));
                             let problem = problem.help("one of `gets`, `updates`, `deletes`");
                             params.section.findings.fault(&path, At::Key, problem);
-                            return None;
+                            is_sound = false;
                         }
                     }
+                }
+                if !is_sound {
+                    return None;
                 }
             }
             Some(other) => {
@@ -80,20 +97,22 @@ pub(super) fn read_set(params: &Params<'_>, node: &Node, path: &Path<'_>) -> Opt
         params.section.findings.fault(path, At::Value, value::expected("a list of errors", node));
         return None;
     };
-    let mut set = Failures::NONE;
+    // every one is read, so that the first fault does not hide the next
+    let mut set = Some(Failures::NONE);
     for (i, word) in list.iter().enumerate() {
         let name = if let Node::Text(name) = word { name.as_str() } else { "" };
         match Failure::ALL.iter().find(|(known, _)| *known == name) {
-            Some((_, failure)) => set = set.with(*failure),
+            Some((_, failure)) => set = set.map(|set| set.with(*failure)),
+            None if NEVER.contains(&name) => {}
             None => {
                 let known: Vec<&str> = Failure::ALL.iter().map(|(name, _)| *name).collect();
                 // mcrouter's words
                 let problem = Problem::new(format!("Failover error {name} is not a valid error result"));
                 let problem = problem.help(nearest_help(name, &known));
                 params.section.findings.fault(&path.index(i), At::Value, problem);
-                return None;
+                set = None;
             }
         }
     }
-    Some(set)
+    set
 }

@@ -8,7 +8,7 @@ use super::draw::Draw;
 use super::key::{Fraction, routing_key};
 use super::registry::{Key, Kind, Params};
 use super::{Call, Chosen, Explained, Route, Slot, When};
-use crate::config::{At, Node, Path, Problem, Section, value};
+use crate::config::{At, Findings, Node, Path, Problem, Section, value};
 use crate::protocol::{Op, Request};
 use std::collections::HashSet;
 use std::rc::Rc;
@@ -26,14 +26,12 @@ pub(super) const KIND: Kind = Kind {
 };
 
 /// The keys of one shadow.
-pub(super) const SHADOW_KEYS: &[&str] = &[
-    "target",
-    "index_range",
-    "key_fraction_range",
-    "key_fraction_range_rv",
-    "keys_to_shadow",
-    "requests_fraction",
-];
+pub(super) const SHADOW_KEYS: &[&str] =
+    &["target", "index_range", "key_fraction_range", RANGE_NAME, "keys_to_shadow", "requests_fraction"];
+
+/// What is exclusive with a list of keys.
+const RANGES: &[&str] = &["index_range", "key_fraction_range", RANGE_NAME];
+const RANGE_NAME: &str = "key_fraction_range_rv";
 
 fn build(params: &Params<'_>) -> Option<Rc<dyn Route>> {
     let mut children = children(params)?;
@@ -61,8 +59,9 @@ pub(super) fn shadowed(params: &Params<'_>, children: Vec<Rc<dyn Route>>) -> Opt
     };
     let read = |(i, node): (usize, &Node)| read_shadow(params, node, &path.index(i), children.len());
     // every one is read, so that the first fault does not hide the next
-    let shadows: Vec<Option<Rc<Shadow>>> = list.iter().enumerate().map(read).collect();
-    let shadows: Vec<Rc<Shadow>> = shadows.into_iter().collect::<Option<_>>()?;
+    let shadows: Vec<Option<Option<Rc<Shadow>>>> = list.iter().enumerate().map(read).collect();
+    let shadows: Vec<Option<Rc<Shadow>>> = shadows.into_iter().collect::<Option<_>>()?;
+    let shadows: Vec<Rc<Shadow>> = shadows.into_iter().flatten().collect();
     let on = |(i, child): (usize, Rc<dyn Route>)| -> Rc<dyn Route> {
         let mine: Vec<_> = shadows.iter().filter(|s| s.children.contains(&i)).cloned().collect();
         if mine.is_empty() { child } else { Rc::new(Shadowed { child, shadows: mine }) }
@@ -70,74 +69,118 @@ pub(super) fn shadowed(params: &Params<'_>, children: Vec<Rc<dyn Route>>) -> Opt
     Some(children.into_iter().enumerate().map(on).collect())
 }
 
-fn read_shadow(params: &Params<'_>, node: &Node, path: &Path<'_>, count: usize) -> Option<Rc<Shadow>> {
-    let section = Section::open(node, path, params.section.findings, "a shadow, a map with `target`")?;
-    let shadow = Params { section, ..*params };
-    if !params.is_mcrouter() {
-        shadow.section.refuse_unknown(SHADOW_KEYS, &[]);
-    }
-    let target = shadow.child("target");
-    let pair = |key: &str, most: f64| -> Option<Option<(f64, f64)>> {
-        let Some(node) = shadow.section.node(key) else { return Some(None) };
-        let number = |node: &Node| match node {
-            Node::Integer(n) => Some(*n as f64),
-            Node::Float(n) => Some(*n),
-            _ => None,
-        };
-        let pair = match node {
-            Node::List(list) if list.len() == 2 => number(&list[0]).zip(number(&list[1])),
-            _ => None,
-        };
-        let sound = pair.filter(|(a, b)| 0.0 <= *a && a <= b && *b <= most);
-        if sound.is_none() {
-            let what = format!("two numbers from 0 to {most}, the smaller one first");
-            shadow.section.findings.fault(&path.key(key), At::Value, value::expected(&what, node));
-            return None;
+/// One shadow; `Some(None)`: something is wrong with it, and it is left out, as mcrouter does.
+fn read_shadow(
+    params: &Params<'_>,
+    node: &Node,
+    path: &Path<'_>,
+    count: usize,
+) -> Option<Option<Rc<Shadow>>> {
+    let findings = params.section.findings;
+    if params.is_mcrouter() {
+        let wrong = Findings::default();
+        let terms = Terms::read(node, path, &wrong, true);
+        if findings.warn_all(wrong) {
+            findings.warn(path, At::Value, Problem::new("this shadow is left out, as mcrouter does"));
+            return Some(None);
         }
-        Some(sound)
-    };
-    let (indexes, fraction) = (pair("index_range", 1e6), pair("key_fraction_range", 1.0));
-    // what has its value has been put in the place of its name
-    let is_named = shadow.has("key_fraction_range_rv");
-    if is_named {
-        let problem = Problem::new("this runtime variable is not known: the shadow stays as it is without");
-        shadow.section.findings.warn(
-            &path.key("key_fraction_range_rv"),
-            At::Value,
-            problem.help("`--runtime-vars-file` names their file"),
-        );
+        return Some(Some(terms?.of(params, node, path, count)?));
     }
-    let share = shadow.number("requests_fraction", 0.0..=1.0);
-    let keys = match shadow.section.node("keys_to_shadow") {
-        None => None,
-        Some(Node::List(list)) => {
+    let terms = Terms::read(node, path, findings, false);
+    Some(Some(terms?.of(params, node, path, count)?))
+}
+
+/// Whether mcrouter takes this shadow.
+pub(super) fn is_sound(node: &Node) -> bool {
+    let wrong = Findings::default();
+    Terms::read(node, &Path::ROOT, &wrong, true).is_some() && wrong.faults_count() == 0
+}
+
+/// What one shadow says, but for its target.
+struct Terms {
+    indexes: Option<(f64, f64)>,
+    what: What,
+    share: f64,
+    is_mcrouter: bool,
+}
+
+impl Terms {
+    fn read(node: &Node, path: &Path<'_>, findings: &Findings, is_mcrouter: bool) -> Option<Self> {
+        let section = Section::open(node, path, findings, "a shadow, a map with `target`")?;
+        if !is_mcrouter {
+            section.refuse_unknown(SHADOW_KEYS, &[]);
+        }
+        if section.node("target").is_none() {
+            findings.fault(path, At::Key, Problem::new("`target` is missing"));
+        }
+        let pair = |key: &str, most: f64| section.value(key, |node| read_pair(node, most));
+        let (indexes, fraction) = (pair("index_range", 1e6), pair("key_fraction_range", 1.0));
+        // what has its value has been put in the place of its name
+        let is_named = section.node(RANGE_NAME).is_some();
+        if is_named {
+            let problem =
+                Problem::new("this runtime variable is not known: the shadow stays as it is without");
+            let problem = problem.help("`--runtime-vars-file` names their file");
+            findings.warn(&path.key(RANGE_NAME), At::Value, problem);
+        }
+        let share = section.value("requests_fraction", |node| {
+            let share = number(node).filter(|share| (0.0..=1.0).contains(share));
+            share.ok_or_else(|| value::expected("a number from 0 to 1", node))
+        });
+        let keys = section.value("keys_to_shadow", |node| {
+            let wrong = || value::expected("a list of keys", node);
+            let Node::List(list) = node else { return Err(wrong()) };
             let text =
                 |node: &Node| if let Node::Text(key) = node { Some(key.clone().into_bytes()) } else { None };
-            Some(list.iter().map(text).collect::<Option<HashSet<Vec<u8>>>>()?)
+            list.iter().map(text).collect::<Option<HashSet<Vec<u8>>>>().ok_or_else(wrong)
+        });
+        if is_mcrouter
+            && keys.as_ref().is_some_and(|keys| !keys.is_empty())
+            && let Some(range) = RANGES.iter().find(|range| section.node(range).is_some())
+        {
+            section.fault(range, Problem::new("a list of keys and a range do not go together"));
         }
-        Some(other) => {
-            shadow.fault("keys_to_shadow", value::expected("a list of keys", other));
-            return None;
-        }
+        let what = match (keys, fraction) {
+            // for all children, whatever their places
+            (Some(keys), _) => What::Keys(keys),
+            (None, Some((start, end))) => What::Fraction(Fraction::new(start, end)),
+            // mcrouter's range is empty where none is given; ours is everything
+            (None, None) if is_mcrouter || is_named => What::Fraction(Fraction::new(0.0, 0.0)),
+            (None, None) => What::Fraction(Fraction::new(0.0, 1.0)),
+        };
+        Some(Self { indexes, what, share: share.unwrap_or(1.0), is_mcrouter })
+    }
+
+    /// With its target, for one of so many children.
+    fn of(self, params: &Params<'_>, node: &Node, path: &Path<'_>, count: usize) -> Option<Rc<Shadow>> {
+        let section = Section::open(node, path, params.section.findings, "a shadow, a map with `target`")?;
+        let target = params.builder.handle(section.node("target")?, &path.key("target"))?;
+        let children = match (self.indexes, &self.what) {
+            (_, What::Keys(_)) => 0..count,
+            (Some((start, end)), _) => start as usize..end as usize,
+            // mcrouter's end is exclusive, and its range is empty where none is given; ours is everything
+            (None, _) if self.is_mcrouter => 0..0,
+            (None, _) => 0..count,
+        };
+        Some(Rc::new(Shadow { target, children, what: self.what, share: self.share, draw: Draw::new() }))
+    }
+}
+
+fn number(node: &Node) -> Option<f64> {
+    match node {
+        Node::Integer(n) => Some(*n as f64),
+        Node::Float(n) => Some(*n),
+        _ => None,
+    }
+}
+
+fn read_pair(node: &Node, most: f64) -> Result<(f64, f64), Problem> {
+    let pair = match node {
+        Node::List(list) if list.len() == 2 => number(&list[0]).zip(number(&list[1])),
+        _ => None,
     };
-    let (indexes, fraction) = (indexes?, fraction?);
-    let what = match (keys, fraction) {
-        // for all children, whatever their places
-        (Some(keys), _) => What::Keys(keys),
-        (None, Some((start, end))) => What::Fraction(Fraction::new(start, end)),
-        // mcrouter's range is empty where none is given; ours is everything
-        (None, None) if params.is_mcrouter() || is_named => What::Fraction(Fraction::new(0.0, 0.0)),
-        (None, None) => What::Fraction(Fraction::new(0.0, 1.0)),
-    };
-    // mcrouter's end is exclusive, and its range is empty where none is given; ours is everything
-    let default = if params.is_mcrouter() { 0..0 } else { 0..count };
-    let children = match (indexes, &what) {
-        (_, What::Keys(_)) => 0..count,
-        (Some((start, end)), _) => start as usize..end as usize,
-        (None, _) => default,
-    };
-    let draw = Draw::new();
-    Some(Rc::new(Shadow { target: target?, children, what, share: share.unwrap_or(1.0), draw }))
+    pair.filter(|(a, b)| 0.0 <= *a && a <= b && *b <= most)
+        .ok_or_else(|| value::expected(&format!("two numbers from 0 to {most}, the smaller one first"), node))
 }
 
 enum What {

@@ -2,7 +2,7 @@
 
 use super::failover_policy;
 use super::registry;
-use super::shadow::SHADOW_KEYS;
+use super::shadow::{self, SHADOW_KEYS};
 use crate::config::{Config, Dialect, Endpoint, Node, Routes, legal_names};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -84,7 +84,9 @@ impl Translator {
                 ("type", _) => Node::Text(known.map_or(kind, |kind| kind.short).to_owned()),
                 ("pool", Node::Text(name)) => Node::Text(self.pools.get(name).unwrap_or(name).clone()),
                 ("shadows", Node::List(list)) => {
-                    Node::List(list.iter().map(|node| self.shadow(node)).collect())
+                    // what mcrouter leaves out is left out
+                    let sound = list.iter().filter(|node| shadow::is_sound(node));
+                    Node::List(sound.map(|node| self.shadow(node)).collect())
                 }
                 _ => self.node(node),
             };

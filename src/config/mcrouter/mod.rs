@@ -11,6 +11,7 @@ mod builtin;
 mod expand;
 mod files;
 mod loops;
+mod options;
 mod pool;
 mod resolve;
 mod server;
@@ -26,12 +27,16 @@ use super::path::{Path, Step};
 use super::runtime_vars::RuntimeVars;
 use super::{CheckRoutes, Config, Dialect, Limits, Node, Pool, Routes, Settings};
 use files::{Files, Trouble};
+pub use options::{BigValues, McrouterOptions};
+use resolve::Resolved;
 use std::collections::HashSet;
 use std::sync::Arc;
 
 /// What [`Routes`] keeps.
-const ROUTE_KEYS: &[&str] = &["route", "routes", "named_handles"];
-const KEYS: &[&str] = &["pools", "route", "routes", "named_handles"];
+const ROUTE_KEYS: &[&str] = &["route", "routes", "named_handles", TO_DEFAULT];
+const KEYS: &[&str] = &["pools", "route", "routes", "named_handles", TO_DEFAULT];
+/// A flag of mcrouter's; its file may say it too.
+const TO_DEFAULT: &str = "send_invalid_route_to_default";
 
 /// mcrouter takes values of any size and leaves it to the servers to refuse them, or to BigValueRoute to cut them.
 const VALUE_BYTES_MAX: usize = 64 << 20;
@@ -44,12 +49,13 @@ pub(super) fn read(
     check: CheckRoutes,
 ) -> Result<Loaded, Faults> {
     let files = Files::new(&origin.folder, source);
-    let document = match resolved(&files, origin) {
-        Ok(document) => document,
+    let resolved = match resolved(&files, origin) {
+        Ok(resolved) => resolved,
         Err(troubles) => return Err(Faults { list: files.faults(troubles), more_count: 0 }),
     };
     let findings = Findings::default();
-    let mut config = read_document(&document, origin, &findings);
+    let document = &resolved.document;
+    let mut config = read_document(&resolved, origin, &findings);
     if let Some(config) = &mut config {
         if let Some(variables) = variables {
             variables.put_into(&mut config.routes.document);
@@ -60,26 +66,33 @@ pub(super) fn read(
     let (faults, warnings) = placed(findings, Vec::<Fault>::new(), |list| {
         let spot = |finding: &Finding| {
             let word = finding.problem.word.as_deref();
-            files.narrowed(spot_of(&document, &finding.steps, finding.at), word)
+            files.narrowed(spot_of(document, &finding.steps, finding.at), word)
         };
         files.places(&list.iter().map(spot).collect::<Vec<_>>())
     });
     match config {
-        Some(config) if is_sound => {
+        Some(mut config) if is_sound => {
+            // only now, so that faults were found at their places
+            if let Some(big) = &origin.options.big_values {
+                config.routes.document = big.around(config.routes.document);
+            }
             let sources = files.sources();
             let sources = sources.iter().chain(variables.map(|variables| &variables.source));
             let about = About::of(sources, origin.keeps_document.then(|| document.node()));
+            let about = About { options: origin.options.list(), ..about };
             Ok(Loaded { config, warnings, about })
         }
         _ => Err(faults),
     }
 }
 
-/// The document without macros, with every pool complete.
-fn resolved(files: &Files, origin: &Origin) -> Result<Json, Vec<Trouble>> {
+/// The document without macros, with every pool complete that a route names.
+fn resolved(files: &Files, origin: &Origin) -> Result<Resolved, Vec<Trouble>> {
     let written = files.first().map_err(|trouble| vec![*trouble])?;
-    let mut params = origin.params.clone();
-    if let Some(here) = &origin.here {
+    let options = origin.options.list().into_iter();
+    let options = options.map(|(name, value)| (format!("mcr_opts-{name}"), value));
+    let mut params: Vec<(String, String)> = options.chain(origin.params.iter().cloned()).collect();
+    if let Some(here) = &origin.options.here {
         params.push(("default-route".to_owned(), here.to_string()));
         params.push(("default-region".to_owned(), here.region.clone()));
         params.push(("default-cluster".to_owned(), here.cluster.clone()));
@@ -88,31 +101,54 @@ fn resolved(files: &Files, origin: &Origin) -> Result<Json, Vec<Trouble>> {
     resolve::document(&expanded, files)
 }
 
-fn read_document(document: &Json, origin: &Origin, findings: &Findings) -> Option<Config> {
-    let Node::Map(entries) = document.node() else { return None };
+fn read_document(resolved: &Resolved, origin: &Origin, findings: &Findings) -> Option<Config> {
+    let Node::Map(entries) = resolved.document.node() else { return None };
     for (key, _) in entries.iter().filter(|(key, _)| !KEYS.contains(&key.as_str())) {
         findings.warn(&Path::ROOT.key(key), At::Key, Problem::new(format!("{} is not read", quoted(key))));
     }
     let path = Path::ROOT.key("pools");
-    let here = origin.here.as_ref().map(ToString::to_string);
-    let vantage = Vantage::new(here.as_deref().unwrap_or(DEFAULT_PREFIX), origin.distance_timeouts);
+    let options = &origin.options;
+    let here = options.here.as_ref().map(ToString::to_string);
+    let vantage = Vantage::new(here.as_deref().unwrap_or(DEFAULT_PREFIX), options.distance_timeouts);
     let mut unread = HashSet::new();
     let mut pools = Vec::new();
     if let Some((_, Node::Map(written))) = entries.iter().find(|(key, _)| key == "pools") {
         for (name, node) in written {
-            pools.push(Pool::read_mcrouters(name, node, &path.key(name), findings, &vantage, &mut unread));
+            if resolved.unnamed.contains(name) {
+                if !resolved.bases.contains(name) {
+                    let problem = Problem::new("no route leads to this pool: it is left out");
+                    findings.warn(&path.key(name), At::Key, problem);
+                }
+                continue;
+            }
+            pools.push(Pool::read_mcrouters(
+                name,
+                node,
+                &path.key(name),
+                findings,
+                options,
+                &vantage,
+                &mut unread,
+            ));
         }
     }
+    let is_said = entries.iter().any(|(key, _)| key == TO_DEFAULT);
     let routes = entries.into_iter().filter(|(key, _)| ROUTE_KEYS.contains(&key.as_str()));
     let default = here.map(|here| ("default_route".to_owned(), Node::Text(here)));
+    let to_default = (options.send_invalid_route_to_default && !is_said)
+        .then(|| (TO_DEFAULT.to_owned(), Node::Bool(true)));
     Some(Config {
         settings: Settings {
             limits: Limits { value_bytes_max: VALUE_BYTES_MAX, ..Limits::default() },
-            distance_timeouts: origin.distance_timeouts,
+            allow_flush: options.enable_flush_cmd,
+            distance_timeouts: options.distance_timeouts,
             ..Settings::default()
         },
         pools: pools.into_iter().collect::<Option<_>>()?,
-        routes: Routes { dialect: Dialect::Mcrouter, document: Node::Map(routes.chain(default).collect()) },
+        routes: Routes {
+            dialect: Dialect::Mcrouter,
+            document: Node::Map(routes.chain(default).chain(to_default).collect()),
+        },
     })
 }
 

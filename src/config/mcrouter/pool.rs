@@ -1,19 +1,17 @@
 //! A pool with mcrouter's keys and defaults.
 
-use super::server;
+use super::{McrouterOptions, server};
 use crate::config::distance::{Location, Vantage};
 use crate::config::pool::read_domains;
 use crate::config::value::{self, expected};
 use crate::config::{
-    At, FailOpen, Findings, Node, OnDown, OnError, Path, Pool, Problem, Section, Server, Share, Tko, quoted,
+    At, FailOpen, Findings, Node, OnDown, OnError, Path, Pool, Problem, Section, Server, Share, quoted,
 };
 use crate::hash::{Placement, Spec, weights_for};
 use std::collections::HashSet;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-/// `--server-timeout`.
-const TIMEOUT_MS_DEFAULT: usize = 1_000;
 const TIMEOUTS_MS: RangeInclusive<usize> = 1..=1_000_000;
 /// `--target-max-pending-requests`.
 const OUTSTANDING_COUNT_MAX: usize = 100_000;
@@ -59,6 +57,7 @@ impl Pool {
         node: &Node,
         path: &Path<'_>,
         findings: &Findings,
+        options: &McrouterOptions,
         vantage: &Vantage,
         unread: &mut HashSet<String>,
     ) -> Option<Self> {
@@ -79,7 +78,7 @@ impl Pool {
         let hash = read_hash(&section, servers.as_ref().map_or(0, Vec::len));
         let failure_domains = read_domains(&section, servers.as_ref().map_or(0, Vec::len));
         let ms = |ms: usize| Duration::from_millis(ms as u64);
-        let timeout = ms(timeout_ms.unwrap_or(TIMEOUT_MS_DEFAULT));
+        let timeout = timeout_ms.map_or(options.server_timeout, ms);
         // mcrouter's order: the distance counts more than what the pool says, and changes nothing about connecting
         let location = Location::read_mcrouters(&section);
         let by_distance = location.as_ref().and_then(|there| vantage.timeout_to(there));
@@ -91,7 +90,7 @@ impl Pool {
             connect_timeout: connect_ms.map_or(timeout, ms),
             on_error: OnError::Error,
             on_down: OnDown::Fail,
-            tko: Some(Tko { fail_open: read_tracker(&section), ..Tko::MCROUTER }),
+            tko: options.tko(read_tracker(&section)),
             connections_count: (fanout.unwrap_or(0) + 1).min(CONNECTIONS_COUNT_MAX),
             outstanding_count_max: OUTSTANDING_COUNT_MAX,
             keeps_prefix: section.value("keep_routing_prefix", value::boolean).unwrap_or(false),

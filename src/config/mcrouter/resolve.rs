@@ -7,10 +7,19 @@ use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 
-type Resolved<T> = Result<T, Box<Trouble>>;
+type Told<T> = Result<T, Box<Trouble>>;
 
-/// The same document, where each pool stands under `pools` with all its keys, and routes name pools only.
-pub(super) fn document(document: &Json, files: &Files) -> Result<Json, Vec<Trouble>> {
+/// A document in which each pool that a route names stands under `pools` with all its keys.
+pub(super) struct Resolved {
+    pub(super) document: Json,
+    /// The other pools, which stand there as they were written: mcrouter never looks at them.
+    pub(super) unnamed: HashSet<String>,
+    /// Those of them that others inherit from.
+    pub(super) bases: HashSet<String>,
+}
+
+/// The same document, with its pools complete, and routes that name pools only.
+pub(super) fn document(document: &Json, files: &Files) -> Result<Resolved, Vec<Trouble>> {
     let Value::Map(top) = &document.value else {
         return Err(vec![*Trouble::new(
             document.spot,
@@ -22,19 +31,23 @@ pub(super) fn document(document: &Json, files: &Files) -> Result<Json, Vec<Troub
         written: read_pools(top).map_err(|trouble| vec![*trouble])?,
         pools: RefCell::default(),
         names: RefCell::default(),
+        named: RefCell::default(),
         under_way: RefCell::default(),
         troubles: RefCell::default(),
     };
-    resolver.names.borrow_mut().extend(
-        top.get("pools")
-            .and_then(Json::as_map)
-            .into_iter()
-            .flat_map(|pools| pools.entries.iter().map(|(key, _)| key.clone())),
-    );
     let built = resolver.document(document.spot, top);
     let mut troubles = resolver.troubles.into_inner();
     match built {
-        Ok(json) if troubles.is_empty() => Ok(json),
+        Ok(document) if troubles.is_empty() => {
+            let names = resolver.named.into_inner();
+            let unnamed = resolver.written.keys().filter(|name| !names.contains(*name));
+            let base = |pool: &Json| pool.as_map().and_then(|pool| pool.text("inherit")).map(str::to_owned);
+            Ok(Resolved {
+                document,
+                unnamed: unnamed.map(|name| name.to_string()).collect(),
+                bases: resolver.written.values().filter_map(base).collect(),
+            })
+        }
         Ok(_) => Err(troubles),
         Err(trouble) => {
             troubles.push(*trouble);
@@ -43,7 +56,7 @@ pub(super) fn document(document: &Json, files: &Files) -> Result<Json, Vec<Troub
     }
 }
 
-fn read_pools(top: &Map) -> Resolved<HashMap<Rc<str>, Json>> {
+fn read_pools(top: &Map) -> Told<HashMap<Rc<str>, Json>> {
     match top.get("pools") {
         None => Ok(HashMap::new()),
         Some(Json { value: Value::Map(pools), .. }) => {
@@ -63,15 +76,16 @@ struct Resolver<'a> {
     written: HashMap<Rc<str>, Json>,
     /// Complete ones.
     pools: RefCell<HashMap<Rc<str>, Json>>,
-    /// In the order in which they were met.
+    /// Those that routes name, in the order in which they were met, and again as a set.
     names: RefCell<Vec<Key>>,
+    named: RefCell<HashSet<Rc<str>>>,
     /// Pools that wait for those that they inherit from.
     under_way: RefCell<HashSet<Rc<str>>>,
     troubles: RefCell<Vec<Trouble>>,
 }
 
 impl Resolver<'_> {
-    fn document(&self, spot: Spot, top: &Map) -> Resolved<Json> {
+    fn document(&self, spot: Spot, top: &Map) -> Told<Json> {
         let mut built = MapBuilder::default();
         for (key, value) in &top.entries {
             let value = match &*key.name {
@@ -85,9 +99,19 @@ impl Resolver<'_> {
         let mut met_count = 0;
         while let Some(key) = { self.names.borrow().get(met_count).cloned() } {
             met_count += 1;
-            match self.pool(&key.name, key.spot) {
-                Ok(pool) => pools.set(key, pool),
-                Err(trouble) => self.troubles.borrow_mut().push(*trouble),
+            if let Err(trouble) = self.pool(&key.name, key.spot) {
+                self.troubles.borrow_mut().push(*trouble);
+            }
+        }
+        // first those of the file in its order
+        let written = top.get("pools").and_then(Json::as_map);
+        for (key, pool) in written.into_iter().flat_map(|pools| &pools.entries) {
+            let complete = self.pools.borrow().get(&key.name).cloned();
+            pools.set(key.clone(), complete.unwrap_or_else(|| pool.clone()));
+        }
+        for key in self.names.borrow().iter() {
+            if let (Some(pool), false) = (self.pools.borrow().get(&key.name), pools.has(&key.name)) {
+                pools.set(key.clone(), pool.clone());
             }
         }
         let (key, place) = match top.entry("pools") {
@@ -99,7 +123,7 @@ impl Resolver<'_> {
     }
 
     /// The pool of this name, with what it inherits.
-    fn pool(&self, name: &str, spot: Spot) -> Resolved<Json> {
+    fn pool(&self, name: &str, spot: Spot) -> Told<Json> {
         if let Some(pool) = self.pools.borrow().get(name) {
             return Ok(pool.clone());
         }
@@ -119,7 +143,7 @@ impl Resolver<'_> {
         Ok(pool)
     }
 
-    fn file(&self, path: &str, spot: Spot) -> Resolved<Json> {
+    fn file(&self, path: &str, spot: Spot) -> Told<Json> {
         self.files.json(path, spot).map_err(|missing| match missing {
             Missing::Unread(why) => Trouble::new(spot, why),
             Missing::Wrong(trouble) => trouble,
@@ -127,7 +151,7 @@ impl Resolver<'_> {
     }
 
     /// The keys of the pool that it inherits from, then its own.
-    fn complete(&self, pool: &Json) -> Resolved<Json> {
+    fn complete(&self, pool: &Json) -> Told<Json> {
         let Some(map) = pool.as_map() else { return Ok(pool.clone()) };
         let Some(base) = map.get("inherit") else { return Ok(pool.clone()) };
         let Some(name) = base.as_text() else {
@@ -148,7 +172,7 @@ impl Resolver<'_> {
     }
 
     /// The pool with what stands in routes among its servers brought to one place as well.
-    fn with_routes(&self, pool: Json) -> Resolved<Json> {
+    fn with_routes(&self, pool: Json) -> Told<Json> {
         let Some(map) = pool.as_map() else { return Ok(pool) };
         let Some((key, Json { spot, value: Value::List(list) })) = map.entry("servers") else {
             return Ok(pool);
@@ -160,21 +184,21 @@ impl Resolver<'_> {
             Value::Map(map) => self.route(server.spot, map),
             _ => Ok(server.clone()),
         };
-        let servers = list.items.iter().map(resolved).collect::<Resolved<_>>()?;
+        let servers = list.items.iter().map(resolved).collect::<Told<_>>()?;
         let mut built = MapBuilder::of(map);
         built.set(key.clone(), put_together(*spot, Json::list(*spot, servers))?);
         put_together(pool.spot, built.build(pool.spot))
     }
 
     /// A part of the route tree.
-    fn routes(&self, json: &Json) -> Resolved<Json> {
+    fn routes(&self, json: &Json) -> Told<Json> {
         match &json.value {
             Value::Text(text) => {
-                self.meet_file(text, json.spot);
+                self.meet_all(text, json.spot);
                 Ok(json.clone())
             }
             Value::List(list) => {
-                let items = list.items.iter().map(|item| self.routes(item)).collect::<Resolved<_>>()?;
+                let items = list.items.iter().map(|item| self.routes(item)).collect::<Told<_>>()?;
                 put_together(json.spot, Json::list(json.spot, items))
             }
             Value::Map(map) => self.route(json.spot, map),
@@ -182,7 +206,7 @@ impl Resolver<'_> {
         }
     }
 
-    fn route(&self, spot: Spot, map: &Map) -> Resolved<Json> {
+    fn route(&self, spot: Spot, map: &Map) -> Told<Json> {
         // `{"type": "Pool", "name": "A", "servers": […]}` is the pool itself
         if map.text("type") == Some("Pool") && (map.get("servers").is_some() || map.get("inherit").is_some())
         {
@@ -201,7 +225,7 @@ impl Resolver<'_> {
             let value = match (&*key.name, &value.value) {
                 ("pool", Value::Map(pool)) => Json::text(value.spot, &self.inline(value.spot, pool)?),
                 ("pool", Value::Text(name)) => {
-                    self.meet_file(&format!("Pool|{name}"), value.spot);
+                    self.meet_all(&format!("Pool|{name}"), value.spot);
                     value.clone()
                 }
                 _ => self.routes(value)?,
@@ -213,13 +237,14 @@ impl Resolver<'_> {
     }
 
     /// A pool that is written within a route stands under `pools` by its name; the first of a name is the one.
-    fn inline(&self, spot: Spot, pool: &Map) -> Resolved<String> {
+    fn inline(&self, spot: Spot, pool: &Map) -> Told<String> {
         let Some((_, name)) = pool.entry("name") else {
             return Err(Trouble::new(spot, "a pool within a route needs its `name`"));
         };
         let Some(text) = name.as_text() else {
             return Err(Trouble::new(name.spot, format!("expected a pool's name, found {}", name.kind())));
         };
+        self.meet(text, name.spot);
         if pool.get("servers").is_none() && pool.get("inherit").is_none() {
             return Ok(text.to_owned());
         }
@@ -232,25 +257,41 @@ impl Resolver<'_> {
             let pool = self.complete(&put_together(spot, built.build(spot))?)?;
             let pool = self.with_routes(pool)?;
             self.pools.borrow_mut().insert(text.into(), pool);
-            self.names.borrow_mut().push(Key { name: text.into(), spot: name.spot });
+            self.name(text, name.spot);
         }
         Ok(text.to_owned())
     }
 
-    /// `PoolRoute|file:/path`: a pool that is a file of its own.
-    fn meet_file(&self, text: &str, spot: Spot) {
-        if let Some((before, name)) = text.split_once("|file:")
-            && (before.ends_with("Pool") || before.ends_with("PoolRoute"))
-        {
-            let name = format!("file:{name}");
-            if !self.names.borrow().iter().any(|known| *known.name == *name) {
-                self.names.borrow_mut().push(Key { name: name.into(), spot });
+    /// `FailoverRoute|Pool|A` names the pool `A`. A text that only looks like it does no harm: one pool more is read.
+    fn meet_all(&self, text: &str, spot: Spot) {
+        let mut rest = text;
+        self.meet(rest, spot);
+        while let Some((before, behind)) = rest.split_once('|') {
+            // a pool that is a file of its own
+            if behind.starts_with("file:") && (before == "Pool" || before == "PoolRoute") {
+                self.name(behind, spot);
             }
+            rest = behind;
+            self.meet(rest, spot);
+        }
+    }
+
+    /// A route says this, which may be a pool.
+    fn meet(&self, text: &str, spot: Spot) {
+        if self.written.contains_key(text) {
+            self.name(text, spot);
+        }
+    }
+
+    /// A route names this pool.
+    fn name(&self, name: &str, spot: Spot) {
+        if self.named.borrow_mut().insert(name.into()) {
+            self.names.borrow_mut().push(Key { name: name.into(), spot });
         }
     }
 
     /// A `hash` of a pool's route takes the pool's weights and tags where it has none of its own.
-    fn with_hash(&self, route: Json) -> Resolved<Json> {
+    fn with_hash(&self, route: Json) -> Told<Json> {
         let Some(map) = route.as_map() else { return Ok(route) };
         let (Some(name), Some((key, hash))) = (map.text("pool"), map.entry("hash")) else { return Ok(route) };
         let Ok(pool) = self.pool(name, route.spot) else { return Ok(route) };
@@ -275,6 +316,6 @@ impl Resolver<'_> {
     }
 }
 
-fn put_together(spot: Spot, built: Result<Json, TooMuch>) -> Resolved<Json> {
+fn put_together(spot: Spot, built: Result<Json, TooMuch>) -> Told<Json> {
     built.map_err(|TooMuch(why)| Trouble::new(spot, why))
 }

@@ -233,13 +233,15 @@ fn pools_inherit() {
         "a": {"inherit": "b", "server_timeout": 50},
         "b": {"inherit": "c", "servers": ["h:1"]},
         "c": {"servers": ["g:1"], "server_timeout": 20, "connect_timeout": 10}
-    }, "route": {"type": "PoolRoute", "pool": {"name": "d", "inherit": "a", "servers": []}}}"#;
+    }, "route": {"type": "AllSyncRoute", "children": [
+        "PoolRoute|a", {"type": "PoolRoute", "pool": {"name": "d", "inherit": "a", "servers": []}}]}}"#;
     let (config, _) = from_text("t.json", text, no_check).unwrap();
     let a = config.pool("a").unwrap();
     assert_eq!((a.servers[0].label(), a.timeout), ("h:1".to_owned(), Duration::from_millis(50)));
     assert_eq!(a.connect_timeout, Duration::from_millis(10));
     assert_eq!(config.pool("d").unwrap().timeout, Duration::from_millis(50));
     assert!(config.pool("d").unwrap().servers.is_empty());
-    let circle = r#"{"pools": {"a": {"inherit": "b"}, "b": {"inherit": "a"}}, "route": "NullRoute"}"#;
+    assert_eq!(config.pool("b"), None, "no route names it");
+    let circle = r#"{"pools": {"a": {"inherit": "b"}, "b": {"inherit": "a"}}, "route": "PoolRoute|a"}"#;
     assert!(faults(circle)[0].message.contains("inherits from itself"), "{:?}", faults(circle));
 }
