@@ -7,6 +7,7 @@
 use super::gather::Answers;
 use super::{Call, Route, Slot};
 use crate::protocol::{Meta, Op, OwnedReply, OwnedValue, Request, Status, letter_bit};
+use crate::time::Clock;
 use std::io::Write;
 
 /// An item as its server has it.
@@ -26,6 +27,18 @@ pub(super) enum Found {
     Miss,
     /// An error, for the client.
     Failed(OwnedReply),
+}
+
+/// Up to here memcached counts an exptime from now, beyond it is a unix time (its `REALTIME_MAXDELTA`: 30 days).
+const RELATIVE_SECONDS_MAX: i32 = 30 * 24 * 3600;
+
+/// What is left of a life, as memcached wants to be told of it.
+fn exptime_of(left_s: i32) -> i32 {
+    if left_s <= RELATIVE_SECONDS_MAX {
+        return left_s;
+    }
+    let now = i32::try_from(Clock::System.now().unix_seconds).unwrap_or(i32::MAX);
+    now.saturating_add(left_s)
 }
 
 /// The flags that tell everything about an item.
@@ -114,7 +127,7 @@ impl Item {
         slot: Slot,
     ) {
         let mut flags = Vec::with_capacity(64);
-        let exptime = exptime.unwrap_or(self.exptime);
+        let exptime = exptime.unwrap_or_else(|| exptime_of(self.exptime));
         let _ = write!(flags, "F{} T{exptime} ME", self.flags); // a Vec takes everything
         let mut letters = letter_bit(b'F') | letter_bit(b'T') | letter_bit(b'M');
         let mut token_count = 6;
@@ -147,5 +160,20 @@ impl Item {
             let _ = write!(line, " {}", self.cas); // a Vec takes everything
         }
         OwnedReply { status: Status::Hit, line, value: Some(self.value), miss_on_error: false }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_life_is_told_by_its_end() {
+        assert_eq!([0, 1, RELATIVE_SECONDS_MAX].map(exptime_of), [0, 1, RELATIVE_SECONDS_MAX]);
+        let now = Clock::System.now().unix_seconds;
+        let end = exptime_of(RELATIVE_SECONDS_MAX + 1).cast_unsigned();
+        let wanted = now + RELATIVE_SECONDS_MAX.cast_unsigned() + 1;
+        assert!((wanted..wanted + 60).contains(&end), "{end}");
+        assert_eq!(exptime_of(i32::MAX), i32::MAX, "the end of time");
     }
 }
