@@ -9,6 +9,7 @@ mod events;
 mod memory;
 mod reload;
 mod watch;
+mod windows;
 mod worker;
 
 pub use reload::Reread;
@@ -27,6 +28,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::sync::mpsc::Sender;
 use std::thread;
+use windows::Windows;
 use worker::{Listening, Plan, Worker};
 
 /// What went wrong before anything was served.
@@ -108,7 +110,8 @@ fn start(read: Config, about: About, tell: Sender<Event>) -> Result<Serving, Sta
     }
     let stats = Stats::new(count);
     let health = Arc::new(Health::default());
-    let current = reload::current(&config, &caches, about);
+    let windows = Windows::of(&config, &Windows::default(), tokio::time::Instant::now());
+    let current = reload::current(&config, &caches, &windows, about);
     let process = Arc::new(Process::new(current, stats.clone(), Arc::clone(&health)));
     // Before anybody is served: whoever asks meanwhile is told so.
     let open = |address| AdminPort::open(address, &process, &tell);
@@ -131,7 +134,18 @@ fn start(read: Config, about: About, tell: Sender<Event>) -> Result<Serving, Sta
     process.probes().watch(workers.iter().map(Worker::pulse).enumerate().collect());
     // Where servers have names, `Probes::set_undiscovered` holds this back until each pool has had an answer.
     process.probes().enter(Phase::Serving);
-    Ok(Serving { read, caches, addresses, workers, process, health, told: None, admin, tell })
+    Ok(Serving {
+        read,
+        caches,
+        windows: Arc::new(windows),
+        addresses,
+        workers,
+        process,
+        health,
+        told: None,
+        admin,
+        tell,
+    })
 }
 
 /// Raises the bound of open files to what the configuration needs, or lowers `clients_max` to what is allowed: a

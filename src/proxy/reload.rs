@@ -5,6 +5,7 @@ use super::admin_port::AdminPort;
 use super::caches::Caches;
 use super::events::{Event, Why};
 use super::watch::{self, Watch};
+use super::windows::Windows;
 use super::worker::{Adopt, Worker};
 use super::{fit_descriptors, per_worker};
 use crate::admin::{Current, Process, Reloaded};
@@ -14,6 +15,7 @@ use crate::net::{self, BoundAddress};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{self, Sender};
+use tokio::time::Instant;
 
 /// Reads the configuration once more; or all that is wrong with it.
 pub type Reread = Box<dyn FnMut() -> Result<Loaded, String>>;
@@ -96,6 +98,7 @@ pub(super) struct Serving {
     /// As it was read, before it was fitted to this machine.
     pub(super) read: Config,
     pub(super) caches: Arc<Caches>,
+    pub(super) windows: Arc<Windows>,
     pub(super) addresses: Vec<Address>,
     pub(super) workers: Vec<Worker>,
     pub(super) process: Arc<Process>,
@@ -161,6 +164,7 @@ impl Serving {
         fit_descriptors(&mut fitted, self.workers.len());
         let config = Arc::new(fitted);
         let caches = Arc::new(Caches::of(&config, &self.caches));
+        let windows = Arc::new(Windows::of(&config, &self.windows, Instant::now()));
         let (opened, mut addresses) = self.bind_new(&read)?;
         let admin = self.admin_port_of(&read)?;
         let closed = |address: &Address| {
@@ -177,6 +181,7 @@ impl Serving {
             worker.adopt(Adopt {
                 config: Arc::clone(&config),
                 caches: Arc::clone(&caches),
+                windows: Arc::clone(&windows),
                 opened,
                 closed: closed_labels.clone(),
                 done: done.clone(),
@@ -196,9 +201,10 @@ impl Serving {
         if read.settings.workers != self.read.settings.workers {
             tracing::warn!("another number of workers takes effect at the next start");
         }
-        self.process.adopt(current(&config, &caches, about));
+        self.process.adopt(current(&config, &caches, &windows, about));
         self.health.forget_unused();
         self.caches = caches;
+        self.windows = windows;
         self.read = read;
         Ok(())
     }
@@ -231,11 +237,12 @@ impl Serving {
 }
 
 /// What `stats` says of a configuration.
-pub(super) fn current(config: &Arc<Config>, caches: &Caches, about: About) -> Current {
+pub(super) fn current(config: &Arc<Config>, caches: &Caches, windows: &Windows, about: About) -> Current {
     Current {
         settings: config.settings.clone(),
         caches: caches.all(),
         memory_bytes_max: caches.memory_bytes_max(),
+        transitions: windows.ends(),
         config: Some(Arc::clone(config)),
         about,
     }

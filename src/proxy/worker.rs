@@ -5,6 +5,7 @@ use super::caches::Caches;
 use super::collect;
 use super::ends::Ends;
 use super::memory;
+use super::windows::Windows;
 use crate::admin::{Admin, BEAT, Process, Pulse};
 use crate::client;
 use crate::config::{Config, Limits};
@@ -53,6 +54,7 @@ enum Order {
 pub(super) struct Adopt {
     pub(super) config: Arc<Config>,
     pub(super) caches: Arc<Caches>,
+    pub(super) windows: Arc<Windows>,
     /// Addresses to listen on from now on.
     pub(super) opened: Vec<Listening>,
     /// Those to listen on no longer; clients that are there stay.
@@ -146,8 +148,8 @@ async fn serve(
         late_count_max: Rc::new(Cell::new(limits.late_count_max)),
         budget: Rc::clone(&budget),
     });
-    let root = match ends.build(&plan.config, &plan.caches) {
-        Ok(root) => root,
+    let root = match ends.build(&plan.config, &plan.caches, &Windows::default()) {
+        Ok(built) => built.root,
         Err(error) => return drop(ready.send(Err(StartError::Routes(error)))),
     };
     let context = client::Context::new(
@@ -175,9 +177,14 @@ async fn serve(
             // When the main thread is gone, that is the same as being told to finish.
             None => break Duration::ZERO,
         };
-        let Adopt { config, caches, opened, closed, done } = *adopt;
+        let Adopt { config, caches, windows, opened, closed, done } = *adopt;
         let limits = config.settings.limits;
-        let adopted = ends.build(&config, &caches).and_then(|root| {
+        // The old tree serves while the new one connects.
+        let root = match ends.build(&config, &caches, &windows) {
+            Ok(built) => Ok(built.warmed().await),
+            Err(error) => Err(error),
+        };
+        let adopted = root.and_then(|root| {
             accepting.open(opened).map_err(|error| error.to_string())?;
             context.adopt(Rc::new(root), limits);
             Ok(())
