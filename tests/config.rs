@@ -71,6 +71,7 @@ fn default_yaml_says_the_defaults() {
     assert_eq!(all.connections_count, least.connections_count);
     assert_eq!(all.outstanding_count_max, least.outstanding_count_max);
     assert_eq!(all.hash, least.hash);
+    assert_eq!((all.warms_connections, all.transition), (least.warms_connections, least.transition));
 }
 
 #[test]
@@ -82,6 +83,7 @@ fn every_key_and_name_is_in_the_readme() {
         "limits: {zzzzzzzz: 1}\n",
         "pools: {p: {zzzzzzzz: 1}}\n",
         "pools: {p: {tko: {zzzzzzzz: 1}}}\n",
+        "pools: {p: {transition: {zzzzzzzz: 1}}}\n",
         "pools: {p: {tko: {fail_open: {zzzzzzzz: 1}}}}\n",
     ] {
         let faults = config::from_text("t", text, route::check).unwrap_err();

@@ -31,6 +31,8 @@ pub struct Current {
     pub caches: Vec<Arc<Cache>>,
     /// What they may hold together.
     pub memory_bytes_max: usize,
+    /// For each pool whose servers changed lately: until when the former ones are asked.
+    pub transitions: Vec<tokio::time::Instant>,
     /// `None` in tests that have no configuration.
     pub config: Option<Arc<Config>>,
     pub about: About,
@@ -161,6 +163,7 @@ impl Process {
         }
         self.health_lines(&mut text);
         self.config_lines(&mut text);
+        transition_lines(&mut text, &current);
         let caches: Vec<_> = current.caches.iter().map(|c| c.stats()).collect();
         stat(&mut text, "limit_maxbytes", current.memory_bytes_max);
         stat(&mut text, "bytes", caches.iter().map(|c| c.bytes).sum::<u64>());
@@ -234,6 +237,15 @@ impl Process {
         text.push_str("END\r\n");
         text
     }
+}
+
+/// Pools whose servers changed lately, and for how many seconds the former ones are still asked.
+fn transition_lines(text: &mut String, current: &Current) {
+    let now = tokio::time::Instant::now();
+    let left = current.transitions.iter().map(|until| until.saturating_duration_since(now));
+    let left: Vec<u64> = left.filter(|left| !left.is_zero()).map(|left| left.as_secs() + 1).collect();
+    stat(text, "transition_active", left.len());
+    stat(text, "transition_ends_in", left.iter().max().copied().unwrap_or(0));
 }
 
 fn unix_seconds(time: SystemTime) -> u64 {

@@ -216,12 +216,12 @@ impl Session {
             return;
         }
         let root = context.root();
-        let servers = root.servers().count();
-        if servers == 0 {
+        let servers = root.servers();
+        if servers.is_empty() {
             return self.queue.borrow_mut().push_line(context, Cause::NoServer.line());
         }
-        let token = self.queue.borrow_mut().push_all(servers, quiet);
-        for leaf in root.servers() {
+        let token = self.queue.borrow_mut().push_all(servers.len(), quiet);
+        for leaf in servers {
             leaf.flush_all(delay, self.slot(token));
         }
     }

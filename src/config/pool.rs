@@ -10,6 +10,7 @@ use super::placement;
 use super::section::{Hint, Section};
 use super::server;
 use super::tko::Tko;
+use super::transition::Transition;
 use super::value::{self, TIMEOUTS};
 use crate::hash::{Member, Spec};
 use std::collections::HashMap;
@@ -46,6 +47,8 @@ pub(super) const KEYS: &[&str] = &[
     "failure_domains",
     "region",
     "cluster",
+    "warm_connect",
+    "transition",
 ];
 const HINTS: &[Hint] = &[
     ("server_connections", "write `connections`"),
@@ -55,7 +58,7 @@ const HINTS: &[Hint] = &[
     ("server_failure_limit", "write `tko: {timeouts_until_tko: 2}`"),
     ("tko_tracker", "write `tko: {fail_open: {upper: 50%, lower: 25%}}`"),
     ("timeouts_until_tko", "write `tko: {timeouts_until_tko: 3}`"),
-    ("preconnect", "connections are opened by the first request: leave it out"),
+    ("preconnect", "write `warm_connect`; at the start connections are opened by the first request"),
     ("tcpkeepalive", "connections to servers always have keepalive: leave it out"),
     ("backlog", "leave it out"),
     ("redis", "ringway speaks memcached only"),
@@ -88,6 +91,10 @@ pub struct Pool {
     pub failure_domains: Vec<String>,
     /// How far away it is, where that is said.
     pub location: Option<Location>,
+    /// Servers that are new are connected to before they are used.
+    pub warms_connections: bool,
+    /// What becomes of keys that move when its servers change; `None`: they are missed.
+    pub transition: Option<Transition>,
 }
 
 /// One server, as written.
@@ -230,6 +237,8 @@ impl Pool {
             keeps_prefix: false,
             failure_domains: Vec::new(),
             location: None,
+            warms_connections: true,
+            transition: None,
         }
     }
 
@@ -284,6 +293,8 @@ impl Pool {
         let on_down = on_down.and_then(|node| OnDown::read(node, &path.key("on_down"), findings));
         let connections = section.value("connections", |node| value::count(node, &CONNECTIONS));
         let keeps_prefix = section.value("keep_routing_prefix", value::boolean);
+        let transition = section.node("transition");
+        let transition = transition.and_then(|n| Transition::read(n, &path.key("transition"), findings));
         let outstanding = section.value("outstanding_max", |node| value::count(node, &OUTSTANDING));
         Some(Self {
             name: name.to_owned(),
@@ -299,6 +310,8 @@ impl Pool {
             keeps_prefix: keeps_prefix.unwrap_or(false),
             failure_domains,
             location,
+            warms_connections: section.value("warm_connect", value::boolean).unwrap_or(true),
+            transition,
         })
     }
 }

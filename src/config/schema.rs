@@ -7,6 +7,7 @@
 use super::node::Node;
 use super::{
     AdminKeys, Limits, OnError, document, embedded, on_down, placement, pool, server, settings, tko,
+    transition,
 };
 use crate::hash::{KeyHash, Placement};
 
@@ -93,6 +94,10 @@ const POOL: &[Row] = &[
     ("keep_routing_prefix", "whether servers get keys with their routing prefix", boolean),
     ("region", "with cluster: how far away it is, for timeouts by distance", text),
     ("cluster", "see region", text),
+    ("warm_connect", "whether new servers are connected to before they are used", boolean),
+    ("transition", "how long servers that had a key before a change are still asked for it", || {
+        keys(transition::KEYS, TRANSITION)
+    }),
     ("failure_domains", "what else fails with each server, one name or number for each", || list(anything())),
     ("hash", "how keys are placed", || choice(Placement::names())),
     ("key_hash", "the hash of keys, with ketama, twemproxy and modula", || choice(KeyHash::names())),
@@ -113,6 +118,11 @@ const TKO: &[Row] = &[
     ("probe_timeout_max", "the longest pause between probes", duration),
     ("tko_on_disconnect", "whether a broken connection is enough", boolean),
     ("fail_open", "how many may be out: numbers of servers or shares", || keys(tko::FAIL_OPEN_KEYS, &[])),
+];
+const TRANSITION: &[Row] = &[
+    ("for", "how long after a change", duration),
+    ("copy", "whether what is found there is copied to the new server", boolean),
+    ("rate", "copies a second, of all workers together", || count(1, 1_000_000)),
 ];
 const SERVER: &[Row] = &[
     ("address", "ip, ip:port, host, host:port, [ip6]:port or unix:/path", text),
@@ -260,12 +270,13 @@ mod tests {
     fn every_key_is_told_of() {
         let top: Vec<&str> = settings::KEYS.iter().chain(document::KEYS).copied().collect();
         let of_pool: Vec<&str> = pool::KEYS.iter().chain(placement::KEYS).copied().collect();
-        let sections: [(&[&str], &[Row]); 7] = [
+        let sections: [(&[&str], &[Row]); 8] = [
             (&top, TOP),
             (Limits::KEYS, LIMITS),
             (&of_pool, POOL),
             (embedded::KEYS, EMBEDDED),
             (tko::KEYS, TKO),
+            (transition::KEYS, TRANSITION),
             (server::KEYS, SERVER),
             (server::ROUTE_KEYS, MEMBER),
         ];

@@ -126,6 +126,17 @@ fn pool_node(pool: &Pool, vantage: &Vantage) -> Node {
     }
     add("connections", Node::Integer(pool.connections_count as i128));
     add("outstanding_max", Node::Integer(pool.outstanding_count_max as i128));
+    if !pool.warms_connections {
+        add("warm_connect", Node::Bool(false));
+    }
+    if let Some(transition) = &pool.transition {
+        let map = vec![
+            ("for".to_owned(), Node::Text(show_duration(transition.time))),
+            ("copy".to_owned(), Node::Bool(transition.copies)),
+            ("rate".to_owned(), Node::Integer(transition.rate_per_s.into())),
+        ];
+        add("transition", Node::Map(map));
+    }
     if !pool.failure_domains.is_empty() {
         add("failure_domains", list(pool.failure_domains.clone()));
     }

@@ -4,17 +4,19 @@
 //! keeps its connections and all that is under way on them; only what is new is made, only what is gone ends.
 
 use super::caches::Caches;
+use super::windows::Windows;
 use crate::cache::CacheLeaf;
 use crate::config::{Config, Endpoint, Pool, Server};
-use crate::route::{self, Leaf, Leaves, Root};
+use crate::route::{self, Busy, Change, Leaf, Leaves, Past, Root, Window};
 use crate::time::Clock;
 use crate::upstream::{Destination, Shared};
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::mem;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::oneshot;
 
 /// Of one worker.
 pub(super) struct Ends {
@@ -30,6 +32,35 @@ struct Known {
     /// How they are talked to: the pool without its servers, its placement, where it is, and who stands in for whom.
     terms: Pool,
     leaves: HashMap<Identity, Vec<Rc<dyn Leaf>>>,
+    /// Those of servers that have left, as long as the tree still asks them.
+    gone: HashMap<Identity, Vec<Weak<dyn Leaf>>>,
+    busy: Rc<Busy>,
+}
+
+impl Known {
+    fn leaves_of(&self, server: &Identity) -> Option<Vec<Rc<dyn Leaf>>> {
+        self.leaves
+            .get(server)
+            .cloned()
+            .or_else(|| self.gone.get(server)?.iter().map(Weak::upgrade).collect())
+    }
+}
+
+/// A tree that is ready when its new servers are connected to, or cannot be.
+pub(super) struct Built {
+    pub(super) root: Root,
+    warming: Vec<oneshot::Receiver<()>>,
+}
+
+impl Built {
+    /// Each attempt to connect is bounded by its `connect_timeout`, and all go on at once.
+    pub(super) async fn warmed(self) -> Root {
+        for end in self.warming {
+            // the other end is dropped, whatever came of it
+            let _ = end.await;
+        }
+        self.root
+    }
 }
 
 impl Ends {
@@ -38,14 +69,26 @@ impl Ends {
     }
 
     /// The tree of a configuration, with the ends that are there already as far as they fit.
-    pub(super) fn build(&mut self, config: &Config, caches: &Caches) -> Result<Root, String> {
+    pub(super) fn build(
+        &mut self,
+        config: &Config,
+        caches: &Caches,
+        windows: &Windows,
+    ) -> Result<Built, String> {
         self.shared.late_count_max.set(config.settings.limits.late_count_max);
         let former = mem::take(&mut self.pools);
-        let building = Building { shared: &self.shared, caches, former: &former, made: RefCell::default() };
+        let building = Building {
+            shared: &self.shared,
+            caches,
+            windows,
+            former: &former,
+            made: RefCell::default(),
+            warming: RefCell::default(),
+        };
         match route::build(config, &building) {
             Ok(root) => {
                 self.pools = building.made.into_inner();
-                Ok(root)
+                Ok(Built { root, warming: building.warming.into_inner() })
             }
             Err(error) => {
                 self.pools = former;
@@ -58,8 +101,10 @@ impl Ends {
 struct Building<'a> {
     shared: &'a Shared,
     caches: &'a Caches,
+    windows: &'a Windows,
     former: &'a HashMap<String, Known>,
     made: RefCell<HashMap<String, Known>>,
+    warming: RefCell<Vec<oneshot::Receiver<()>>>,
 }
 
 impl Building<'_> {
@@ -69,8 +114,26 @@ impl Building<'_> {
         {
             return vec![Rc::new(CacheLeaf::new(Arc::clone(cache), server.label(), Clock::System))];
         }
-        let known = former.and_then(|known| known.leaves.get(&identity(server)));
-        known.cloned().unwrap_or_else(|| Destination::of_server(pool, server, self.shared))
+        if let Some(known) = former.and_then(|known| known.leaves_of(&identity(server))) {
+            return known;
+        }
+        let leaves = Destination::of_server(pool, server, self.shared);
+        // At the start nobody uses anything else meanwhile: the first request connects.
+        if pool.warms_connections && !self.former.is_empty() {
+            self.warming.borrow_mut().extend(leaves.iter().filter_map(|leaf| leaf.warm()));
+        }
+        leaves
+    }
+
+    /// The leaves of a former pool's servers, of those that are not in it any more.
+    fn gone(&self, window: &Window, pool: &Pool) -> Vec<Vec<Rc<dyn Leaf>>> {
+        let labels: HashSet<String> = pool.servers.iter().map(Server::label).collect();
+        let known = self.former.get(&pool.name);
+        let leaves = |server: &Server| {
+            let is_gone = !labels.contains(&server.label());
+            known.filter(|_| is_gone).and_then(|known| known.leaves_of(&identity(server))).unwrap_or_default()
+        };
+        window.former.servers.iter().map(leaves).collect()
     }
 }
 
@@ -82,6 +145,8 @@ impl Leaves for Building<'_> {
             on_down: Default::default(),
             failure_domains: Vec::new(),
             location: None,
+            warms_connections: false,
+            transition: None,
             ..pool.clone()
         };
         let former = self.former.get(&pool.name).filter(|known| known.terms == terms);
@@ -95,8 +160,26 @@ impl Leaves for Building<'_> {
             leaves.extend(of_server.iter().cloned());
             by_server.insert(identity(server), of_server);
         }
-        self.made.borrow_mut().insert(pool.name.clone(), Known { terms, leaves: by_server });
+        let busy = self.former.get(&pool.name).map(|known| Rc::clone(&known.busy)).unwrap_or_default();
+        let known = Known { terms, leaves: by_server, gone: HashMap::new(), busy };
+        self.made.borrow_mut().insert(pool.name.clone(), known);
         (leaves, lanes)
+    }
+
+    fn past(&self, pool: &Pool) -> Option<Past> {
+        let windows = self.windows.of_pool(&pool.name);
+        let mut made = self.made.borrow_mut();
+        let known = made.get_mut(&pool.name)?;
+        let mut changes = Vec::with_capacity(windows.len());
+        for window in windows {
+            let gone = self.gone(window, pool);
+            for (server, leaves) in window.former.servers.iter().zip(&gone).filter(|(_, l)| !l.is_empty()) {
+                known.gone.insert(identity(server), leaves.iter().map(Rc::downgrade).collect());
+            }
+            changes.push(Change { window: Arc::clone(window), gone });
+        }
+        let (busy, counters) = (Rc::clone(&known.busy), Arc::clone(&self.shared.counters));
+        (!changes.is_empty()).then_some(Past { changes, busy, counters })
     }
 }
 

@@ -13,6 +13,7 @@ mod renew;
 mod shared;
 mod take_over;
 mod watch;
+mod windows;
 mod worker;
 
 pub use reload::Reread;
@@ -35,6 +36,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
 use std::thread;
+use windows::Windows;
 use worker::Worker;
 
 /// What went wrong before anything was served.
@@ -125,7 +127,8 @@ fn start(
     let mut addresses = listen(&config, taken.as_mut())?;
     let listeners = reload::spread(addresses.iter_mut(), count).map_err(StartError::Worker)?;
     let (stats, health) = (Stats::new(count), Arc::new(Health::default()));
-    let current = reload::current(&config, &caches, about);
+    let windows = Arc::new(Windows::of(&config, &Windows::default(), tokio::time::Instant::now()));
+    let current = reload::current(&config, &caches, &windows, about);
     let process = Arc::new(Process::new(current, stats.clone(), Arc::clone(&health)));
     let shared = Shared { process, stats, health, clients: Arc::default(), tell };
     // Before anybody is served: whoever asks meanwhile is told so.
@@ -136,7 +139,7 @@ fn start(
     let admin = config.settings.admin.map(open).transpose()?;
     let mut workers = Vec::with_capacity(count);
     for (index, sockets) in listeners.into_iter().enumerate() {
-        let plan = shared.plan(&config, &caches, count, shared.stats.of(index), sockets);
+        let plan = shared.plan(&config, &caches, &windows, count, shared.stats.of(index), sockets);
         workers.push(Worker::start(index, plan)?);
     }
     let door = |path: &PathBuf| {
@@ -147,6 +150,7 @@ fn start(
     let serving = Serving {
         read,
         caches,
+        windows,
         addresses,
         workers,
         retired: Vec::new(),

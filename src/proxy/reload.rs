@@ -7,6 +7,7 @@ use super::events::{Event, Why};
 use super::hand_over::HandOver;
 use super::shared::Shared;
 use super::watch::{self, Watch};
+use super::windows::Windows;
 use super::worker::{Adopt, Worker};
 use super::{fit_descriptors, workers_count};
 use crate::admin::{Current, Reloaded};
@@ -19,6 +20,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{self, Sender};
 use std::time::Duration;
+use tokio::time::Instant;
 
 /// Reads the configuration once more; or all that is wrong with it.
 pub type Reread = Box<dyn FnMut() -> Result<Loaded, String>>;
@@ -81,6 +83,7 @@ pub(super) struct Serving {
     /// As it was read, before it was fitted to this machine.
     pub(super) read: Config,
     pub(super) caches: Arc<Caches>,
+    pub(super) windows: Arc<Windows>,
     pub(super) addresses: Vec<Address>,
     pub(super) workers: Vec<Worker>,
     /// Workers whose clients are being moved to others, or are.
@@ -157,6 +160,7 @@ impl Serving {
         fit_descriptors(&mut fitted, count);
         let config = Arc::new(fitted);
         let caches = Arc::new(Caches::of(&config, &self.caches));
+        let windows = Arc::new(Windows::of(&config, &self.windows, Instant::now()));
         let mut opened = self.bind_new(&read)?;
         let admin = self.admin_port_of(&read)?;
         let door = self.door_of(&read)?;
@@ -172,7 +176,7 @@ impl Serving {
             let stay = self.addresses.iter_mut().filter(|address| !is_closed(address));
             Some(spread(stay.chain(&mut opened), count).map_err(|error| error.to_string())?)
         };
-        if let Err(error) = self.change_workers(&config, &caches, count, listeners) {
+        if let Err(error) = self.change_workers(&config, &caches, &windows, count, listeners) {
             // Nobody would accept from those that were added.
             for (address, count) in self.addresses.iter_mut().zip(sockets_before) {
                 address.bound.sockets.truncate(count);
@@ -190,9 +194,10 @@ impl Serving {
             self.close_door();
             self.hand_over = door;
         }
-        self.shared.process.adopt(current(&config, &caches, about));
+        self.shared.process.adopt(current(&config, &caches, &windows, about));
         self.shared.health.forget_unused();
         self.caches = caches;
+        self.windows = windows;
         self.read = read;
         Ok(())
     }
@@ -202,6 +207,7 @@ impl Serving {
         &mut self,
         config: &Arc<Config>,
         caches: &Arc<Caches>,
+        windows: &Arc<Windows>,
         count: usize,
         mut listeners: Option<Vec<Vec<Bound>>>,
     ) -> Result<(), String> {
@@ -210,7 +216,7 @@ impl Serving {
         let mut added = Vec::new();
         for index in stays..count {
             let (counters, sockets) = (self.free_counters(), of_new.next().unwrap_or_default());
-            let plan = self.shared.plan(config, caches, count, counters, sockets);
+            let plan = self.shared.plan(config, caches, windows, count, counters, sockets);
             match Worker::start(index, plan) {
                 Ok(worker) => added.push(worker),
                 Err(error) => {
@@ -225,6 +231,7 @@ impl Serving {
             worker.adopt(Adopt {
                 config: Arc::clone(config),
                 caches: Arc::clone(caches),
+                windows: Arc::clone(windows),
                 workers_count: count,
                 listeners: listeners.as_mut().and_then(Iterator::next),
                 done: done.clone(),
@@ -387,11 +394,12 @@ fn remove_file(path: Option<&Path>) {
 }
 
 /// What `stats` says of a configuration.
-pub(super) fn current(config: &Arc<Config>, caches: &Caches, about: About) -> Current {
+pub(super) fn current(config: &Arc<Config>, caches: &Caches, windows: &Windows, about: About) -> Current {
     Current {
         settings: config.settings.clone(),
         caches: caches.all(),
         memory_bytes_max: caches.memory_bytes_max(),
+        transitions: windows.ends(),
         config: Some(Arc::clone(config)),
         about,
     }

@@ -2,6 +2,7 @@
 
 use super::caches::Caches;
 use super::events::Event;
+use super::windows::Windows;
 use super::worker::Plan;
 use crate::admin::Process;
 use crate::config::Config;
@@ -29,6 +30,7 @@ impl Shared {
         &self,
         config: &Arc<Config>,
         caches: &Arc<Caches>,
+        windows: &Arc<Windows>,
         workers_count: usize,
         counters: Arc<Counters>,
         listeners: Vec<Bound>,
@@ -40,6 +42,7 @@ impl Shared {
             clients: Arc::clone(&self.clients),
             health: Arc::clone(&self.health),
             caches: Arc::clone(caches),
+            windows: Arc::clone(windows),
             workers_count,
             listeners,
         }

@@ -5,6 +5,7 @@ use super::caches::Caches;
 use super::collect;
 use super::ends::Ends;
 use super::memory;
+use super::windows::Windows;
 use crate::admin::{Admin, BEAT, Process, Pulse};
 use crate::client::{self, MovesTo};
 use crate::config::{Config, Limits};
@@ -35,6 +36,7 @@ pub(super) struct Plan {
     /// What all workers know of the servers.
     pub(super) health: Arc<Health>,
     pub(super) caches: Arc<Caches>,
+    pub(super) windows: Arc<Windows>,
     pub(super) workers_count: usize,
     pub(super) listeners: Vec<Bound>,
 }
@@ -59,6 +61,7 @@ enum Leave {
 pub(super) struct Adopt {
     pub(super) config: Arc<Config>,
     pub(super) caches: Arc<Caches>,
+    pub(super) windows: Arc<Windows>,
     pub(super) workers_count: usize,
     /// What to accept from now on, when that changes; clients that are there stay.
     pub(super) listeners: Option<Vec<Bound>>,
@@ -169,8 +172,8 @@ async fn serve(
         late_count_max: Rc::new(Cell::new(limits.late_count_max)),
         budget: Rc::clone(&budget),
     });
-    let root = match ends.build(&plan.config, &plan.caches) {
-        Ok(root) => root,
+    let root = match ends.build(&plan.config, &plan.caches, &plan.windows) {
+        Ok(built) => built.root,
         Err(error) => return drop(ready.send(Err(StartError::Routes(error)))),
     };
     let context = client::Context::new(
@@ -204,9 +207,14 @@ async fn serve(
             // When the main thread is gone, that is the same as being told to finish.
             None => break Leave::Drain(Duration::ZERO),
         };
-        let Adopt { config, caches, workers_count, listeners, done } = *adopt;
+        let Adopt { config, caches, windows, workers_count, listeners, done } = *adopt;
         let limits = config.settings.limits;
-        let adopted = ends.build(&config, &caches).and_then(|root| {
+        // The old tree serves while the new one connects.
+        let root = match ends.build(&config, &caches, &windows) {
+            Ok(built) => Ok(built.warmed().await),
+            Err(error) => Err(error),
+        };
+        let adopted = root.and_then(|root| {
             if let Some(listeners) = listeners {
                 accepting.open(listeners).map_err(|error| error.to_string())?;
             }

@@ -10,6 +10,7 @@ use super::member::RouteMember;
 use super::on_down::Plan;
 use super::registry::{self, KINDS, Params};
 use super::root::Prefixes;
+use super::transition::{Past, Transition};
 use super::{Explained, Leaf, PoolRoute, Root, Route, Target};
 use super::{domain, shadow};
 use crate::config::{
@@ -32,6 +33,12 @@ const ROUTES_COUNT_MAX: usize = 1_000_000;
 pub trait Leaves {
     /// `lanes` leaves for each server of the pool, in the order of its list; and the number of lanes.
     fn of_pool(&self, pool: &Pool) -> (Vec<Rc<dyn Leaf>>, usize);
+
+    /// What is still to be remembered of this pool's past.
+    fn past(&self, pool: &Pool) -> Option<Past> {
+        let _ = pool;
+        None
+    }
 }
 
 /// Builds the tree of a configuration that has been checked.
@@ -409,8 +416,9 @@ impl<'a> Builder<'a> {
             self.pools.borrow_mut().insert(name.to_owned(), None);
             return None;
         };
+        let transition = self.transition(pool, &leaves, lanes);
         let route = PoolRoute::new(pool.name.clone(), ring, leaves, lanes, pool.on_error);
-        let mut route = route.with_domains(&pool.failure_domains);
+        let mut route = route.with_domains(&pool.failure_domains).with_transition(transition);
         if pool.on_down != OnDown::Fail {
             if !self.under_way.borrow_mut().insert(name.to_owned()) {
                 let problem = Problem::new(format!("the pool {} is its own gutter", quoted(name)));
@@ -443,6 +451,17 @@ impl<'a> Builder<'a> {
             leaves = leaves.into_iter().map(|leaf| Rc::new(KeepPrefix(leaf)) as Rc<dyn Leaf>).collect();
         }
         Some((leaves, lanes))
+    }
+
+    /// `leaves`: those of the pool as it is now.
+    fn transition(&self, pool: &Pool, leaves: &[Rc<dyn Leaf>], lanes: usize) -> Option<Rc<Transition>> {
+        let mut past = self.leaves.past(pool)?;
+        if pool.keeps_prefix {
+            for leaf in past.changes.iter_mut().flat_map(|change| &mut change.gone).flatten() {
+                *leaf = Rc::new(KeepPrefix(Rc::clone(leaf)));
+            }
+        }
+        Transition::start(past, pool, leaves, lanes)
     }
 
     /// Routes among the servers, each in its place.

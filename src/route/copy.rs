@@ -7,6 +7,7 @@
 use super::gather::Answers;
 use super::{Call, Route, Slot};
 use crate::protocol::{Meta, Op, OwnedReply, OwnedValue, Request, Status, letter_bit};
+use crate::time::Clock;
 use std::io::Write;
 
 /// An item as its server has it.
@@ -15,7 +16,9 @@ pub(super) struct Item {
     pub(super) flags: u32,
     /// Remaining seconds; 0 is for ever.
     pub(super) exptime: i32,
-    cas: u64,
+    pub(super) cas: u64,
+    /// The server was told to have it recached: it is as good as gone.
+    pub(super) is_stale: bool,
     /// The answer to the client's own `mg`; `None` when it asked otherwise.
     meta_answer: Option<OwnedReply>,
 }
@@ -26,6 +29,18 @@ pub(super) enum Found {
     Miss,
     /// An error, for the client.
     Failed(OwnedReply),
+}
+
+/// Up to here memcached counts an exptime from now, beyond it is a unix time (its `REALTIME_MAXDELTA`: 30 days).
+const RELATIVE_SECONDS_MAX: i32 = 30 * 24 * 3600;
+
+/// What is left of a life, as memcached wants to be told of it.
+fn exptime_of(left_s: i32) -> i32 {
+    if left_s <= RELATIVE_SECONDS_MAX {
+        return left_s;
+    }
+    let now = i32::try_from(Clock::System.now().unix_seconds).unwrap_or(i32::MAX);
+    now.saturating_add(left_s)
 }
 
 /// The flags that tell everything about an item.
@@ -71,7 +86,7 @@ pub(super) fn look(
 /// Takes the item out of the answer, and what we asked for beyond the client's wish.
 fn read(reply: OwnedReply, added: &[u8], was_meta: bool) -> Found {
     let Some(value) = reply.value else { return Found::Miss };
-    let mut item = Item { value, flags: 0, exptime: 0, cas: 0, meta_answer: None };
+    let mut item = Item { value, flags: 0, exptime: 0, cas: 0, is_stale: false, meta_answer: None };
     let has_value = !added.contains(&b'v');
     let mut line = if has_value { Vec::new() } else { b"HD".to_vec() };
     for (i, word) in reply.line.split(|b| *b == b' ').enumerate() {
@@ -83,6 +98,7 @@ fn read(reply: OwnedReply, added: &[u8], was_meta: bool) -> Found {
                 // -1: for ever
                 b't' => item.exptime = number.and_then(|n| n.parse().ok()).map_or(0, |n: i32| n.max(0)),
                 b'c' => item.cas = number.and_then(|n| n.parse().ok()).unwrap_or(0),
+                b'X' => item.is_stale = true,
                 _ => {}
             }
             if added.contains(letter) {
@@ -103,6 +119,20 @@ fn read(reply: OwnedReply, added: &[u8], was_meta: bool) -> Found {
     Found::Item(item)
 }
 
+/// A meta request of ours for the key of `request`, with these flags.
+pub(super) fn with_flags(op: Op, mut flags: Vec<u8>, request: &Request<'_>, then: impl FnOnce(&Request<'_>)) {
+    if request.meta.has(b'b') {
+        flags.extend_from_slice(if flags.is_empty() { b"b" } else { b" b" });
+    }
+    let words = || flags.split(|b| *b == b' ').filter_map(|word| word.first());
+    let letters = words().fold(0, |letters, letter| letters | letter_bit(*letter));
+    let head_count = if op == Op::MetaSet { 3 } else { 2 };
+    let token_count = head_count + u8::try_from(words().count()).unwrap_or(u8::MAX - head_count);
+    let token = if request.op.is_meta() { request.meta.token } else { request.key };
+    let meta = Meta { token, flags: &flags, letters, opaque: None, token_count };
+    then(&Request { meta, ..Request::new(op, request.key) });
+}
+
 impl Item {
     /// Adds it where nothing is yet; the reply goes to `slot`. `exptime`: instead of its own.
     pub(super) fn add(
@@ -113,26 +143,43 @@ impl Item {
         exptime: Option<i32>,
         slot: Slot,
     ) {
+        let exptime = exptime.unwrap_or_else(|| exptime_of(self.exptime));
+        self.add_with(exptime, self.cas, b"", to, request, call, slot);
+    }
+
+    /// The same as it is, and the reply tells its cas there. Servers before 1.6.27 do not take a cas from others: `keeps_cas`.
+    pub(super) fn add_and_tell_cas(
+        &self,
+        to: &dyn Route,
+        request: &Request<'_>,
+        call: &Call,
+        keeps_cas: bool,
+        slot: Slot,
+    ) {
+        let cas = if keeps_cas { self.cas } else { 0 };
+        self.add_with(exptime_of(self.exptime), cas, b" c", to, request, call, slot);
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "what there is to say of an item")]
+    fn add_with(
+        &self,
+        exptime: i32,
+        cas: u64,
+        more: &[u8],
+        to: &dyn Route,
+        request: &Request<'_>,
+        call: &Call,
+        slot: Slot,
+    ) {
         let mut flags = Vec::with_capacity(64);
-        let exptime = exptime.unwrap_or(self.exptime);
         let _ = write!(flags, "F{} T{exptime} ME", self.flags); // a Vec takes everything
-        let mut letters = letter_bit(b'F') | letter_bit(b'T') | letter_bit(b'M');
-        let mut token_count = 6;
-        if self.cas != 0 {
-            let _ = write!(flags, " E{}", self.cas); // a Vec takes everything
-            letters |= letter_bit(b'E');
-            token_count += 1;
+        if cas != 0 {
+            let _ = write!(flags, " E{cas}"); // a Vec takes everything
         }
-        if request.meta.has(b'b') {
-            flags.extend_from_slice(b" b");
-            letters |= letter_bit(b'b');
-            token_count += 1;
-        }
-        let token = if request.op.is_meta() { request.meta.token } else { request.key };
-        let meta = Meta { token, flags: &flags, letters, opaque: None, token_count };
-        let value = self.value.as_value();
-        let set = Request { value, meta, ..Request::new(Op::MetaSet, request.key) };
-        to.send(&set, call, slot);
+        flags.extend_from_slice(more);
+        with_flags(Op::MetaSet, flags, request, |set| {
+            to.send(&Request { value: self.value.as_value(), ..*set }, call, slot);
+        });
     }
 
     /// What the client is answered, in the words of its request.
@@ -147,5 +194,20 @@ impl Item {
             let _ = write!(line, " {}", self.cas); // a Vec takes everything
         }
         OwnedReply { status: Status::Hit, line, value: Some(self.value), miss_on_error: false }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_life_is_told_by_its_end() {
+        assert_eq!([0, 1, RELATIVE_SECONDS_MAX].map(exptime_of), [0, 1, RELATIVE_SECONDS_MAX]);
+        let now = Clock::System.now().unix_seconds;
+        let end = exptime_of(RELATIVE_SECONDS_MAX + 1).cast_unsigned();
+        let wanted = now + RELATIVE_SECONDS_MAX.cast_unsigned() + 1;
+        assert!((wanted..wanted + 60).contains(&end), "{end}");
+        assert_eq!(exptime_of(i32::MAX), i32::MAX, "the end of time");
     }
 }

@@ -5,7 +5,8 @@
 
 use super::hash_func::read_function;
 use super::registry::{self, Kind};
-use crate::config::{At, Config, Dialect, Findings, Node, OnDown, Path, Pool, Problem, quoted};
+use crate::config::{At, Config, Dialect, Endpoint, Findings, Node, OnDown, Path, Pool, Problem, quoted};
+use crate::hash::Placement;
 
 /// Tells all that looks wrong in a tree that can be built.
 pub(super) fn look(config: &Config, findings: &Findings) {
@@ -133,6 +134,7 @@ impl Doubter<'_> {
         self.no_failover(route);
         self.lost_deletes(route);
         self.empty_shadows(route);
+        self.no_transition(route);
         if route.is("hash") {
             self.nameless(route);
         }
@@ -292,8 +294,44 @@ impl Doubter<'_> {
         }
     }
 
+    /// Where something is done at each server by itself, former servers are not asked.
+    fn no_transition(&self, route: &Written<'_>) {
+        let pool = route.node("pool").filter(|_| route.is("pool")).and_then(|node| self.pool_of(node));
+        let Some(pool) = pool.filter(|pool| pool.transition.is_some()) else { return };
+        let wraps = ["shadows", "max_outstanding", "slow_warmup"];
+        if let Some(key) = wraps.into_iter().find(|key| route.node(key).is_some()) {
+            let message =
+                format!("with `{key}` the `transition` of {} does nothing here", quoted(&pool.name));
+            route.warn(self.findings, key, None, Problem::new(message));
+        }
+    }
+
+    /// Transitions of pools whose keys cannot be followed.
+    fn vain_transitions(&self) {
+        let pools = Path::ROOT.key("pools");
+        for pool in self.config.pools.iter().filter(|pool| pool.transition.is_some()) {
+            let name = pool.hash.placement.name();
+            let is_embedded = pool.servers.iter().any(|s| matches!(s.endpoint, Endpoint::Embedded(_)));
+            let problem = match pool.hash.placement {
+                _ if is_embedded => Problem::new("embedded shards begin empty when their number changes"),
+                Placement::Random => {
+                    Problem::new("with `random` a key has no server that it could move from")
+                }
+                Placement::Modula | Placement::Gomemcache | Placement::Crc32 => {
+                    let message = format!(
+                        "with `{name}` nearly all keys move when a server comes or goes, and are copied"
+                    );
+                    Problem::new(message).help("a ring, as `ketama`, moves only those that have to")
+                }
+                _ => continue,
+            };
+            self.findings.warn(&pools.key(&pool.name).key("transition"), At::Key, problem);
+        }
+    }
+
     /// A ring of names where most servers have one: the others were forgotten.
     fn pools(&self) {
+        self.vain_transitions();
         let pools = Path::ROOT.key("pools");
         for pool in self.config.pools.iter().filter(|pool| pool.hash.placement.hashes_names()) {
             let named_count = pool.servers.iter().filter(|server| server.member.name.is_some()).count();

@@ -12,6 +12,7 @@
 
 mod attempt;
 mod build;
+mod busy;
 mod call;
 mod copy;
 mod domain;
@@ -22,6 +23,7 @@ mod explain;
 mod failover_errors;
 mod failover_policy;
 mod failure;
+mod former_server;
 mod gather;
 mod hash_func;
 mod keep_prefix;
@@ -29,6 +31,7 @@ mod key;
 mod marked;
 mod member;
 mod moved;
+mod moving;
 mod on_down;
 mod pairing;
 mod pool;
@@ -37,7 +40,9 @@ mod rekey;
 mod root;
 mod schema;
 mod slot;
+mod transition;
 mod translate;
+mod window;
 
 // select
 mod blackhole;
@@ -91,9 +96,12 @@ mod target_tests;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]
+mod transition_tests;
+#[cfg(test)]
 mod value_tests;
 
 pub use build::{Builder, Leaves, build, check, check_and_test, explain, unconnected};
+pub use busy::Busy;
 pub use call::{Call, Client, Kind};
 pub use explain::{Explained, Target, When};
 pub use host_id::host_id;
@@ -102,9 +110,12 @@ pub use pool::PoolRoute;
 pub use root::Root;
 pub use schema::schema;
 pub use slot::{Sink, Slot};
+pub use transition::{Change, Past};
 pub use translate::in_our_words;
+pub use window::{Pace, Window};
 
 use crate::protocol::{MultiGet, Op, Request};
+use tokio::sync::oneshot;
 
 /// A node of the tree.
 pub trait Route {
@@ -148,6 +159,12 @@ pub trait Leaf: Route {
 
     /// The server's name as in the configuration.
     fn name(&self) -> &str;
+
+    /// Makes ready what it needs to be asked, before anybody asks; `None`: there is nothing to wait for. Who waits goes on when
+    /// the other end is dropped.
+    fn warm(&self) -> Option<oneshot::Receiver<()>> {
+        None
+    }
 
     /// Whether it is known to be out: whatever is sent to it now fails.
     fn is_out(&self) -> bool {

@@ -3,12 +3,14 @@
 //! All operations: to the one server that the pool's ring gives for the key. While that is out, its keys fail, or go where
 //! the pool's `on_down` says (`on_down.rs`).
 
+use super::former_server::lane;
 use super::hash::{HashRoute, delegated};
 use super::hash_func::{build_ring, named, read_spec};
 use super::on_down::{Goes, Plan, Watch};
 use super::outstanding_limit::{self, OUTSTANDING_COUNT_MAX};
 use super::registry::{Key, Kind, Params};
 use super::slow_warm_up::WarmUp;
+use super::transition::Transition;
 use super::{Call, Chosen, Explained, Leaf, Route, Slot, When, rate_limit, shadow, shard_split};
 use crate::config::{OnError, Section};
 use crate::hash::{Explained as Why, Member, Ring, Spec};
@@ -104,6 +106,8 @@ pub struct PoolRoute {
     domains: Rc<[String]>,
     /// `None`: keys of a server that is out fail.
     watch: Option<Watch>,
+    /// What becomes of keys that were another server's until lately.
+    transition: Option<Rc<Transition>>,
 }
 
 impl PoolRoute {
@@ -111,7 +115,7 @@ impl PoolRoute {
     #[must_use]
     pub fn new(name: String, ring: Ring, leaves: Vec<Rc<dyn Leaf>>, lanes: usize, on_error: OnError) -> Self {
         debug_assert_eq!(leaves.len(), ring.len() * lanes, "a leaf for each lane of each server");
-        Self { name, ring, leaves, lanes, on_error, domains: Rc::default(), watch: None }
+        Self { name, ring, leaves, lanes, on_error, domains: Rc::default(), watch: None, transition: None }
     }
 
     /// With what else fails when a server does, by server.
@@ -125,7 +129,8 @@ impl PoolRoute {
         let leaves: Vec<Rc<dyn Leaf>> = self.leaves.iter().map(Rc::clone).collect();
         let ring = Ring::build(&placed.0, &placed.1).ok()?;
         let route = Self::new(self.name.clone(), ring, leaves, self.lanes, self.on_error);
-        let route = route.with_domains(&self.domains);
+        let transition = self.transition.as_ref().and_then(|transition| transition.placed_by(&placed.0));
+        let route = route.with_domains(&self.domains).with_transition(transition);
         Some(match plan {
             Some(plan) => route.with_plan(placed, plan),
             None => route,
@@ -138,6 +143,21 @@ impl PoolRoute {
             self.leaves.iter().map(|leaf| Rc::clone(leaf) as Rc<dyn Route>).collect();
         self.watch = Some(Watch::new(plan, placed, self.servers().map(Rc::clone).collect(), &targets));
         self
+    }
+
+    pub(super) fn with_transition(self, transition: Option<Rc<Transition>>) -> Self {
+        Self { transition, ..self }
+    }
+
+    /// Its servers changed lately: some keys are looked for at two of them.
+    #[inline]
+    pub(super) fn is_in_transition(&self) -> bool {
+        self.open_transition().is_some()
+    }
+
+    #[inline]
+    fn open_transition(&self) -> Option<&Transition> {
+        self.transition.as_deref().filter(|transition| transition.is_open())
     }
 
     /// Whether keys of servers that are out go elsewhere.
@@ -154,11 +174,16 @@ impl PoolRoute {
     #[inline]
     #[must_use]
     pub fn pick(&self, key: &[u8]) -> Option<usize> {
-        let server = match &self.watch {
-            None => self.ring.pick(key)?,
-            Some(watch) => self.pick_watched(watch, key)?,
-        };
-        Some(self.lane(server, key))
+        Some(self.lane(self.server(key)?, key))
+    }
+
+    /// The key's place on the ring.
+    #[inline]
+    fn server(&self, key: &[u8]) -> Option<usize> {
+        match &self.watch {
+            None => self.ring.pick(key),
+            Some(watch) => self.pick_watched(watch, key),
+        }
     }
 
     #[inline(never)]
@@ -187,7 +212,50 @@ impl PoolRoute {
 
     #[inline(never)]
     fn lane_of_several(&self, server: usize, key: &[u8]) -> usize {
-        server * self.lanes + crc32fast::hash(key) as usize % self.lanes
+        server * self.lanes + lane(key, self.lanes)
+    }
+
+    /// Where a key's requests go while its server is out.
+    #[inline]
+    fn target<'a>(&self, watch: &'a Watch, key: &[u8]) -> Option<&'a Rc<dyn Route>> {
+        match watch.goes(&self.ring, key)? {
+            Goes::Gutter(gutter) => Some(gutter),
+            Goes::Next(server) => watch.target(self.lane(server, key)),
+            Goes::Home(_) => None,
+        }
+    }
+
+    /// Servers that have left the pool and may still have its keys.
+    pub(super) fn gone_servers(&self) -> Vec<Rc<dyn Leaf>> {
+        self.open_transition().map(Transition::gone).unwrap_or_default()
+    }
+
+    /// Keys that were another server's until lately take the long way.
+    #[inline(never)]
+    fn send_in_transition(&self, transition: &Transition, request: &Request<'_>, call: &Call, slot: Slot) {
+        let server = self.server(request.key).filter(|_| transition.is_open());
+        let Some(server) = server.filter(|server| transition.has_moved(request.key, *server)) else {
+            return self.send_on(request, call, slot);
+        };
+        let target = self.watch.as_ref().and_then(|watch| self.target(watch, request.key)).cloned();
+        let leaf = || Some(Rc::clone(self.leaf(self.lane(server, request.key))?) as Rc<dyn Route>);
+        match target.or_else(leaf) {
+            Some(now) => transition.send(server, now, request, call, slot),
+            None => slot.fill(&Reply::failed(Cause::NoServer)),
+        }
+    }
+
+    #[inline]
+    fn send_on(&self, request: &Request<'_>, call: &Call, slot: Slot) {
+        if let Some(watch) = &self.watch
+            && let Some(target) = self.target(watch, request.key)
+        {
+            return target.send(request, call, slot);
+        }
+        match self.pick(request.key).and_then(|index| self.leaf(index)) {
+            Some(leaf) => leaf.send(request, call, slot),
+            None => slot.fill(&Reply::failed(Cause::NoServer)),
+        }
     }
 
     #[must_use]
@@ -226,23 +294,18 @@ impl PoolRoute {
 
 impl Route for PoolRoute {
     fn send(&self, request: &Request<'_>, call: &Call, slot: Slot) {
-        if let Some(watch) = &self.watch {
-            let target = match watch.goes(&self.ring, request.key) {
-                Some(Goes::Gutter(gutter)) => Some(gutter),
-                Some(Goes::Next(server)) => watch.target(self.lane(server, request.key)),
-                _ => None,
-            };
-            if let Some(target) = target {
-                return target.send(request, call, slot);
-            }
-        }
-        match self.pick(request.key).and_then(|index| self.leaf(index)) {
-            Some(leaf) => leaf.send(request, call, slot),
-            None => slot.fill(&Reply::failed(Cause::NoServer)),
+        match &self.transition {
+            None => self.send_on(request, call, slot),
+            Some(transition) => self.send_in_transition(transition, request, call, slot),
         }
     }
 
     fn pool(&self, op: Op, key: &[u8]) -> Option<&PoolRoute> {
+        if let Some(transition) = self.open_transition()
+            && self.server(key).is_some_and(|server| transition.has_moved(key, server))
+        {
+            return None;
+        }
         match &self.watch {
             None => Some(self),
             Some(watch) => watch.pool(&self.ring, self, op, key),
@@ -265,7 +328,12 @@ impl Route for PoolRoute {
             Some(leaf) => placed.with(When::Now, leaf.explain(request)),
             None => placed.with(When::Now, Explained::new(format!("any of {} servers", self.ring.len()))),
         };
-        let here = Explained::new(format!("pool {}", self.name)).with(When::Now, placed);
+        let mut here = Explained::new(format!("pool {}", self.name)).with(When::Now, placed);
+        let former = self.open_transition().zip(why.index);
+        if let Some(former) = former.and_then(|(open, server)| open.former_owner(request.key, server)) {
+            let when = When::If("it had this key: after a miss, until the transition ends".into());
+            here = here.with(when, former.explain(request));
+        }
         let home = why.index.zip(self.watch.as_ref());
         match home.and_then(|(home, watch)| watch.explain(&self.ring, home, request)) {
             Some((when, instead)) => here.with(when, instead),

@@ -117,7 +117,7 @@ impl Root {
 
     /// The pool that is the whole tree.
     pub fn only_pool(&self) -> Option<&PoolRoute> {
-        self.only.as_deref()
+        self.only.as_deref().filter(|pool| !pool.is_in_transition())
     }
 
     /// Whether some failures are told to clients as misses.
@@ -126,9 +126,15 @@ impl Root {
         self.tells_misses
     }
 
-    /// Every server of every pool.
-    pub fn servers(&self) -> impl Iterator<Item = &Rc<dyn Leaf>> {
-        self.pools.iter().flat_map(|pool| pool.servers())
+    /// Every server of every pool, and those that have left and may still be asked.
+    #[must_use]
+    pub fn servers(&self) -> Vec<Rc<dyn Leaf>> {
+        let of_pool = |pool: &Rc<PoolRoute>| {
+            let mut servers: Vec<Rc<dyn Leaf>> = pool.servers().cloned().collect();
+            servers.extend(pool.gone_servers());
+            servers
+        };
+        self.pools.iter().flat_map(of_pool).collect()
     }
 
     /// The prefix of this key and the routes that it names; `None` where there is no prefix to look at.

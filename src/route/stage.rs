@@ -1,27 +1,44 @@
 //! A tree of routes over scripted leaves, and a client in front of it: what the tests of routes are played on.
 
 use super::scripted::{Say, Scripted, Waiting};
-use super::{Call, Leaf, Leaves, Route, build};
-use crate::config::{self, Pool};
+use super::{Busy, Call, Change, Leaf, Leaves, Past, Route, Window, build};
+use crate::config::{self, Config, Pool};
 use crate::protocol::ascii::{Framed, Scratch, frame, parse_request};
 use crate::protocol::{Cause, Line, Request, Status, Value};
+use crate::stats::Counters;
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
+use std::sync::Arc;
+use tokio::time::Instant;
 
 /// A tree whose pools are scripted leaves: `a`, `b`, `c`.
 pub(super) struct Tree {
     pub(super) root: super::Root,
     leaves: HashMap<String, Rc<Scripted>>,
+    pub(super) counters: Arc<Counters>,
 }
 
-struct Stage(RefCell<HashMap<String, Rc<Scripted>>>);
+#[derive(Default)]
+struct Stage {
+    leaves: HashMap<String, Rc<Scripted>>,
+    /// Taken when the tree is built.
+    past: RefCell<Option<Past>>,
+}
+
+impl Stage {
+    fn leaf(&self, server: &config::Server) -> Rc<dyn Leaf> {
+        Rc::clone(&self.leaves[&server.label()]) as Rc<dyn Leaf>
+    }
+}
 
 impl Leaves for Stage {
     fn of_pool(&self, pool: &Pool) -> (Vec<Rc<dyn Leaf>>, usize) {
-        let leaves = self.0.borrow();
-        let leaf = |server: &config::Server| Rc::clone(&leaves[&server.label()]) as Rc<dyn Leaf>;
-        (pool.servers.iter().map(leaf).collect(), 1)
+        (pool.servers.iter().map(|server| self.leaf(server)).collect(), 1)
+    }
+
+    fn past(&self, _pool: &Pool) -> Option<Past> {
+        self.past.take()
     }
 }
 
@@ -38,16 +55,52 @@ pub(super) fn tree_of<const N: usize>(routes: &str, scripts: [(&str, Vec<Say>); 
 
 /// A whole configuration, whose servers are some of `a` to `e`; what it is called decides the dialect.
 pub(super) fn tree_with<const N: usize>(name: &str, text: &str, scripts: [(&str, Vec<Say>); N]) -> Tree {
+    let stage = Stage { leaves: leaves_of(scripts), ..Stage::default() };
+    stage.tree(&read(name, text), Arc::default())
+}
+
+/// A pool `main` that is `after`, and was each of `before` in turn, the oldest first, until now.
+pub(super) fn tree_after<const N: usize>(
+    before: &[&str],
+    after: &str,
+    scripts: [(&str, Vec<Say>); N],
+) -> Tree {
+    let text = |pool: &str| format!("pools: {{main: {{{pool}}}}}\nroute: main\n");
+    let config = read("test", &text(after));
+    let settings = config.pools[0].transition.expect("a transition");
+    let stage = Stage { leaves: leaves_of(scripts), ..Stage::default() };
+    let (pace, counters) = (Arc::default(), Arc::<Counters>::default());
+    let change = |pool: &&str| {
+        let former = read("test", &text(pool)).pools.remove(0);
+        let gone = former.servers.iter().map(|server| vec![stage.leaf(server)]).collect();
+        let until = Instant::now() + settings.time;
+        Change { window: Arc::new(Window::new(former, until, settings, Arc::clone(&pace))), gone }
+    };
+    let changes = before.iter().map(change).collect();
+    let past = Past { changes, busy: Rc::new(Busy::default()), counters: Arc::clone(&counters) };
+    stage.past.replace(Some(past));
+    stage.tree(&config, counters)
+}
+
+fn leaves_of<const N: usize>(scripts: [(&str, Vec<Say>); N]) -> HashMap<String, Rc<Scripted>> {
     let mut scripts: HashMap<&str, Vec<Say>> = scripts.into_iter().collect();
     let changes = Rc::default();
     let leaf = |name: &str| {
         let script = scripts.remove(name).unwrap_or_default();
         (format!("{name}:11211"), Scripted::new(name, script).with_changes(&changes))
     };
-    let leaves: HashMap<String, Rc<Scripted>> = ["a", "b", "c", "d", "e"].map(leaf).into_iter().collect();
-    let (config, _) = config::from_text(name, text, super::check).unwrap_or_else(|f| panic!("{f}"));
-    let root = build(&config, &Stage(RefCell::new(leaves.clone()))).unwrap();
-    Tree { root, leaves }
+    ["a", "b", "c", "d", "e"].map(leaf).into_iter().collect()
+}
+
+fn read(name: &str, text: &str) -> Config {
+    config::from_text(name, text, super::check).unwrap_or_else(|f| panic!("{f}")).0
+}
+
+impl Stage {
+    fn tree(self, config: &Config, counters: Arc<Counters>) -> Tree {
+        let root = build(config, &self).unwrap();
+        Tree { root, leaves: self.leaves, counters }
+    }
 }
 
 impl Tree {
@@ -71,6 +124,11 @@ impl Tree {
 
     pub(super) fn heard(&self, name: &str) -> Vec<String> {
         self.leaves[&format!("{name}:11211")].heard()
+    }
+
+    /// Whether nobody but the test has this server.
+    pub(super) fn is_let_go(&self, name: &str) -> bool {
+        Rc::strong_count(&self.leaves[&format!("{name}:11211")]) == 1
     }
 
     pub(super) fn finish(&self, name: &str, reply: &crate::protocol::Reply<'_>) {

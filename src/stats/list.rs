@@ -62,5 +62,8 @@ counters! {
     server_queue_full: "requests refused because too many were waiting for that server",
     desync_detected: "replies that did not belong to the request in their place; must stay 0",
     slow_clients_closed: "clients closed because memory was short and they held the most of it",
+    transition_hits_old: "misses of a key's new server that its former one had, see transition",
+    transition_copies: "items copied from a key's former server to its new one",
+    transition_skipped: "items of a former server that were not copied because of the rate, or because too many were under way",
     buffer_bytes: "memory that requests and replies under way hold now, of buffer_bytes_max",
 }

@@ -20,6 +20,7 @@ use bytes::Bytes;
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::task::{Context, Waker};
+use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 pub(super) struct Connection {
@@ -47,6 +48,8 @@ pub(super) struct Connection {
     pub(super) answered: Cell<bool>,
     /// Nobody will send anything any more: it ends when all that was asked is answered.
     pub(super) retired: Cell<bool>,
+    /// Somebody wants it to be open before anything is asked; dropped when it is, or cannot be.
+    pub(super) warming: RefCell<Option<oneshot::Sender<()>>>,
 }
 
 #[derive(Default)]
@@ -76,6 +79,7 @@ impl Connection {
             quiet_since_idle: Cell::new(true),
             answered: Cell::new(false),
             retired: Cell::new(false),
+            warming: RefCell::new(None),
         }
     }
 
@@ -83,6 +87,14 @@ impl Connection {
     pub(super) fn retire(&self) {
         self.retired.set(true);
         self.wake();
+    }
+
+    /// Connects, though nothing is asked yet; what is returned ends with the attempt.
+    pub(super) fn warm(&self) -> oneshot::Receiver<()> {
+        let (tell, ended) = oneshot::channel();
+        *self.warming.borrow_mut() = Some(tell);
+        self.wake();
+        ended
     }
 
     pub(super) fn send(&self, request: &Request<'_>, slot: Slot) {

@@ -8,6 +8,7 @@ use crate::config::{Pool, Server};
 use crate::protocol::{MultiGet, Request};
 use crate::route::{Call, Explained, Leaf, Route, Slot, Target};
 use std::rc::Rc;
+use tokio::sync::oneshot;
 
 /// One connection to a server, shared by all clients of the worker.
 pub struct Destination {
@@ -73,6 +74,10 @@ impl Leaf for Destination {
 
     fn name(&self) -> &str {
         &self.terms.label
+    }
+
+    fn warm(&self) -> Option<oneshot::Receiver<()>> {
+        Some(self.connection.warm())
     }
 
     #[inline]

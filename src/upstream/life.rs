@@ -43,15 +43,20 @@ async fn run(connection: Rc<Connection>) {
         // While the server is out nobody but its prober knocks.
         if let Some(reason) = connection.terms.tko.reason() {
             connection.fail_queued(&Reply::line(Status::Failed(Cause::Tko), reason.line().as_bytes()));
+            connection.warming.take();
             continue;
         }
         match connect_and_expire(&connection).await {
             Ok((stream, modern)) => {
                 connection.on_connected(modern);
+                connection.warming.take();
                 let ended = serve(&connection, stream).await;
                 connection.on_lost(ended);
             }
-            Err(failure) => connection.on_refused(&failure),
+            Err(failure) => {
+                connection.on_refused(&failure);
+                connection.warming.take();
+            }
         }
     }
 }
@@ -174,11 +179,11 @@ fn poll_timer(connection: &Connection, timer: &mut Timer, cx: &mut Context<'_>) 
 }
 
 impl Connection {
-    /// Resolves when a request is queued; `false`: there will be none.
+    /// Resolves when a request is queued, or one is expected; `false`: there will be none.
     async fn requests(&self) -> bool {
         poll_fn(|cx| {
             self.set_waker(cx);
-            if !self.state.borrow().inflight.is_empty() {
+            if !self.state.borrow().inflight.is_empty() || self.warming.borrow().is_some() {
                 return Poll::Ready(true);
             }
             if self.retired.get() { Poll::Ready(false) } else { Poll::Pending }

@@ -43,3 +43,5 @@ mod schema;
 mod timeouts;
 /// The conversations of `tests/transcripts`, held with memcached, the embedded cache and the proxy.
 mod transcripts;
+/// Servers that come and go: with a transition nobody misses what was there, and nobody reads what is old.
+mod transition;

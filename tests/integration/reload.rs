@@ -91,7 +91,7 @@ fn a_runtime_variable_is_turned() {
     client.await_stat("config_reloads", 1);
     client.ask("get b\r\n", "END\r\n");
     copies.expect("get b");
-    fs::write(&variables, r#"{"share": "all"}"#).unwrap();
+    fs::write(&variables, r#"{"share": "#).unwrap();
     client.await_stat("config_failures", 1);
     client.ask("get c\r\n", "END\r\n");
     copies.expect("get c");

@@ -96,6 +96,8 @@ impl Pool {
             keeps_prefix: section.value("keep_routing_prefix", value::boolean).unwrap_or(false),
             failure_domains,
             location,
+            warms_connections: true,
+            transition: None,
         })
     }
 }

@@ -1,0 +1,179 @@
+//! Servers that come and go while clients read: with a transition nobody misses what was there, and nobody reads what is old.
+
+use crate::support::{Client, Memcached, Mock, Proxy, dead_address, has_latest, pool_of};
+use std::net::TcpListener;
+use std::time::{Duration, Instant};
+
+const KEYS: usize = 300;
+const SOFT: &str = "transition: {for: 10m}";
+
+/// Four servers, and a proxy in front of the first `count`.
+fn start(count: usize, pool: &str) -> (Vec<Memcached>, Proxy) {
+    let servers: Vec<Memcached> = (0..4).map(|_| Memcached::latest()).collect();
+    let proxy = Proxy::with(&first(count, &servers, pool));
+    (servers, proxy)
+}
+
+fn first(count: usize, servers: &[Memcached], pool: &str) -> String {
+    let addresses: Vec<&str> = servers[..count].iter().map(Memcached::address).collect();
+    pool_of(&addresses, pool)
+}
+
+fn change(proxy: &Proxy, client: &mut Client, yaml: &str) {
+    let reloads = client.stat("config_reloads");
+    proxy.rewrite(yaml);
+    client.await_stat("config_reloads", reloads + 1);
+}
+
+fn set_all(client: &mut Client, value: &str) {
+    for key in 0..KEYS {
+        client.ask(format!("set key:{key} {key} 1000 {}\r\n{value}\r\n", value.len()), "STORED\r\n");
+    }
+}
+
+/// How many keys are there, all of them with this value.
+fn hits(client: &mut Client, value: &str) -> usize {
+    let mut count = 0;
+    for key in 0..KEYS {
+        client.send(format!("get key:{key}\r\n"));
+        let lines = client.lines_to_end();
+        assert!(
+            lines.is_empty() || lines == [format!("VALUE key:{key} {key} {}", value.len()), value.into()]
+        );
+        count += usize::from(!lines.is_empty());
+    }
+    count
+}
+
+fn hits_at_once(client: &mut Client) -> usize {
+    let keys: Vec<String> = (0..KEYS).map(|key| format!("key:{key}")).collect();
+    client.send(format!("get {}\r\n", keys.join(" ")));
+    client.lines_to_end().len() / 2
+}
+
+#[test]
+fn nothing_is_missed_when_servers_come_or_go() {
+    if !has_latest() {
+        return;
+    }
+    for (before, after) in [(3, 4), (4, 3)] {
+        for pool in ["", SOFT] {
+            let (servers, proxy) = start(before, pool);
+            let mut client = proxy.client();
+            set_all(&mut client, "old");
+            change(&proxy, &mut client, &first(after, &servers, pool));
+            let (apart, at_once) = (hits(&mut client, "old"), hits_at_once(&mut client));
+            if pool.is_empty() {
+                let missed = KEYS - apart;
+                assert!((KEYS / 8..KEYS / 2).contains(&missed), "{before} → {after}: {missed} missed");
+                continue;
+            }
+            assert_eq!((apart, at_once), (KEYS, KEYS), "{before} → {after}");
+            let copies = client.stat("transition_copies");
+            assert!((KEYS as u64 / 8..KEYS as u64 / 2).contains(&copies), "{copies}");
+            assert_eq!(client.stat("transition_hits_old"), copies, "each is asked for there once");
+            assert_eq!((client.stat("transition_active"), client.stat("desync_detected")), (1, 0));
+            assert!((1..=600).contains(&client.stat("transition_ends_in")));
+            // as they were: their flags were looked at above
+            for key in 0..KEYS {
+                client.send(format!("mg key:{key} t\r\n"));
+                let left: u32 = client.line().strip_prefix("HD t").unwrap().parse().unwrap();
+                assert!((900..=1000).contains(&left), "{left}");
+            }
+        }
+    }
+}
+
+#[test]
+fn what_was_written_or_deleted_since_is_never_old_again() {
+    if !has_latest() {
+        return;
+    }
+    let (servers, proxy) = start(3, SOFT);
+    let mut client = proxy.client();
+    let (three, four) = (first(3, &servers, SOFT), first(4, &servers, SOFT));
+    set_all(&mut client, "old");
+    change(&proxy, &mut client, &four);
+    hits(&mut client, "old");
+    set_all(&mut client, "new");
+    for yaml in [&three, &four, &three] {
+        change(&proxy, &mut client, yaml);
+        assert_eq!(hits(&mut client, "new"), KEYS);
+    }
+    for key in 0..KEYS {
+        client.ask(format!("delete key:{key}\r\n"), "DELETED\r\n");
+    }
+    for yaml in [&four, &three] {
+        change(&proxy, &mut client, yaml);
+        assert_eq!(hits(&mut client, "new"), 0);
+    }
+    for key in 0..KEYS {
+        client.ask(format!("set key:{key} 0 0 1\r\n5\r\n"), "STORED\r\n");
+    }
+    change(&proxy, &mut client, &four);
+    for key in 0..KEYS {
+        client.ask(format!("incr key:{key} 2\r\nadd key:{key} 0 0 1\r\n9\r\n"), "7\r\nNOT_STORED\r\n");
+    }
+    change(&proxy, &mut client, &three);
+    for key in 0..KEYS {
+        client.ask(format!("get key:{key}\r\n"), format!("VALUE key:{key} 0 1\r\n7\r\nEND\r\n"));
+    }
+}
+
+#[test]
+fn it_ends_and_servers_that_left_are_let_go() {
+    if !has_latest() {
+        return;
+    }
+    let soft = "transition: {for: 1s}";
+    let (servers, proxy) = start(4, soft);
+    let mut client = proxy.client();
+    set_all(&mut client, "old");
+    change(&proxy, &mut client, &first(3, &servers, soft));
+    client.await_stat("transition_active", 0);
+    client.await_stat("server_connections", 3);
+    assert!(hits(&mut client, "old") < KEYS, "nobody is asked any more");
+    assert_eq!(client.stat("transition_ends_in"), 0);
+}
+
+#[test]
+fn servers_that_have_left_are_emptied_too() {
+    if !has_latest() {
+        return;
+    }
+    let (servers, proxy) = start(4, SOFT);
+    let mut client = proxy.client();
+    set_all(&mut client, "old");
+    change(&proxy, &mut client, &format!("allow_flush: true\n{}", first(3, &servers, SOFT)));
+    client.ask("flush_all\r\n", "OK\r\n");
+    assert_eq!(hits(&mut client, "old"), 0);
+}
+
+#[test]
+fn new_servers_are_connected_to_before_they_are_used() {
+    let (one, two, three) = (Mock::forgetful(), Mock::forgetful(), Mock::forgetful());
+    let proxy = Proxy::before(&[one.address()], "");
+    let mut client = proxy.client();
+    assert_eq!(client.stat("server_connections"), 0, "at the start the first request connects");
+    client.ask("get a\r\n", "END\r\n");
+    change(&proxy, &mut client, &pool_of(&[one.address(), two.address()], ""));
+    assert_eq!(client.stat("server_connections"), 2);
+    let cold = pool_of(&[one.address(), two.address(), three.address()], "warm_connect: false");
+    change(&proxy, &mut client, &cold);
+    assert_eq!(client.stat("server_connections"), 2);
+}
+
+#[test]
+fn a_new_server_that_does_not_answer_holds_nobody_up() {
+    let one = Mock::forgetful();
+    let proxy = Proxy::before(&[one.address()], "");
+    let mut client = proxy.client();
+    client.ask("get a\r\n", "END\r\n");
+    // it takes connections and says nothing
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let (silent, refusing) = (silent.local_addr().unwrap().to_string(), dead_address());
+    let began = Instant::now();
+    change(&proxy, &mut client, &pool_of(&[one.address(), &refusing, &silent], "connect_timeout: 300ms"));
+    assert!(began.elapsed() >= Duration::from_millis(300), "it was waited for");
+    assert_eq!(client.stat("server_connections"), 1);
+}
