@@ -38,6 +38,26 @@ fn good_files_load() {
 }
 
 #[test]
+fn every_good_file_can_be_kept_as_the_last_good_one() {
+    let folder = std::env::temp_dir().join(format!("ringway-last-good-{}", std::process::id()));
+    let all = [yaml_files("tests/configs/good"), files("tests/configs/good", "json"), yaml_files("config")];
+    for file in all.concat() {
+        let origin = config::Origin { keeps_document: true, ..config::Origin::default() };
+        let loaded = config::load_all(&file, origin.clone(), route::check).unwrap();
+        let text = config::last_good_text(&loaded, &origin, route::check);
+        fs::write(&folder, text.unwrap_or_else(|| panic!("{} cannot be kept", file.display()))).unwrap();
+        let refused = config::Refused { files: Vec::new(), faults: String::new() };
+        let kept = config::load_last_good(&folder, origin, refused, route::check).unwrap();
+        assert!(kept.config == loaded.config, "{}", file.display());
+    }
+    fs::write(&folder, "pools: {main: {servers: [a]}}").unwrap();
+    let refused = config::Refused { files: Vec::new(), faults: String::new() };
+    let other = config::load_last_good(&folder, config::Origin::default(), refused, route::check);
+    assert!(other.unwrap_err().render(false).contains("not written by ringway"));
+    fs::remove_file(&folder).unwrap();
+}
+
+#[test]
 fn every_example_loads_without_a_warning() {
     let files = yaml_files("config");
     assert!(files.len() >= 6);

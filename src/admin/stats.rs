@@ -193,6 +193,8 @@ impl Process {
         stat(text, "config_last_attempt", unix_seconds(config.last_attempt));
         stat(text, "config_failures", config.failures_count);
         stat(text, "config_reloads", config.reloads_count);
+        // The last good one serves, because what was wanted at the start is wrong.
+        stat(text, "configs_from_disk", u8::from(self.current().about.instead_of.is_some()));
     }
 
     fn settings_text(&self) -> String {

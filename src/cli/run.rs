@@ -1,10 +1,11 @@
 //! `ringway run`: settings from file and flags, then serve; with neither, the embedded cache.
 
+use super::EXIT_WRONG;
 use super::greeting::Greeting;
 use super::logging::{Format, Logging};
 use super::output;
 use super::source::Source;
-use crate::config::{AdminKeys, Collect, Config, Listen, Settings, Workers};
+use crate::config::{self, AdminKeys, Collect, Config, Faults, Listen, Loaded, Settings, Workers};
 use crate::proxy::{self, TakenOver};
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -47,6 +48,9 @@ pub(super) struct Args {
     /// Take over all sockets of the process that has this `hand_over`; it leaves when this one serves
     #[arg(long, value_name = "PATH")]
     pub(super) take_over: Option<PathBuf>,
+    /// Where the configuration is kept for a start at which it is wrong, instead of what the file says: a path
+    #[arg(long, value_name = "PATH")]
+    pub(super) last_good: Option<PathBuf>,
     #[command(flatten)]
     pub(super) logging: Logging,
 }
@@ -54,7 +58,7 @@ pub(super) struct Args {
 /// Serves; returns when told to stop, or when nothing can be started.
 pub(super) fn run(args: Args) -> ExitCode {
     args.logging.install();
-    let mut loaded = match args.source.load() {
+    let mut loaded = match args.load() {
         Ok(loaded) => loaded,
         Err(code) => return code,
     };
@@ -71,7 +75,7 @@ pub(super) fn run(args: Args) -> ExitCode {
     let logging = args.logging.clone();
     let can_read_again = args.source.is_readable_again();
     let read: proxy::Reread = Box::new(move || {
-        let mut loaded = args.source.read().map_err(|faults| faults.render(false))?;
+        let mut loaded = args.read().map_err(|faults| faults.render(false))?;
         args.override_settings(&mut loaded.config, is_activated);
         Ok(loaded)
     });
@@ -83,6 +87,39 @@ pub(super) fn run(args: Args) -> ExitCode {
 }
 
 impl Args {
+    /// Loads the configuration, or the last good one, or tells all that is wrong.
+    fn load(&self) -> Result<Loaded, ExitCode> {
+        let faults = match self.read() {
+            Ok(loaded) => return Ok(loaded),
+            Err(faults) => faults,
+        };
+        output::error(&faults.render(output::has_colour()));
+        let of_file = || config::settings_of(self.source.config.as_deref()?).ok()?.last_good;
+        let Some(kept) = self.last_good.clone().or_else(of_file) else { return Err(EXIT_WRONG.into()) };
+        match self.source.read_last_good(&kept, &faults) {
+            Ok(loaded) => {
+                let kept = kept.display();
+                tracing::error!(
+                    "the configuration is refused; the last good one serves in its place: {kept}"
+                );
+                Ok(loaded)
+            }
+            Err(faults) => {
+                output::error(&faults.render(output::has_colour()));
+                Err(EXIT_WRONG.into())
+            }
+        }
+    }
+
+    /// Reads the configuration, and what is to be kept of it.
+    fn read(&self) -> Result<Loaded, Faults> {
+        let mut loaded = self.source.read()?;
+        if self.last_good.is_some() || loaded.config.settings.last_good.is_some() {
+            self.source.keep(&mut loaded);
+        }
+        Ok(loaded)
+    }
+
     /// Flags say more than the file.
     fn override_settings(&self, config: &mut Config, is_activated: bool) {
         if !self.listen.is_empty() {
@@ -105,6 +142,9 @@ impl Args {
         }
         if let Some(hand_over) = &self.hand_over {
             config.settings.hand_over = Some(hand_over.clone());
+        }
+        if let Some(last_good) = &self.last_good {
+            config.settings.last_good = Some(last_good.clone());
         }
         if let Some(delay) = self.drain_delay {
             config.settings.drain_delay = delay;

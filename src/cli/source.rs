@@ -3,7 +3,9 @@
 use super::{EXIT_WRONG, output};
 use crate::config::{
     self, About, BigValues, Config, DistanceTimeouts, Faults, Loaded, Location, McrouterOptions, Origin,
+    Refused,
 };
+use crate::route;
 use clap::builder::{PathBufValueParser, RangedU64ValueParser, TypedValueParser};
 use clap::{Args, value_parser};
 use std::path::{Path, PathBuf};
@@ -154,13 +156,28 @@ impl Source {
     pub(super) fn read(&self) -> Result<Loaded, Faults> {
         let without_file = |config| Loaded { config, warnings: Vec::new(), about: About::default() };
         match &self.config {
-            Some(file) => {
-                let origin = Origin { keeps_document: true, ..self.params.origin() };
-                config::load_all(file, origin, crate::route::check)
-            }
+            Some(file) => config::load_all(file, self.origin(), route::check),
             None if self.server.is_empty() => Ok(without_file(Config::embedded_default())),
             None => config::from_servers(&self.server).map(without_file),
         }
+    }
+
+    fn origin(&self) -> Origin {
+        Origin { keeps_document: true, ..self.params.origin() }
+    }
+
+    /// Notes what is to be kept of a configuration that was just read.
+    pub(super) fn keep(&self, loaded: &mut Loaded) {
+        loaded.about.to_keep = config::last_good_text(loaded, &self.origin(), route::check);
+        if loaded.about.to_keep.is_none() {
+            tracing::warn!("this configuration cannot be kept as the last good one");
+        }
+    }
+
+    /// The configuration that was kept at `kept`, because ours is wrong.
+    pub(super) fn read_last_good(&self, kept: &Path, faults: &Faults) -> Result<Loaded, Faults> {
+        let refused = Refused::of(self.config.as_deref().unwrap_or(Path::new("")), faults);
+        config::load_last_good(kept, self.origin(), refused, route::check)
     }
 
     /// Whether there is a file, and not a stream that has run dry.

@@ -1,11 +1,11 @@
 //! What a configuration is read from, and what there is to tell of it to those who ask a running process.
 
 use super::Config;
-use super::fault::{Source, Warning};
+use super::fault::{Faults, Source, Warning};
 use super::mcrouter::McrouterOptions;
 use super::node::Node;
 use crate::hash::md5_hex;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// What a text of mcrouter's may refer to, and what mcrouter is told by flags.
@@ -41,6 +41,32 @@ pub struct About {
     pub document: Option<Node>,
     /// mcrouter's options by its names, where the file is one of mcrouter's.
     pub options: Vec<(&'static str, String)>,
+    /// Set when this is the last good one, and another one was wanted.
+    pub instead_of: Option<Refused>,
+    /// The text to keep as the last good one, where that is wanted.
+    pub to_keep: Option<String>,
+}
+
+/// A configuration that was wrong at the start.
+#[derive(Clone, Debug)]
+pub struct Refused {
+    /// Where it was read from, as far as that is known.
+    pub files: Vec<PathBuf>,
+    /// All that is wrong with it.
+    pub faults: String,
+}
+
+impl Refused {
+    #[must_use]
+    pub fn of(file: &Path, faults: &Faults) -> Self {
+        let mut files = vec![file.to_owned()];
+        for source in faults.list.iter().map(|fault| Path::new(&fault.source.name)) {
+            if !files.iter().any(|known| known == source) {
+                files.push(source.to_owned());
+            }
+        }
+        Self { files, faults: faults.render(false) }
+    }
 }
 
 impl About {
@@ -49,12 +75,16 @@ impl About {
             .into_iter()
             .map(|source| (source.name.clone(), md5_hex(source.text.as_bytes())))
             .collect();
-        Self { file: sources.first().map(|(name, _)| name.clone()), sources, document, options: Vec::new() }
+        let file = sources.first().map(|(name, _)| name.clone());
+        Self { file, sources, document, options: Vec::new(), instead_of: None, to_keep: None }
     }
 
-    /// Every file that was read.
+    /// Every file that was read, or that was wanted instead: changes of these bring another configuration.
     #[must_use]
     pub fn files(&self) -> Vec<PathBuf> {
+        if let Some(refused) = &self.instead_of {
+            return refused.files.clone();
+        }
         self.sources.iter().map(|(name, _)| PathBuf::from(name)).collect()
     }
 

@@ -35,7 +35,7 @@ pub fn load_all(path: &Path, mut origin: Origin, check: CheckRoutes) -> Result<L
     from_bytes(&path.display().to_string(), bytes, &origin, check)
 }
 
-fn read_or_fault(path: &Path) -> Result<Vec<u8>, Faults> {
+pub(super) fn read_or_fault(path: &Path) -> Result<Vec<u8>, Faults> {
     read_bounded(path).map_err(|error| {
         Faults::of_file(&path.display().to_string(), format!("cannot read it: {error}"), None)
     })

@@ -35,6 +35,7 @@ const TOP: &[Row] = &[
         duration,
     ),
     ("drain_timeout", "how long replies under way may take after that", duration),
+    ("last_good", "a path: the file that keeps the configuration for a start at which it is wrong", text),
     ("hand_over", "a path: the unix socket where a new process takes over; absent: nowhere", text),
     ("within_cluster_timeout", "timeout of pools in our region and cluster, see default_route", duration),
     ("cross_cluster_timeout", "timeout of pools in another cluster of our region", duration),

@@ -25,6 +25,7 @@ pub(super) const KEYS: &[&str] = &[
     "drain_delay",
     "drain_timeout",
     "hand_over",
+    "last_good",
     "within_cluster_timeout",
     "cross_cluster_timeout",
     "cross_region_timeout",
@@ -63,6 +64,8 @@ pub struct Settings {
     pub drain_timeout: Duration,
     /// Where a new process takes over from this one; `None`: nowhere.
     pub hand_over: Option<PathBuf>,
+    /// Where the configuration is kept for a start at which it is wrong; `None`: nowhere.
+    pub last_good: Option<PathBuf>,
     /// For pools that say where they are, and not how long they may take.
     pub distance_timeouts: DistanceTimeouts,
 }
@@ -164,6 +167,7 @@ impl Default for Settings {
             drain_delay: Duration::ZERO,
             drain_timeout: Duration::from_secs(5),
             hand_over: None,
+            last_good: None,
             distance_timeouts: DistanceTimeouts::default(),
         }
     }
@@ -190,6 +194,7 @@ impl Settings {
                 .value("drain_timeout", |node| value::duration(node, &DRAIN_TIMES))
                 .unwrap_or(default.drain_timeout),
             hand_over: top.value("hand_over", read_hand_over),
+            last_good: top.value("last_good", read_last_good),
             distance_timeouts: DistanceTimeouts::read(top),
         };
         settings.check_clashes(top);
@@ -223,6 +228,14 @@ impl Settings {
 fn read_hand_over(node: &Node) -> Result<PathBuf, Problem> {
     let text = value::text(node, "a path for a socket")?;
     check_unix_path(text.strip_prefix("unix:").unwrap_or(&text))
+}
+
+fn read_last_good(node: &Node) -> Result<PathBuf, Problem> {
+    let text = value::text(node, "a path for a file")?;
+    if text.is_empty() || text.contains('\0') {
+        return Err(Problem::new("expected a path for a file").help("as in `/var/lib/ringway/last-good`"));
+    }
+    Ok(PathBuf::from(text))
 }
 
 fn read_admin(node: &Node) -> Result<SocketAddr, Problem> {

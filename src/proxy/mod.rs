@@ -7,6 +7,7 @@ mod drain;
 mod ends;
 mod events;
 mod hand_over;
+mod keep;
 mod memory;
 mod reload;
 mod renew;
@@ -58,18 +59,20 @@ pub enum StartError {
 /// # Errors
 /// When nothing could be started; then nothing listens.
 pub fn run(
-    loaded: Loaded,
+    mut loaded: Loaded,
     reread: Option<Reread>,
     taken: Option<TakenOver>,
     ready: impl FnOnce(&[String]),
 ) -> Result<ExitCode, StartError> {
     let files = loaded.about.files();
+    let to_keep = loaded.about.to_keep.take();
     let events = Events::watch().map_err(StartError::Worker)?;
     let mut serving = start(loaded.config, loaded.about, taken, events.sender())?;
     let labels: Vec<String> = serving.addresses.iter().map(|a| a.bound.label.clone()).collect();
     for label in &labels {
         tracing::info!("listening on {label}");
     }
+    serving.keep(to_keep);
     let mut origin = reread.map(|reread| Origin::new(reread, files, events.sender()));
     ready(&labels);
     let renewal = Renewal::default();
@@ -127,9 +130,13 @@ fn start(
     let mut addresses = listen(&config, taken.as_mut())?;
     let listeners = reload::spread(addresses.iter_mut(), count).map_err(StartError::Worker)?;
     let (stats, health) = (Stats::new(count), Arc::new(Health::default()));
+    let told = about.instead_of.as_ref().map(|refused| refused.faults.clone());
     let windows = Arc::new(Windows::of(&config, &Windows::default(), tokio::time::Instant::now()));
     let current = reload::current(&config, &caches, &windows, about);
     let process = Arc::new(Process::new(current, stats.clone(), Arc::clone(&health)));
+    if told.is_some() {
+        process.config_failed();
+    }
     let shared = Shared { process, stats, health, clients: Arc::default(), tell };
     // Before anybody is served: whoever asks meanwhile is told so.
     let open = |address| {
@@ -155,7 +162,7 @@ fn start(
         workers,
         retired: Vec::new(),
         shared,
-        told: None,
+        told,
         admin,
         hand_over,
         is_being_taken: false,

@@ -5,6 +5,7 @@ use super::admin_port::AdminPort;
 use super::caches::Caches;
 use super::events::{Event, Why};
 use super::hand_over::HandOver;
+use super::keep::keep;
 use super::shared::Shared;
 use super::watch::{self, Watch};
 use super::windows::Windows;
@@ -113,13 +114,14 @@ impl Serving {
         if why == Why::FileChanged && !has_news {
             return SAME;
         }
-        let Loaded { config, warnings, about } = match origin.read() {
+        let Loaded { config, warnings, mut about } = match origin.read() {
             Ok(loaded) => loaded,
             Err(faults) => return self.refuse(faults),
         };
         origin.watch(about.files());
         if config == self.read {
             self.told = None;
+            about.to_keep = None;
             self.shared.process.describe(about);
             if why != Why::FileChanged {
                 tracing::info!("{}: the configuration is the same as before", why.text());
@@ -129,9 +131,11 @@ impl Serving {
         for warning in warnings {
             tracing::warn!("{}", warning.0);
         }
+        let to_keep = about.to_keep.take();
         match self.adopt(config, about) {
             Ok(()) => {
                 self.told = None;
+                self.keep(to_keep);
                 let servers: usize = self.read.pools.iter().map(|pool| pool.servers.len()).sum();
                 tracing::info!(
                     pools = self.read.pools.len(),
@@ -142,6 +146,13 @@ impl Serving {
                 Ok("the new configuration serves")
             }
             Err(error) => self.refuse(error),
+        }
+    }
+
+    /// Keeps what serves now for a start at which it is wrong, where that is wanted.
+    pub(super) fn keep(&self, text: Option<String>) {
+        if let (Some(path), Some(text)) = (&self.read.settings.last_good, text) {
+            keep(path, &text);
         }
     }
 

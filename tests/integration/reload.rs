@@ -98,6 +98,44 @@ fn a_runtime_variable_is_turned() {
 }
 
 #[test]
+fn at_a_start_with_a_wrong_file_the_last_good_one_serves() {
+    let server = Mock::forgetful();
+    let directory = Directory::new();
+    let kept = directory.file("last-good");
+    let text = |more: &str| {
+        format!("listen: 127.0.0.1:0\nlast_good: {kept}\n{more}{}", pool_of(&[server.address()], ""))
+    };
+    let file = directory.write("r.yaml", &text(""));
+    let mut first = Proxy::start(&["run", "-c", &file]);
+    let mut client = first.client();
+    client.ask_line("flush_all\r\n", "CLIENT_ERROR flush_all not allowed");
+    directory.write("r.yaml", &text("allow_flush: true\n"));
+    client.await_stat("config_reloads", 1);
+    assert_eq!(client.stat("configs_from_disk"), 0);
+    first.terminate();
+    directory.write("r.yaml", &text("colour: red\n"));
+    let second = Proxy::start(&["run", "-c", &file]);
+    assert!(second.stderr().contains("`colour`"), "{}", second.stderr());
+    assert!(second.stderr().contains("the last good one serves"), "{}", second.stderr());
+    let mut client = second.client();
+    assert_eq!(client.stat("configs_from_disk"), 1);
+    assert!(client.stat("config_failures") >= 1);
+    client.ask("get a\r\n", "END\r\n");
+    client.ask("flush_all\r\n", "OK\r\n");
+    directory.write("r.yaml", &text("strict: true\n"));
+    client.await_stat("configs_from_disk", 0);
+    drop(second);
+    // a file that does not say where: the flag does
+    directory.write("r.yaml", "");
+    let (code, _) = Proxy::ends(&["run", "-c", &file]);
+    assert_eq!(code, 2);
+    let third = Proxy::start(&["run", "-c", &file, "--last-good", &kept]);
+    third.client().ask("get a\r\n", "END\r\n");
+    let (code, said) = Proxy::ends(&["run", "-c", &file, "--last-good", &directory.file("none")]);
+    assert!(code == 2 && said.contains("none"), "{said}");
+}
+
+#[test]
 fn without_a_file_sighup_changes_nothing() {
     let proxy = Proxy::embedded();
     let mut client = proxy.client();
