@@ -6,7 +6,7 @@
 
 use super::gather::Answers;
 use super::{Call, Route, Slot};
-use crate::protocol::{Meta, Op, OwnedReply, OwnedValue, Request, Status, letter_bit};
+use crate::protocol::{Meta, Op, OwnedReply, OwnedValue, Request, Status, Value, letter_bit};
 use std::io::Write;
 
 /// An item as its server has it.
@@ -104,6 +104,11 @@ fn read(reply: OwnedReply, added: &[u8], was_meta: bool) -> Found {
 }
 
 impl Item {
+    /// An item that is ours, not a server's.
+    pub(super) fn made(value: &'static [u8], flags: u32, exptime: i32) -> Self {
+        Self { value: OwnedValue::new(Value::Slice(value)), flags, exptime, cas: 0, meta_answer: None }
+    }
+
     /// Adds it where nothing is yet; the reply goes to `slot`. `exptime`: instead of its own.
     pub(super) fn add(
         &self,
@@ -113,9 +118,26 @@ impl Item {
         exptime: Option<i32>,
         slot: Slot,
     ) {
+        self.put("ME", to, request, call, exptime, slot);
+    }
+
+    /// Puts it whatever is there.
+    pub(super) fn set(&self, to: &dyn Route, request: &Request<'_>, call: &Call, exptime: Option<i32>) {
+        self.put("MS", to, request, call, exptime, Slot::nowhere());
+    }
+
+    fn put(
+        &self,
+        mode: &str,
+        to: &dyn Route,
+        request: &Request<'_>,
+        call: &Call,
+        exptime: Option<i32>,
+        slot: Slot,
+    ) {
         let mut flags = Vec::with_capacity(64);
         let exptime = exptime.unwrap_or(self.exptime);
-        let _ = write!(flags, "F{} T{exptime} ME", self.flags); // a Vec takes everything
+        let _ = write!(flags, "F{} T{exptime} {mode}", self.flags); // a Vec takes everything
         let mut letters = letter_bit(b'F') | letter_bit(b'T') | letter_bit(b'M');
         let mut token_count = 6;
         if self.cas != 0 {
