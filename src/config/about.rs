@@ -41,6 +41,8 @@ pub struct About {
     pub document: Option<Node>,
     /// mcrouter's options by its names, where the file is one of mcrouter's.
     pub options: Vec<(&'static str, String)>,
+    /// What macros of mcrouter's may ask for without being told, by name.
+    pub global_params: Node,
 }
 
 impl About {
@@ -49,7 +51,7 @@ impl About {
             .into_iter()
             .map(|source| (source.name.clone(), md5_hex(source.text.as_bytes())))
             .collect();
-        Self { file: sources.first().map(|(name, _)| name.clone()), sources, document, options: Vec::new() }
+        Self { file: sources.first().map(|(name, _)| name.clone()), sources, document, ..Self::default() }
     }
 
     /// Every file that was read.
