@@ -546,6 +546,13 @@ fn so_many_a_second_and_no_more() {
             super::stage::tree(&format!("{{type: rate_limit, target: a, {rates}}}"), [("a", vec![DELETED])]);
         assert_eq!(quiet.ask("delete k").await, "DELETED");
         assert_eq!(quiet.ask("delete k").await, "NOT_FOUND", "as mcrouter: dropped in silence");
+        let seldom = "{type: rate_limit, target: a, rates: {gets_rate: 0.5}, over: error}";
+        let seldom = super::stage::tree(seldom, [("a", many())]);
+        let (yes, no) = ("", "SERVER_ERROR rate limit exceeded");
+        for (wait_s, said) in [(0, yes), (0, no), (1, no), (1, yes), (60, yes), (0, no)] {
+            tokio::time::advance(std::time::Duration::from_secs(wait_s)).await;
+            assert_eq!(seldom.ask("get k").await, said, "one in two seconds");
+        }
     });
 }
 
