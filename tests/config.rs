@@ -5,8 +5,8 @@
 #![allow(clippy::unwrap_used, reason = "in a test a panic is the answer")]
 
 use ringway::config::{
-    self, BigValues, Config, DistanceTimeouts, Endpoint, Fault, Faults, Listen, McrouterOptions, OnError,
-    Routes, Tko, Warning, Workers,
+    self, BigValues, Config, DistanceTimeouts, Endpoint, Fault, Faults, Listen, McrouterOptions, Node,
+    OnError, Routes, Tko, Warning, Workers,
 };
 use ringway::hash::{KeyHash, Placement};
 use ringway::protocol::{Op, Request};
@@ -162,19 +162,25 @@ fn mcrouters_files_and_what_they_are_converted_to_agree_on_every_key() {
         })
         .collect();
     for file in files("tests/configs/good", "json") {
-        let (written, _) = loaded(&file);
+        let (written, warnings) = loaded(&file);
         let text = config::to_yaml(&route::in_our_words(&written));
         let (converted, _) = config::from_text("converted.yaml", &text, route::check)
             .unwrap_or_else(|faults| panic!("{}\n{text}\n{}", file.display(), faults.render(false)));
-        let pools = |config: &Config| -> Vec<_> {
-            config
-                .pools
-                .iter()
-                .map(|p| (p.timeout, p.connect_timeout, p.tko.clone(), p.hash.clone()))
-                .collect()
-        };
-        assert_eq!(pools(&written), pools(&converted), "{}", file.display());
         let renamed = config::legal_names(&written);
+        let mut meant = route::in_our_words(&written);
+        for pool in &mut meant.pools {
+            pool.name = renamed.get(&pool.name).unwrap_or(&pool.name).clone();
+        }
+        let mut read = converted.clone();
+        for config in [&mut meant, &mut read] {
+            if let Node::Map(document) = &mut config.routes.document {
+                document.sort_by(|a, b| a.0.cmp(&b.0));
+            }
+        }
+        assert_eq!(meant, read, "{}: what was written is what is read", file.display());
+        let unread: Vec<String> =
+            warnings.iter().map(|w| told(&w.0)).filter(|told| told.contains("is not read")).collect();
+        same_keys(&routes_of(&written), &routes_of(&converted), &unread);
         let trees = (route::unconnected(&written).unwrap(), route::unconnected(&converted).unwrap());
         for (i, key) in keys.iter().enumerate() {
             // each key by some operations, all of them over the keys
@@ -188,6 +194,49 @@ fn mcrouters_files_and_what_they_are_converted_to_agree_on_every_key() {
                 assert_eq!(of_written, of_converted, "{} {key} {op:?}\n{text}", file.display());
             }
         }
+    }
+}
+
+/// The routes of either dialect, by prefix.
+fn routes_of(config: &Config) -> Node {
+    let Node::Map(document) = &config.routes.document else { panic!() };
+    let of = |wanted: &str| document.iter().find(|(key, _)| key == wanted).map(|(_, node)| node.clone());
+    let routes = of("routes")
+        .or_else(|| Some(Node::Map(vec![(config.routes.default_prefix().to_owned(), of("route")?)])));
+    Node::List(vec![routes.unwrap(), of("named_handles").unwrap_or(Node::Null)])
+}
+
+/// Every key of every route says the same, but for what is told not to be read, defaults that differ, and other names of
+/// routes and pools.
+#[track_caller]
+fn same_keys(written: &Node, converted: &Node, unread: &[String]) {
+    const DEFAULTS: &[&str] = &["hide_reply_flag", "index_range", "key_fraction_range"];
+    match (written, converted) {
+        (Node::Map(written), Node::Map(converted)) => {
+            for (key, node) in written {
+                match converted.iter().find(|(other, _)| other == key) {
+                    Some(_) if matches!(key.as_str(), "type" | "pool" | "shadows") => {}
+                    Some((_, other)) => same_keys(node, other, unread),
+                    None if key == "failover_policy" => {} // one of a type that means nothing
+                    None => {
+                        assert!(unread.iter().any(|told| told.contains(key)), "`{key}` is lost: {unread:?}")
+                    }
+                }
+            }
+            let is_there = |key: &String| written.iter().any(|(known, _)| known == key);
+            for (key, _) in converted.iter().filter(|(key, _)| !is_there(key)) {
+                assert!(DEFAULTS.contains(&key.as_str()), "`{key}` is new");
+            }
+        }
+        (Node::List(written), Node::List(converted)) => {
+            assert_eq!(written.len(), converted.len());
+            written.iter().zip(converted).for_each(|(one, other)| same_keys(one, other, unread));
+        }
+        (Node::Map(pool), Node::Text(name)) => assert!(name.starts_with("Pool|"), "{pool:?} {name}"),
+        (Node::Text(one), Node::Text(other)) if one.contains("Pool") => {
+            assert_eq!(one.split('|').count(), other.split('|').count());
+        }
+        _ => assert_eq!(written, converted),
     }
 }
 
@@ -270,6 +319,34 @@ fn mcrouters_timeouts_by_distance_are_converted() {
     let (own, _) = loaded(Path::new("tests/configs/good/distances.yaml"));
     let (read, text) = converted(&own);
     assert_eq!(read.pools[0].servers, own.pools[0].servers, "{text}");
+}
+
+/// One line of `config/README.md` for each row of its table of routes.
+#[test]
+fn every_route_has_an_example_that_loads() {
+    let readme = fs::read_to_string("config/README.md").unwrap();
+    let pools = "pools:\n  all: {servers: [h:1, h:2, h:3]}\n  a: {servers: [h:4]}\n  b: {servers: [h:5]}\n  c: {servers: [h:6]}\n";
+    let (_, rest) = readme.split_once("### One of each\n").unwrap();
+    let (_, rest) = rest.split_once("```yaml\n").unwrap();
+    let (block, _) = rest.split_once("```").unwrap();
+    let examples: Vec<&str> = block.lines().filter_map(|line| line.strip_prefix("- ")).collect();
+    for example in &examples {
+        let text = format!("{pools}route: {example}\n");
+        config::from_text("t.yaml", &text, route::check)
+            .unwrap_or_else(|faults| panic!("{example}: {faults}"));
+    }
+    let (_, table) = readme.split_once("| route | mcrouter's name |").unwrap();
+    let rows = table.lines().skip(2).map_while(|line| line.strip_prefix("| `"));
+    let rows: Vec<&str> = rows.filter_map(|row| row.split('`').next()).collect();
+    assert!(rows.len() > 40);
+    for row in rows {
+        let is_one = |example: &&str| {
+            [format!("{{{row}:"), format!("{{type: {row},"), format!("\"{row}\"")]
+                .iter()
+                .any(|begin| example.starts_with(begin))
+        };
+        assert!(examples.iter().any(is_one), "no example of `{row}`");
+    }
 }
 
 /// What mcrouter is told by flags holds for its file, and is not lost in YAML.

@@ -2,12 +2,13 @@
 //! habits go on working. Whatever is wrong with a question is told in the value, as mcrouter does it.
 
 use super::Process;
-use crate::config::{Config, Node, Server};
+use crate::config::{Config, DEFAULT_PREFIX, Node, Server};
 use crate::protocol::{Op, Request, limits::KEY_BYTES_MAX};
 use crate::route::{Explained, Root, Route, host_id};
 use std::collections::HashSet;
 use std::fmt::Write;
 use std::time::Duration;
+use tracing::level_filters::LevelFilter;
 
 /// What such a key begins with.
 pub const KEY_PREFIX: &[u8] = b"__mcrouter__.";
@@ -46,7 +47,13 @@ fn told(process: &Process, name: &str, arguments: &str, root: &Root) -> Result<S
         "preprocessed_config" => {
             about.document.as_ref().map(Node::to_json).ok_or("there is no configuration file")?
         }
+        "global_params" => match &about.global_params {
+            Node::Null => "{}".to_owned(),
+            params => params.to_json(),
+        },
         "hostid" => host_id().to_string(),
+        "verbosity" => verbosity(arguments)?,
+        "get_bucket" => return Err("get_bucket: no pool has buckets".to_owned()),
         "pools" => pools(current.config()?),
         "failure_domains" => failure_domains(current.config()?, arguments)?,
         "options" => options(process, arguments)?,
@@ -61,10 +68,29 @@ fn told(process: &Process, name: &str, arguments: &str, root: &Root) -> Result<S
     })
 }
 
+/// 0 is what `--log-level info` says, and less; each level beyond is one more.
+fn verbosity(wanted: &str) -> Result<String, String> {
+    if !wanted.is_empty() {
+        return Err("verbosity: it does not change while clients are served (`--log-level`)".to_owned());
+    }
+    Ok(match LevelFilter::current() {
+        LevelFilter::TRACE => "2",
+        LevelFilter::DEBUG => "1",
+        _ => "0",
+    }
+    .to_owned())
+}
+
+/// What Meta's own servers have beside memcached's commands goes the way of these.
+const OPS_OF_MCROUTER: &[(&str, Op)] =
+    &[("lease-get", Op::Get), ("metaget", Op::Get), ("lease-set", Op::Set)];
+
 /// `op,key`; a key may hold commas.
 fn walk(name: &str, arguments: &str, root: &Root) -> Result<Explained, String> {
     let (op, key) = arguments.split_once(',').ok_or_else(|| format!("{name}: as in {name}(get,key)"))?;
-    let op = Op::ALL.into_iter().find(|known| known.name() == op);
+    let known = Op::ALL.into_iter().map(|op| (op.name(), op));
+    let op =
+        known.chain(OPS_OF_MCROUTER.iter().copied()).find_map(|(name, known)| (name == op).then_some(known));
     let op = op.ok_or_else(|| format!("{name}: unknown op"))?;
     if key.is_empty() || key.len() > KEY_BYTES_MAX {
         return Err(format!("{name}: a key has 1 to {KEY_BYTES_MAX} bytes"));
@@ -93,8 +119,10 @@ fn options(process: &Process, wanted: &str) -> Result<String, String> {
     let listen: Vec<String> = settings.listen.iter().map(ToString::to_string).collect();
     let or_zero = |time: Option<Duration>| time.map_or(0, |time| time.as_millis()).to_string();
     let [within_cluster, cross_cluster, cross_region] = settings.distance_timeouts.list().map(or_zero);
-    let all: [(&str, String); 18] = [
+    let default_route = current.config().map_or(DEFAULT_PREFIX, |config| config.routes.default_prefix());
+    let own = [
         ("config_file", current.about.file.clone().unwrap_or_default()),
+        ("default_route", default_route.to_owned()),
         ("num_proxies", process.workers_count().to_string()),
         ("listen_addresses", listen.join(",")),
         ("enable_flush_cmd", settings.allow_flush.to_string()),
@@ -113,6 +141,11 @@ fn options(process: &Process, wanted: &str) -> Result<String, String> {
         ("client_stall_timeout_ms", or_zero(limits.client_stall_timeout)),
         ("late_replies_max", limits.late_count_max.to_string()),
     ];
+    // mcrouter's, where its file is served, are told as it tells them
+    let told = current.about.options.iter().cloned();
+    let is_told = |name: &str| current.about.options.iter().any(|(told, _)| *told == name);
+    let mut all: Vec<(&str, String)> = own.into_iter().filter(|(name, _)| !is_told(name)).collect();
+    all.extend(told);
     if !wanted.is_empty() {
         let found = all.into_iter().find(|(name, _)| *name == wanted);
         return found.map(|(_, value)| value).ok_or_else(|| format!("options: no option `{wanted}`"));

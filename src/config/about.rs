@@ -41,6 +41,8 @@ pub struct About {
     pub document: Option<Node>,
     /// mcrouter's options by its names, where the file is one of mcrouter's.
     pub options: Vec<(&'static str, String)>,
+    /// What macros of mcrouter's may ask for without being told, by name.
+    pub global_params: Node,
     /// Set when this is the last good one, and another one was wanted.
     pub instead_of: Option<Refused>,
     /// The text to keep as the last good one, where that is wanted.
@@ -75,8 +77,7 @@ impl About {
             .into_iter()
             .map(|source| (source.name.clone(), md5_hex(source.text.as_bytes())))
             .collect();
-        let file = sources.first().map(|(name, _)| name.clone());
-        Self { file, sources, document, options: Vec::new(), instead_of: None, to_keep: None }
+        Self { file: sources.first().map(|(name, _)| name.clone()), sources, document, ..Self::default() }
     }
 
     /// Every file that was read, or that was wanted instead: changes of these bring another configuration.

@@ -5,8 +5,9 @@
 use super::fault::quoted;
 
 /// What a document says. Keys are unique and text; merges are done; tags are gone.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub enum Node {
+    #[default]
     Null,
     Bool(bool),
     Integer(i128),

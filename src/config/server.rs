@@ -255,7 +255,7 @@ fn weights_text() -> String {
     format!("a weight from {} to {}", WEIGHTS.start(), WEIGHTS.end())
 }
 
-fn check_name(name: &str) -> Result<String, Problem> {
+pub(super) fn check_name(name: &str) -> Result<String, Problem> {
     let bad = |c: char| c.is_whitespace() || c.is_control();
     if name.is_empty() || name.len() > NAME_BYTES_MAX || name.contains(bad) {
         let help = format!("1 to {NAME_BYTES_MAX} bytes without spaces");

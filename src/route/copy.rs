@@ -6,7 +6,7 @@
 
 use super::gather::Answers;
 use super::{Call, Route, Slot};
-use crate::protocol::{Meta, Op, OwnedReply, OwnedValue, Request, Status, letter_bit};
+use crate::protocol::{Meta, Op, OwnedReply, OwnedValue, Request, Status, Value, letter_bit};
 use crate::time::Clock;
 use std::io::Write;
 
@@ -133,7 +133,37 @@ pub(super) fn with_flags(op: Op, mut flags: Vec<u8>, request: &Request<'_>, then
     then(&Request { meta, ..Request::new(op, request.key) });
 }
 
+/// How an item is put.
+#[derive(Clone, Copy)]
+struct Put {
+    mode: &'static str,
+    exptime: i32,
+    /// 0: the server's own.
+    cas: u64,
+    /// More flags, each with a space in front.
+    more: &'static [u8],
+}
+
+impl Put {
+    /// Where nothing is yet, for ever.
+    const fn adding(cas: u64) -> Self {
+        Self { mode: "ME", exptime: 0, cas, more: b"" }
+    }
+}
+
 impl Item {
+    /// An item that is ours, not a server's.
+    pub(super) fn made(value: &'static [u8], flags: u32, exptime: i32) -> Self {
+        Self {
+            value: OwnedValue::new(Value::Slice(value)),
+            flags,
+            exptime,
+            cas: 0,
+            meta_answer: None,
+            is_stale: false,
+        }
+    }
+
     /// Adds it where nothing is yet; the reply goes to `slot`. `exptime`: instead of its own.
     pub(super) fn add(
         &self,
@@ -143,8 +173,9 @@ impl Item {
         exptime: Option<i32>,
         slot: Slot,
     ) {
-        let exptime = exptime.unwrap_or_else(|| exptime_of(self.exptime));
-        self.add_with(exptime, self.cas, b"", to, request, call, slot);
+        let put =
+            Put { exptime: exptime.unwrap_or_else(|| exptime_of(self.exptime)), ..Put::adding(self.cas) };
+        self.put(&put, to, request, call, slot);
     }
 
     /// The same as it is, and the reply tells its cas there. Servers before 1.6.27 do not take a cas from others: `keeps_cas`.
@@ -156,23 +187,22 @@ impl Item {
         keeps_cas: bool,
         slot: Slot,
     ) {
-        let cas = if keeps_cas { self.cas } else { 0 };
-        self.add_with(exptime_of(self.exptime), cas, b" c", to, request, call, slot);
+        let adding = Put::adding(if keeps_cas { self.cas } else { 0 });
+        let put = Put { exptime: exptime_of(self.exptime), more: b" c", ..adding };
+        self.put(&put, to, request, call, slot);
     }
 
-    #[expect(clippy::too_many_arguments, reason = "what there is to say of an item")]
-    fn add_with(
-        &self,
-        exptime: i32,
-        cas: u64,
-        more: &[u8],
-        to: &dyn Route,
-        request: &Request<'_>,
-        call: &Call,
-        slot: Slot,
-    ) {
+    /// Puts it whatever is there.
+    pub(super) fn set(&self, to: &dyn Route, request: &Request<'_>, call: &Call, exptime: Option<i32>) {
+        let exptime = exptime.unwrap_or_else(|| exptime_of(self.exptime));
+        let put = Put { mode: "MS", exptime, ..Put::adding(self.cas) };
+        self.put(&put, to, request, call, Slot::nowhere());
+    }
+
+    fn put(&self, put: &Put, to: &dyn Route, request: &Request<'_>, call: &Call, slot: Slot) {
+        let Put { mode, exptime, cas, more } = *put;
         let mut flags = Vec::with_capacity(64);
-        let _ = write!(flags, "F{} T{exptime} ME", self.flags); // a Vec takes everything
+        let _ = write!(flags, "F{} T{exptime} {mode}", self.flags); // a Vec takes everything
         if cas != 0 {
             let _ = write!(flags, " E{cas}"); // a Vec takes everything
         }

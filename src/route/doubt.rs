@@ -7,10 +7,11 @@ use super::hash_func::read_function;
 use super::registry::{self, Kind};
 use crate::config::{At, Config, Dialect, Endpoint, Findings, Node, OnDown, Path, Pool, Problem, quoted};
 use crate::hash::Placement;
+use std::cell::Cell;
 
 /// Tells all that looks wrong in a tree that can be built.
 pub(super) fn look(config: &Config, findings: &Findings) {
-    let doubter = Doubter { config, findings };
+    let doubter = Doubter { config, findings, is_host_told: Cell::new(false) };
     let root = &Path::ROOT;
     let Node::Map(document) = &config.routes.document else { return };
     let has = |wanted: &str| document.iter().any(|(key, _)| key == wanted);
@@ -40,6 +41,8 @@ pub(super) fn look(config: &Config, findings: &Findings) {
 struct Doubter<'a> {
     config: &'a Config,
     findings: &'a Findings,
+    /// That hosts are told apart otherwise than by mcrouter, which is told once.
+    is_host_told: Cell<bool>,
 }
 
 /// A route as written: `{type: failover, children: […]}`, or `failover: …` with its keys or with the main one alone.
@@ -130,6 +133,7 @@ impl Doubter<'_> {
     }
 
     fn route(&self, route: &Written<'_>) {
+        self.by_host(route);
         self.same_again(route);
         self.no_failover(route);
         self.lost_deletes(route);
@@ -250,6 +254,16 @@ impl Doubter<'_> {
                 Problem::new("deletes beyond the rate are thrown away, and clients are told NOT_FOUND")
                     .help("write `over: error`, or leave `deletes_rate` out");
             route.warn(self.findings, "rates", None, problem);
+        }
+    }
+
+    /// mcrouter's number of a host is made of its address, ours of its name.
+    fn by_host(&self, route: &Written<'_>) {
+        let is_by_host = ["host_id", "latest", "key_split"].into_iter().any(|short| route.is(short));
+        if self.config.routes.dialect == Dialect::Mcrouter && is_by_host && !self.is_host_told.replace(true) {
+            let problem = Problem::new("which of them this host takes is not what mcrouter would take here")
+                .help("hosts share them out as before, by ringway's own number of a host");
+            self.findings.warn(&route.path, At::Value, problem);
         }
     }
 

@@ -31,12 +31,18 @@ pub(super) const KIND: Kind = Kind {
         Key { name: "ttl_threshold", what: "only what lives so long goes to l2 (0)" },
         Key { name: "failure_ttl", what: "how long l1 keeps a value that l2 did not take (60s)" },
         Key { name: "both_full_set", what: "whether large values go to both, without sentinels (false)" },
+        Key {
+            name: "retries",
+            what: "how often a get looks, when l2 has lost what a sentinel names, 1 to 10 (1)",
+        },
     ],
     build,
 };
 
 /// mcrouter's.
 const FAILURE_TTL_DEFAULT: i32 = 60;
+/// mcrouter's.
+const RETRIES_COUNT_MAX: usize = 10;
 /// What a sentinel begins with, and a side key has in the middle.
 const SIDE: &str = "|==|";
 /// [`SIDE`] and a number.
@@ -53,9 +59,15 @@ fn build(params: &Params<'_>) -> Option<Rc<dyn Route>> {
     let both = params.flag("both_full_set", false);
     let l1 = l1?;
     let l1_for_a_while = modify_exptime::of(Rc::clone(&l1), failure_ttl, Action::Min);
-    let draw = Draw::new();
-    let split = SizeSplit { l1, l1_for_a_while, l2: l2?, threshold: threshold?, ttl_threshold, both, draw };
-    Some(Rc::new(SizeSplitRoute(Rc::new(split))))
+    let (l2, threshold) = (l2?, threshold?);
+    let once = |again: Option<Rc<SizeSplit>>| {
+        let (l1, l1_for_a_while, l2) = (Rc::clone(&l1), Rc::clone(&l1_for_a_while), Rc::clone(&l2));
+        let draw = Draw::new();
+        Rc::new(SizeSplit { l1, l1_for_a_while, l2, threshold, ttl_threshold, both, draw, again })
+    };
+    let retries = params.count("retries", 1..=RETRIES_COUNT_MAX).unwrap_or(1);
+    let split = (1..retries).fold(once(None), |again, _| once(Some(again)));
+    Some(Rc::new(SizeSplitRoute(split)))
 }
 
 struct SizeSplitRoute(Rc<SizeSplit>);
@@ -71,6 +83,8 @@ struct SizeSplit {
     ttl_threshold: i32,
     both: bool,
     draw: Draw,
+    /// The same, once less: whom a get asks when the value has just been replaced.
+    again: Option<Rc<Self>>,
 }
 
 impl Route for SizeSplitRoute {
@@ -231,7 +245,12 @@ impl Marked for SizeSplit {
         let value = match reply.value {
             Some(value) if reply.status == Status::Hit => value,
             _ if reply.status.is_error() => return reply,
-            _ => return marked::miss(&asked),
+            _ => {
+                let Some(again) = &self.again else { return marked::miss(&asked) };
+                let mut answers = Answers::new();
+                answers.expect(|slot| marked::look(again, &*again.l1, &asked, &call, slot));
+                return answers.only().await;
+            }
         };
         let flags = marked::flags_of(&asked, &reply.line);
         let line = marked::line_for(&asked, &item.line, flags, Some(value.as_value().len()));

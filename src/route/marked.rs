@@ -17,6 +17,8 @@ use std::rc::Rc;
 pub(super) trait Marked: 'static {
     /// The bit.
     const MARK: u32;
+    /// An item of ours is none for clients, whatever they ask: then the mark alone tells it where there is no value.
+    const HIDES: bool = false;
 
     /// Whether the value of a marked item is one of ours.
     fn is_ours(&self, value: &Value<'_>) -> bool;
@@ -42,7 +44,7 @@ pub(super) fn look<R: Marked>(
     slot: Slot,
 ) {
     let meta = &request.meta;
-    if request.op.is_meta() && !meta.has(b'v') && !meta.has(b'f') {
+    if !R::HIDES && request.op.is_meta() && !meta.has(b'v') && !meta.has(b'f') {
         return child.send(request, call, slot); // neither a value nor flags
     }
     let kept = Cell::new(Some((OwnedRequest::new(request), call.clone(), slot)));
@@ -81,9 +83,11 @@ impl<R: Marked> Sink for Look<R> {
         }
         let flags = flags_of(&asked, reply.line);
         let is_marked = flags & R::MARK != 0;
-        if let Some(value) = reply.value.filter(|_| is_marked)
-            && self.route.is_ours(&value)
-        {
+        let is_ours = match &reply.value {
+            Some(value) => is_marked && self.route.is_ours(value),
+            None => is_marked && R::HIDES,
+        };
+        if is_ours {
             let route = Rc::clone(&self.route);
             return answer_later(slot, route.resolve(request, call, OwnedReply::new(reply)));
         }

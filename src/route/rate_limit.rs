@@ -46,8 +46,9 @@ pub(super) fn of(params: &Params<'_>, target: Rc<dyn Route>) -> Option<Rc<dyn Ro
     rates.section.refuse_unknown(KNOWN, &[]);
     let bucket = |rate: &str, burst: &str| {
         let rate = rates.number(rate, 0.0..=1e9)?;
-        // mcrouter's: as much at once as in a second
-        Some(Bucket::new(rate, rates.number(burst, 0.0..=1e9).unwrap_or(rate)))
+        // mcrouter's: as much at once as in a second; of less than one nobody would ever get any
+        let burst = rates.number(burst, 0.0..=1e9).unwrap_or(rate);
+        Some(Bucket::new(rate, if rate > 0.0 { burst.max(1.0) } else { burst }))
     };
     Some(Rc::new(RateLimit {
         target,

@@ -455,6 +455,57 @@ fn two_levels() {
 }
 
 #[test]
+fn l1_remembers_what_l2_does_not_have() {
+    run(async {
+        let (hd, en) = (|| Say::Line(Status::Stored, "HD"), || Say::Line(Status::Miss, "EN"));
+        let route = "{type: l1l2_cache, l1: a, l2: b, upgradingL1Exptime: 30, ncacheExptime: 9, ncacheUpdatePeriod: 2}";
+        let remembered = || Say::Meta("VA 6 f65536", "ncache");
+        let tree = tree(
+            route,
+            [
+                (
+                    "a",
+                    vec![
+                        MISS,
+                        hd(),
+                        remembered(),
+                        remembered(),
+                        hd(),
+                        remembered(),
+                        Say::Line(Status::Hit, "HD f65536"),
+                        hd(),
+                    ],
+                ),
+                ("b", vec![en(), Say::Meta("VA 1 f0 t500 c3", "x"), en()]),
+            ],
+        );
+        assert_eq!(tree.ask("get k").await, "");
+        assert_eq!(
+            (tree.heard("a"), tree.heard("b").len()),
+            (vec!["get k".into(), "ms k 6 F65536 T9 ME|ncache".into()], 1)
+        );
+        assert_eq!(tree.ask("mg k v").await, "EN");
+        assert_eq!(
+            (tree.heard("a"), tree.heard("b").len()),
+            (vec!["mg k v f".into()], 0),
+            "the first of two"
+        );
+        assert_eq!(tree.ask("mg k v f").await, "EN");
+        settle().await;
+        assert_eq!(tree.heard("b").len(), 1, "the second asks again");
+        assert_eq!(tree.heard("a"), ["mg k v f", "ms k 1 F0 T30 MS E3|x"]);
+        assert_eq!(tree.ask("mg k v").await, "EN");
+        assert_eq!(tree.ask("mg k t").await, "EN", "whatever is asked");
+        settle().await;
+        assert_eq!(
+            tree.heard("a"),
+            ["mg k v f", "mg k t f", "ms k 6 F65536 T9 MS|ncache"],
+            "the miss lives on"
+        );
+    });
+}
+
+#[test]
 fn hot_keys_have_copies() {
     run(async {
         let many = |say: fn() -> Say| (0..9).map(|_| say()).collect::<Vec<_>>();
@@ -495,6 +546,13 @@ fn so_many_a_second_and_no_more() {
             super::stage::tree(&format!("{{type: rate_limit, target: a, {rates}}}"), [("a", vec![DELETED])]);
         assert_eq!(quiet.ask("delete k").await, "DELETED");
         assert_eq!(quiet.ask("delete k").await, "NOT_FOUND", "as mcrouter: dropped in silence");
+        let seldom = "{type: rate_limit, target: a, rates: {gets_rate: 0.5}, over: error}";
+        let seldom = super::stage::tree(seldom, [("a", many())]);
+        let (yes, no) = ("", "SERVER_ERROR rate limit exceeded");
+        for (wait_s, said) in [(0, yes), (0, no), (1, no), (1, yes), (60, yes), (0, no)] {
+            tokio::time::advance(std::time::Duration::from_secs(wait_s)).await;
+            assert_eq!(seldom.ask("get k").await, said, "one in two seconds");
+        }
     });
 }
 

@@ -274,6 +274,26 @@ fn large_values_go_to_l2_and_small_ones_to_l1() {
     });
 }
 
+/// Between the two looks the value may have been replaced.
+#[test]
+fn what_l2_has_lost_is_looked_for_again() {
+    run(async {
+        let sentinel = |text| Say::Meta(text, "|==|7");
+        let route = "{type: l1l2_size_split, l1: a, l2: b, threshold: 4, retries: 2}";
+        let small = || Say::Meta("VA 3 f0", "new");
+        let tree = tree(
+            route,
+            [
+                ("a", vec![sentinel("VA 5 f32"), small(), sentinel("VA 5 f32"), sentinel("VA 5 f32")]),
+                ("b", vec![EN, EN, EN]),
+            ],
+        );
+        assert_eq!(tree.ask("mg k v").await, "VA 3|new");
+        assert_eq!(tree.ask("mg k v").await, "EN", "twice and no more");
+        assert_eq!((tree.heard("a").len(), tree.heard("b").len()), (4, 3));
+    });
+}
+
 #[test]
 fn what_may_not_happen_has_a_side_key() {
     run(async {

@@ -183,3 +183,33 @@ fn the_same_configuration_written_in_another_way_is_told_of() {
     }
     assert_eq!(client.stat("config_reloads"), 0);
 }
+
+/// With a file of mcrouter's its options are told by its names, and its operations are known.
+#[test]
+fn mcrouters_file_and_flags_are_told() {
+    let mock = Mock::forgetful();
+    let directory = Directory::new();
+    let file = directory.write(
+        "mcrouter.json",
+        &format!(r#"{{"pools": {{"A": {{"servers": ["{}"]}}}}, "route": "PoolRoute|A"}}"#, mock.address()),
+    );
+    let flags = ["--timeouts-until-tko", "7", "--route-prefix", "/a/b/", "--config-params", "zone:x"];
+    let file = format!("file:{file}");
+    let proxy = Proxy::start(&[&["-c", &file, "--listen", "127.0.0.1:0"][..], &flags[..]].concat());
+    let mut client = proxy.client();
+    assert_eq!(value(&mut client, "options(failures_until_tko)"), "7");
+    assert_eq!(value(&mut client, "options(server_timeout_ms)"), "1000");
+    assert_eq!(value(&mut client, "options(default_route)"), "/a/b/");
+    assert_eq!(value(&mut client, "options").matches("enable_flush_cmd").count(), 1);
+    let params = value(&mut client, "global_params");
+    for told in ["\"zone\": \"x\"", "\"mcr_opts-failures_until_tko\": \"7\"", "\"default-cluster\": \"b\""] {
+        assert!(params.contains(told), "{params}");
+    }
+    for op in ["lease-get", "metaget", "lease-set", "touch"] {
+        assert_eq!(value(&mut client, &format!("route({op},k)")), mock.address());
+    }
+    assert_eq!(value(&mut client, "verbosity"), "0");
+    assert!(value(&mut client, "verbosity(1)").starts_with("ERROR: "));
+    assert!(value(&mut client, "get_bucket(k)").starts_with("ERROR: "));
+    mock.expect_nothing();
+}

@@ -98,24 +98,34 @@ pub(super) struct Expander<'a> {
     bytes_left: Cell<usize>,
 }
 
+/// What every document may ask for: of a name that is there twice the last one counts.
+pub(super) fn global_params(given: &[(String, String)]) -> Vec<(Rc<str>, Json)> {
+    let spot = Spot::default();
+    let text = |text: &str| Json::text(spot, text).value;
+    let globals = [
+        ("default-route", text("/././")),
+        ("default-region", text(".")),
+        ("default-cluster", text(".")),
+        ("hostid", Value::Integer(host_id())),
+        ("router-name", text("ringway")),
+        ("service-name", text("unknown")),
+        ("router-info-name", text("Memcache")),
+        ("num-proxies", Value::Integer(1)),
+        ("service-router-capable", Value::Bool(false)),
+    ];
+    let mut all: Vec<(Rc<str>, Json)> = Vec::new();
+    let globals = globals.into_iter().map(|(name, value)| (name.into(), value));
+    let given = given.iter().map(|(name, value)| (Rc::from(name.as_str()), text(value)));
+    for (name, value) in globals.chain(given) {
+        all.retain(|(known, _)| *known != name);
+        all.push((name, Json::new(spot, value)));
+    }
+    all
+}
+
 impl<'a> Expander<'a> {
     fn new(files: &'a Files, params: &[(String, String)]) -> Self {
-        let spot = Spot::default();
-        let text = |text: &str| Json::text(spot, text).value;
-        let globals = [
-            ("default-route", text("/././")),
-            ("default-region", text(".")),
-            ("default-cluster", text(".")),
-            ("hostid", Value::Integer(host_id())),
-            ("router-name", text("ringway")),
-            ("service-name", text("unknown")),
-            ("router-info-name", text("Memcache")),
-            ("num-proxies", Value::Integer(1)),
-            ("service-router-capable", Value::Bool(false)),
-        ];
-        let globals = globals.into_iter().map(|(name, value)| (name.into(), value));
-        let given = params.iter().map(|(name, value)| (Rc::from(name.as_str()), text(value)));
-        let consts = globals.chain(given).map(|(name, value)| (name, Lazy::Done(Json::new(spot, value))));
+        let consts = global_params(params).into_iter().map(|(name, value)| (name, Lazy::Done(value)));
         Self {
             files,
             macros: RefCell::default(),

@@ -79,7 +79,9 @@ pub(super) fn read(
             let sources = files.sources();
             let sources = sources.iter().chain(variables.map(|variables| &variables.source));
             let about = About::of(sources, origin.keeps_document.then(|| document.node()));
-            let about = About { options: origin.options.list(), ..about };
+            let params = expand::global_params(&params_of(origin));
+            let params = Node::map(params.iter().map(|(name, value)| (&**name, value.node())));
+            let about = About { options: origin.options.list(), global_params: params, ..about };
             Ok(Loaded { config, warnings, about })
         }
         _ => Err(faults),
@@ -89,6 +91,12 @@ pub(super) fn read(
 /// The document without macros, with every pool complete that a route names.
 fn resolved(files: &Files, origin: &Origin) -> Result<Resolved, Vec<Trouble>> {
     let written = files.first().map_err(|trouble| vec![*trouble])?;
+    let expanded = expand::document(&written, files, &params_of(origin)).map_err(|trouble| vec![*trouble])?;
+    resolve::document(&expanded, files)
+}
+
+/// What flags give to macros.
+fn params_of(origin: &Origin) -> Vec<(String, String)> {
     let options = origin.options.list().into_iter();
     let options = options.map(|(name, value)| (format!("mcr_opts-{name}"), value));
     let mut params: Vec<(String, String)> = options.chain(origin.params.iter().cloned()).collect();
@@ -97,8 +105,7 @@ fn resolved(files: &Files, origin: &Origin) -> Result<Resolved, Vec<Trouble>> {
         params.push(("default-region".to_owned(), here.region.clone()));
         params.push(("default-cluster".to_owned(), here.cluster.clone()));
     }
-    let expanded = expand::document(&written, files, &params).map_err(|trouble| vec![*trouble])?;
-    resolve::document(&expanded, files)
+    params
 }
 
 fn read_document(resolved: &Resolved, origin: &Origin, findings: &Findings) -> Option<Config> {

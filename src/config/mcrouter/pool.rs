@@ -3,6 +3,7 @@
 use super::{McrouterOptions, server};
 use crate::config::distance::{Location, Vantage};
 use crate::config::pool::read_domains;
+use crate::config::server::check_name;
 use crate::config::value::{self, expected};
 use crate::config::{
     At, FailOpen, Findings, Node, OnDown, OnError, Path, Pool, Problem, Section, Server, Share, quoted,
@@ -180,7 +181,8 @@ fn read_servers(section: &Section<'_>) -> Option<Vec<Server>> {
     Some(servers)
 }
 
-/// `hostnames`: what to call them.
+/// `hostnames`: what to call them. Statistics have a name as one word, so what would part a word is replaced; a name that is
+/// none, or another's, is left out.
 fn name_servers(section: &Section<'_>, servers: &mut [Server]) {
     let Some(node) = section.node("hostnames") else { return };
     let names: Option<Vec<&str>> = match node {
@@ -191,8 +193,12 @@ fn name_servers(section: &Section<'_>, servers: &mut [Server]) {
     };
     match names {
         Some(names) if names.len() == servers.len() => {
+            let mut taken = HashSet::new();
             for (server, name) in servers.iter_mut().zip(names) {
-                server.member.name = Some(name.to_owned());
+                let parts = |c: char| c.is_whitespace() || c.is_control();
+                let name = name.replace(parts, "_");
+                let is_name = check_name(&name).is_ok() && taken.insert(name.clone());
+                server.member.name = is_name.then_some(name);
             }
         }
         _ => section.fault("hostnames", Problem::new("expected an array of names, one for each server")),
