@@ -141,6 +141,21 @@ fn it_ends_and_servers_that_left_are_let_go() {
 }
 
 #[test]
+fn a_worker_that_is_new_knows_what_was_before() {
+    if !has_latest() {
+        return;
+    }
+    let read_only = "transition: {copy: false}";
+    let (servers, proxy) = start(4, read_only);
+    let mut client = proxy.client();
+    set_all(&mut client, "old");
+    change(&proxy, &mut client, &format!("workers: 2\n{}", first(3, &servers, read_only)));
+    for mut client in (0..8).map(|_| proxy.client()) {
+        assert_eq!(hits(&mut client, "old"), KEYS);
+    }
+}
+
+#[test]
 fn servers_that_have_left_are_emptied_too() {
     if !has_latest() {
         return;
