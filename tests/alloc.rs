@@ -5,12 +5,14 @@
 #![allow(unsafe_code)] // an allocator cannot be written without
 #![allow(clippy::unwrap_used)] // a test may
 
+use ringway::config::{Config, Loaded};
 use ringway::hash::{Member, Placement, Rendezvous, Ring, SALT_BYTES_MAX, Spec};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::thread;
 
@@ -145,51 +147,98 @@ fn picks_allocate_nothing() {
     assert_eq!(counted(|| rendezvous.rank(b"key", &mut out)), 0, "a ranking");
 }
 
+fn read(text: &str) -> Config {
+    ringway::config::from_text("test", text, ringway::route::check).expect("a good config").0
+}
+
+/// A key of the pool `moving`, as long as `key:1`, that has the same server in both.
+fn key_that_stays(before: &Config, after: &Config) -> String {
+    let ring = |config: &Config| {
+        let pool = config.pool("moving").unwrap();
+        Ring::build(&pool.hash, &pool.members()).unwrap()
+    };
+    let (before, after) = (ring(before), ring(after));
+    let stays = |key: &String| before.pick(key.as_bytes()) == after.pick(key.as_bytes());
+    let keys = || (100..1_000).map(|number| format!("m:{number}"));
+    assert!(keys().any(|key| !stays(&key)), "nothing moves");
+    keys().find(stays).unwrap()
+}
+
+/// Until the second configuration serves.
+fn await_reload(path: &Path) {
+    let stream = UnixStream::connect(path).unwrap();
+    let mut lines = BufReader::new(stream.try_clone().unwrap()).lines();
+    loop {
+        (&stream).write_all(b"stats\r\n").unwrap();
+        let stats: Vec<String> =
+            lines.by_ref().map(Result::unwrap).take_while(|line| line != "END").collect();
+        if stats.iter().any(|line| line == "STAT config_reloads 1") {
+            assert!(stats.iter().any(|line| line == "STAT transition_active 1"));
+            return;
+        }
+    }
+}
+
 #[test]
 fn small_requests_allocate_nothing() {
     EXEMPT.set(true);
     picks_allocate_nothing();
-    let servers: Vec<String> = (0..3).map(|_| format!("\"{}\"", start_server())).collect();
+    let servers: Vec<String> = (0..3).map(|_| start_server().to_string()).collect();
     let servers = servers.join(", ");
     let directory = std::env::temp_dir().join(format!("ringway-alloc-{}", std::process::id()));
     std::fs::create_dir_all(&directory).unwrap();
     let path = directory.join("ringway.sock");
-    // `f`: six selects, one below the other, and a pool
-    let text = format!(
-        r#"
+    // `f`: six selects, one below the other, and a pool; `m`: a pool whose last server gets another weight
+    let text = |weight: u32| {
+        format!(
+            r#"
 listen: "unix:{}"
 workers: 1
 limits: {{client_stall_timeout: 4s}}
-pools: {{main: {{servers: [{servers}]}}, ejecting: {{servers: [{servers}], on_down: eject}}}}
+pools:
+  main: {{servers: [{servers}]}}
+  ejecting: {{servers: [{servers}], on_down: eject}}
+  moving: {{servers: [{servers} weight={weight}], transition: {{}}}}
 named_handles:
   chosen: {{hash: {{children: [{{random: {{children: [main, main]}}}}, main]}}}}
   grouped: {{routing_group: {{default_policy: {{host_id: {{children: [chosen, chosen]}}}}}}}}
-route: {{prefix: {{policies: {{e: ejecting, f: {{operation: {{default_policy: grouped}}}}}}, wildcard: main}}}}
+route: {{prefix: {{policies: {{e: ejecting, m: moving, f: {{operation: {{default_policy: grouped}}}}}}, wildcard: main}}}}
 "#,
-        path.display()
-    );
-    let config = ringway::config::from_text("test", &text, ringway::route::check).expect("a good config").0;
-    let loaded = ringway::config::Loaded { config, warnings: Vec::new(), about: Default::default() };
-    thread::spawn(move || ringway::proxy::run(loaded, None, None, |_| ()));
+            path.display()
+        )
+    };
+    let (before, after) = (read(&text(1)), read(&text(9)));
+    let stays = key_that_stays(&before, &after);
+    let loaded =
+        |config: &Config| Loaded { config: config.clone(), warnings: Vec::new(), about: Default::default() };
+    let first = loaded(&before);
+    // asked for at once: nobody knows whether it changed while the first was read
+    thread::spawn(move || {
+        let reread: ringway::proxy::Reread = Box::new(move || Ok(loaded(&after)));
+        ringway::proxy::run(first, Some(reread), None, |_| ())
+    });
     let mut stream = loop {
         if let Ok(stream) = UnixStream::connect(&path) {
             break stream;
         }
         thread::yield_now();
     };
+    await_reload(&path);
 
     let set = format!("set key:1 0 0 100\r\n{}\r\n", "v".repeat(100));
     let set_below = set.replace("key:1", "f:y:1");
     let value_bytes = "VALUE key:1 0 100\r\n".len() + 102;
     let pipeline = "get key:1\r\nget key:2\r\nget key:3\r\nget key:4\r\n";
     let get = value_bytes + 5;
-    let cases: [(&str, &str, usize); 9] = [
+    let in_transition = format!("get {stays}\r\n");
+    let cases: [(&str, &str, usize); 10] = [
         ("get", "get key:1\r\n", get),
         ("set", &set, "STORED\r\n".len()),
         ("mg", "mg key:1 v\r\n", "VA 100\r\n".len() + 102),
         ("mg with an opaque", "mg key:1 v O77\r\n", "VA 100 O77\r\n".len() + 102),
         ("four gets at once", pipeline, 4 * get),
         ("get from a pool that ejects", "get e:y:1\r\n", get),
+        ("get of a key that stays while others move", &in_transition, get),
         ("get through six selects", "get f:y:1\r\n", get),
         ("set through six selects", &set_below, "STORED\r\n".len()),
         ("mg through six selects", "mg f:y:1 v\r\n", "VA 100\r\n".len() + 102),

@@ -125,13 +125,19 @@ impl Building<'_> {
         leaves
     }
 
-    /// The leaves of a former pool's servers, of those that are not in it any more.
+    /// The leaves of a former pool's servers, of those that are not in it any more. A worker that is new has to make them.
     fn gone(&self, window: &Window, pool: &Pool) -> Vec<Vec<Rc<dyn Leaf>>> {
         let labels: HashSet<String> = pool.servers.iter().map(Server::label).collect();
         let known = self.former.get(&pool.name);
         let leaves = |server: &Server| {
-            let is_gone = !labels.contains(&server.label());
-            known.filter(|_| is_gone).and_then(|known| known.leaves_of(&identity(server))).unwrap_or_default()
+            if labels.contains(&server.label()) {
+                return Vec::new();
+            }
+            let known = known.and_then(|known| known.leaves_of(&identity(server)));
+            known.unwrap_or_else(|| match server.endpoint {
+                Endpoint::Embedded(_) | Endpoint::Route(_) => Vec::new(),
+                _ => Destination::of_server(&window.former, server, self.shared),
+            })
         };
         window.former.servers.iter().map(leaves).collect()
     }

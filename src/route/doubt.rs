@@ -337,6 +337,9 @@ impl Doubter<'_> {
                     );
                     Problem::new(message).help("a ring, as `ketama`, moves only those that have to")
                 }
+                _ if pool.tko.is_none() => {
+                    Problem::new("with `tko: off` a former server that is down is asked again for every miss")
+                }
                 _ => continue,
             };
             self.findings.warn(&pools.key(&pool.name).key("transition"), At::Key, problem);

@@ -1,11 +1,15 @@
 //! Servers that come and go while clients read: with a transition nobody misses what was there, and nobody reads what is old.
 
-use crate::support::{Client, Memcached, Mock, Proxy, dead_address, has_latest, pool_of};
+use crate::support::{Client, Memcached, Mock, Proxy, Random, dead_address, has_latest, pool_of};
 use std::net::TcpListener;
+use std::sync::Barrier;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 use std::time::{Duration, Instant};
 
 const KEYS: usize = 300;
-const SOFT: &str = "transition: {for: 10m}";
+/// (Timeouts of a busy machine.)
+const SOFT: &str = "transition: {for: 10m}\ntimeout: 20s\nconnect_timeout: 5s";
 
 /// Four servers, and a proxy in front of the first `count`.
 fn start(count: usize, pool: &str) -> (Vec<Memcached>, Proxy) {
@@ -137,6 +141,21 @@ fn it_ends_and_servers_that_left_are_let_go() {
 }
 
 #[test]
+fn a_worker_that_is_new_knows_what_was_before() {
+    if !has_latest() {
+        return;
+    }
+    let read_only = "transition: {copy: false}";
+    let (servers, proxy) = start(4, read_only);
+    let mut client = proxy.client();
+    set_all(&mut client, "old");
+    change(&proxy, &mut client, &format!("workers: 2\n{}", first(3, &servers, read_only)));
+    for mut client in (0..8).map(|_| proxy.client()) {
+        assert_eq!(hits(&mut client, "old"), KEYS);
+    }
+}
+
+#[test]
 fn servers_that_have_left_are_emptied_too() {
     if !has_latest() {
         return;
@@ -176,4 +195,149 @@ fn a_new_server_that_does_not_answer_holds_nobody_up() {
     change(&proxy, &mut client, &pool_of(&[one.address(), &refusing, &silent], "connect_timeout: 300ms"));
     assert!(began.elapsed() >= Duration::from_millis(300), "it was waited for");
     assert_eq!(client.stat("server_connections"), 1);
+}
+
+/// Sets, counts up and deletes its keys, each through any of the proxies; `known`: what is there.
+fn write(clients: &mut [Client], random: &mut Random, prefix: &str, known: &mut [Option<u64>]) {
+    for _ in 0..600 {
+        let client = random.below(clients.len());
+        let (client, place) = (&mut clients[client], random.below(known.len()));
+        let key = format!("{prefix}{place}");
+        match random.below(4) {
+            0 => {
+                client.send(format!("delete {key}\r\n"));
+                assert!(matches!(client.line().as_str(), "DELETED" | "NOT_FOUND"));
+                known[place] = None;
+            }
+            1 => {
+                client.send(format!("incr {key} 1\r\n"));
+                match (client.line().parse::<u64>(), &mut known[place]) {
+                    (Ok(new), Some(value)) => {
+                        *value += 1;
+                        assert_eq!(new, *value, "{key}");
+                    }
+                    (Ok(new), None) => panic!("{key} counts {new} after it was deleted"),
+                    (Err(_), _) => {} // a copy that was taken back is a miss
+                }
+            }
+            _ => {
+                let value = random.below(1 << 40) as u64;
+                client.ask(format!("set {key} 0 0 13\r\n{value:013}\r\n"), "STORED\r\n");
+                known[place] = Some(value);
+            }
+        }
+    }
+}
+
+#[test]
+fn through_several_proxies_nothing_old_is_left_behind() {
+    if !has_latest() {
+        return;
+    }
+    const WRITERS: usize = 3;
+    let (servers, one) = start(3, SOFT);
+    let two = Proxy::with(&first(3, &servers, SOFT));
+    let proxies = [&one, &two];
+    let addresses = proxies.map(Proxy::address);
+    let connect = || addresses.map(Client::connect);
+    let mut known: Vec<Vec<Option<u64>>> = vec![vec![None; 60]; WRITERS];
+    for (round, count) in [3, 4, 3, 2, 4, 3].into_iter().enumerate() {
+        if round > 0 {
+            for proxy in proxies {
+                change(proxy, &mut proxy.client(), &first(count, &servers, SOFT));
+            }
+        }
+        let is_over = AtomicBool::new(false);
+        thread::scope(|scope| {
+            let is_over = &is_over;
+            for seed in 0..2 {
+                let (mut clients, mut random) = (connect(), Random::new(seed));
+                // whoever reads brings copies about
+                scope.spawn(move || {
+                    while !is_over.load(Ordering::Relaxed) {
+                        let key = format!("{}:{}", random.below(WRITERS), random.below(60));
+                        let client = &mut clients[random.below(2)];
+                        client.send(format!("get {key}\r\n"));
+                        client.lines_to_end();
+                    }
+                });
+            }
+            let mut writers = Vec::new();
+            for (writer, known) in known.iter_mut().enumerate() {
+                let (mut clients, seed) = (connect(), (round * WRITERS + writer) as u64);
+                let work = move || write(&mut clients, &mut Random::new(seed), &format!("{writer}:"), known);
+                writers.push(scope.spawn(work));
+            }
+            let ended: Vec<_> = writers.into_iter().map(thread::ScopedJoinHandle::join).collect();
+            is_over.store(true, Ordering::Relaxed);
+            assert!(ended.iter().all(Result::is_ok), "round {round}");
+        });
+        // a get waits for what its own proxy has under way: the third one sees what is left
+        let mut clients = connect();
+        let (mut hits, mut wanted) = (0, 0);
+        for (writer, known) in known.iter().enumerate() {
+            for (place, known) in known.iter().enumerate() {
+                let mut get = |proxy: usize| {
+                    clients[proxy].send(format!("get {writer}:{place}\r\n"));
+                    clients[proxy].lines_to_end().get(1).map(|value| value.trim().parse::<u64>().unwrap())
+                };
+                let _ = (get(0), get(1));
+                let found = get(0);
+                assert!(
+                    found.is_none() || found == *known,
+                    "round {round}, {writer}:{place}: {found:?}, {known:?}"
+                );
+                hits += usize::from(found.is_some());
+                wanted += usize::from(known.is_some());
+            }
+        }
+        assert!(hits * 10 >= wanted * 9, "round {round}: {hits} of {wanted}");
+    }
+}
+
+#[test]
+fn a_delete_through_one_proxy_wins_over_a_copy_by_another() {
+    if !has_latest() {
+        return;
+    }
+    let (servers, one) = start(3, SOFT);
+    let two = Proxy::with(&first(3, &servers, SOFT));
+    let (mut copying, mut deleting) = (one.client(), two.client());
+    let keys: Vec<String> = (0..1_500).map(|key| format!("key:{key}")).collect();
+    let mut found = 0;
+    for count in [4, 3, 4, 3] {
+        for key in &keys {
+            deleting.ask(format!("set {key} 0 0 3\r\nold\r\n"), "STORED\r\n");
+        }
+        change(&one, &mut copying, &first(count, &servers, SOFT));
+        change(&two, &mut deleting, &first(count, &servers, SOFT));
+        let start = Barrier::new(2);
+        thread::scope(|scope| {
+            let (keys, start) = (&keys, &start);
+            let (copying, deleting) = (&mut copying, &mut deleting);
+            let copies = scope.spawn(move || {
+                start.wait();
+                let hits = keys.chunks(20).map(|keys| {
+                    keys.iter().for_each(|key| copying.send(format!("get {key}\r\n")));
+                    keys.iter().filter(|_| !copying.lines_to_end().is_empty()).count()
+                });
+                hits.sum::<usize>()
+            });
+            scope.spawn(move || {
+                start.wait();
+                for keys in keys.chunks(20) {
+                    keys.iter().for_each(|key| deleting.send(format!("delete {key}\r\n")));
+                    keys.iter().for_each(|_| assert_eq!(deleting.line(), "DELETED"));
+                }
+            });
+            found += copies.join().unwrap();
+        });
+        for key in &keys {
+            // which waits for a copy that is under way there
+            copying.send(format!("get {key}\r\n"));
+            copying.lines_to_end();
+            deleting.ask(format!("get {key}\r\n"), "END\r\n");
+        }
+    }
+    assert!((1..4 * keys.len()).contains(&found), "neither was always faster: {found}");
 }
