@@ -4,6 +4,7 @@ use super::distance::DistanceTimeouts;
 use super::fault::{Problem, quoted};
 use super::listen::{self, Listen};
 use super::node::Node;
+use super::resolver::Resolver;
 use super::section::{Hint, Section};
 use super::server::check_unix_path;
 use super::value;
@@ -25,6 +26,7 @@ pub(super) const KEYS: &[&str] = &[
     "drain_delay",
     "drain_timeout",
     "hand_over",
+    "resolver",
     "within_cluster_timeout",
     "cross_cluster_timeout",
     "cross_region_timeout",
@@ -63,6 +65,8 @@ pub struct Settings {
     pub drain_timeout: Duration,
     /// Where a new process takes over from this one; `None`: nowhere.
     pub hand_over: Option<PathBuf>,
+    /// Who is asked for names.
+    pub resolver: Resolver,
     /// For pools that say where they are, and not how long they may take.
     pub distance_timeouts: DistanceTimeouts,
 }
@@ -164,6 +168,7 @@ impl Default for Settings {
             drain_delay: Duration::ZERO,
             drain_timeout: Duration::from_secs(5),
             hand_over: None,
+            resolver: Resolver::default(),
             distance_timeouts: DistanceTimeouts::default(),
         }
     }
@@ -190,6 +195,7 @@ impl Settings {
                 .value("drain_timeout", |node| value::duration(node, &DRAIN_TIMES))
                 .unwrap_or(default.drain_timeout),
             hand_over: top.value("hand_over", read_hand_over),
+            resolver: top.node("resolver").map_or(default.resolver, |node| Resolver::read(node, top)),
             distance_timeouts: DistanceTimeouts::read(top),
         };
         settings.check_clashes(top);

@@ -100,6 +100,7 @@ pub struct PoolRoute {
     /// Connections per server; one key always takes the same, so that its requests stay in order.
     lanes: usize,
     on_error: OnError,
+    no_server_line: Box<str>,
     /// What else fails with a server, by server; empty where nobody has said.
     domains: Rc<[String]>,
     /// `None`: keys of a server that is out fail.
@@ -111,7 +112,8 @@ impl PoolRoute {
     #[must_use]
     pub fn new(name: String, ring: Ring, leaves: Vec<Rc<dyn Leaf>>, lanes: usize, on_error: OnError) -> Self {
         debug_assert_eq!(leaves.len(), ring.len() * lanes, "a leaf for each lane of each server");
-        Self { name, ring, leaves, lanes, on_error, domains: Rc::default(), watch: None }
+        let no_server_line = format!("{}: {name}", Cause::NoServer.line()).into();
+        Self { name, ring, leaves, lanes, on_error, no_server_line, domains: Rc::default(), watch: None }
     }
 
     /// With what else fails when a server does, by server.
@@ -218,6 +220,13 @@ impl PoolRoute {
         format!("{} of `{hashed}`{part} = {hash}{points}", why.function)
     }
 
+    /// What a pool says that has no servers: those of its names are gone, or not found yet.
+    #[must_use]
+    pub fn no_server(&self) -> Reply<'_> {
+        let miss_on_error = self.on_error == OnError::Miss;
+        Reply { miss_on_error, line: self.no_server_line.as_bytes(), ..Reply::failed(Cause::NoServer) }
+    }
+
     /// One leaf for each server.
     pub fn servers(&self) -> impl Iterator<Item = &Rc<dyn Leaf>> {
         self.leaves.iter().step_by(self.lanes)
@@ -238,7 +247,7 @@ impl Route for PoolRoute {
         }
         match self.pick(request.key).and_then(|index| self.leaf(index)) {
             Some(leaf) => leaf.send(request, call, slot),
-            None => slot.fill(&Reply::failed(Cause::NoServer)),
+            None => slot.fill(&self.no_server()),
         }
     }
 
