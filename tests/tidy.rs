@@ -16,16 +16,16 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("health", &["time", "sync"]),
     ("stats", &["time", "sync"]),
     ("route", &["protocol", "hash", "config", "stats", "time"]),
-    ("discovery", &["config", "time"]),
+    ("discovery", &["config", "stats", "sync"]),
     ("net", &["config", "stats", "protocol", "raw"]), // protocol: the buffers that are written
-    ("upstream", &["route", "protocol", "health", "discovery", "net", "config", "stats", "time"]),
+    ("upstream", &["route", "protocol", "health", "net", "config", "stats", "time"]),
     ("cache", &["route", "protocol", "stats", "time", "sync"]),
     ("bench", &[]), // the load tool shares nothing with what it checks
     ("spool", &["route", "protocol", "stats", "time"]),
     ("admin", &["route", "config", "health", "stats", "cache", "protocol", "sync"]),
     ("client", &["admin", "route", "protocol", "net", "config", "stats", "time"]),
     ("proxy", &["*"]), // the composition root
-    ("cli", &["proxy", "config", "admin", "route", "hash", "protocol", "bench"]),
+    ("cli", &["proxy", "discovery", "config", "admin", "route", "hash", "protocol", "bench"]),
     ("lib", &["*"]),
     ("main", &["cli"]),
 ];
@@ -58,7 +58,7 @@ const CIRCLES: &[(&str, &[&str])] = &[
     // a session and what it is made of: the context lists sessions, the turn wakes them
     ("client", &["context", "dispatch", "input", "reply_queue", "session", "sweep", "turn"]),
     // `pool` has the types, the others read parts of them
-    ("config", &["embedded", "placement", "pool", "server"]),
+    ("config", &["embedded", "placement", "pool", "server", "source"]),
     // a fault can show itself
     ("config", &["fault", "render"]),
 ];

@@ -90,6 +90,13 @@ impl Process {
         config.reloads_count += 1;
     }
 
+    /// The same configuration serves with other servers, those that its names have now.
+    pub fn take_members(&self, current: Current) {
+        let mut now = self.current.lock();
+        let about = now.about.clone();
+        *now = Arc::new(Current { about, ..current });
+    }
+
     /// The configuration that serves is written in another way: a comment, the order of keys.
     pub fn describe(&self, about: About) {
         let mut current = self.current.lock();
@@ -164,6 +171,7 @@ impl Process {
         self.health_lines(&mut text);
         self.config_lines(&mut text);
         transition_lines(&mut text, &current);
+        self.discovery_lines(&mut text);
         let caches: Vec<_> = current.caches.iter().map(|c| c.stats()).collect();
         stat(&mut text, "limit_maxbytes", current.memory_bytes_max);
         stat(&mut text, "bytes", caches.iter().map(|c| c.bytes).sum::<u64>());
@@ -195,6 +203,27 @@ impl Process {
         stat(text, "config_reloads", config.reloads_count);
         // The last good one serves, because what was wanted at the start is wrong.
         stat(text, "configs_from_disk", u8::from(self.current().about.instead_of.is_some()));
+    }
+
+    /// Where names are followed: how many pools, what came of asking, and how many servers each pool has.
+    fn discovery_lines(&self, text: &mut String) {
+        let facts = self.stats.discovery().facts();
+        if facts.pools.is_empty() {
+            return;
+        }
+        let age = facts.last_success.and_then(|last| last.elapsed().ok()).map_or(0, |age| age.as_secs());
+        stat(text, "discovery_pools", facts.pools.len());
+        stat(text, "discovery_pools_unknown", facts.pools.values().filter(|pool| !pool.is_known).count());
+        stat(text, "discovery_members", facts.pools.values().map(|pool| pool.members_count).sum::<usize>());
+        stat(text, "discovery_changes", facts.changes_count);
+        stat(text, "discovery_answers", facts.answers_count);
+        stat(text, "discovery_failures", facts.failures_count);
+        stat(text, "discovery_last_success", facts.last_success.map_or(0, unix_seconds));
+        stat(text, "discovery_last_success_age", age);
+        for (name, pool) in &facts.pools {
+            stat(text, &format!("discovery_members:{name}"), pool.members_count);
+            stat(text, &format!("discovery_changes:{name}"), pool.changes_count);
+        }
     }
 
     fn settings_text(&self) -> String {

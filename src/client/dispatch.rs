@@ -64,7 +64,8 @@ impl Session {
         if split.leaves.len() != request.keys.len() {
             self.context.give_back_split(split);
             let token = self.queue.borrow_mut().push(how);
-            self.slot(token).fill(&Reply::failed(Cause::NoServer));
+            let none = root.only_pool().map_or(Reply::failed(Cause::NoServer), |pool| pool.no_server());
+            self.slot(token).fill(&none);
             return;
         }
         let mut multi = self.context.spare_multi();

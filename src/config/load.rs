@@ -10,6 +10,7 @@ use super::pool::{Pool, Server, doubles};
 use super::position::place_at;
 use super::runtime_vars::RuntimeVars;
 use super::server;
+use super::source::{Follow, PoolSource};
 use super::{CheckRoutes, Config, Place, Routes, Settings};
 use std::fs::File;
 use std::io::Read;
@@ -79,6 +80,17 @@ pub fn from_servers(entries: &[String]) -> Result<Config, Faults> {
         let source = Arc::new(Source { name: "--server".into(), text });
         Fault { source, path: String::new(), message, help, place: Some(place) }
     };
+    if let [entry] = entries
+        && let Some(Ok(source)) = PoolSource::of_entry(entry)
+    {
+        let follow = Follow::of(&source);
+        let pool = Pool { source: Some(source), follow, ..Pool::with_defaults("main", Vec::new()) };
+        return Ok(Config {
+            settings: Settings::default(),
+            pools: vec![pool],
+            routes: Routes::to_pool("main"),
+        });
+    }
     let mut servers: Vec<Option<Server>> = Vec::new();
     for entry in entries {
         let parsed = server::parse(entry);

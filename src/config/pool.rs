@@ -9,6 +9,7 @@ use super::path::Path;
 use super::placement;
 use super::section::{Hint, Section};
 use super::server;
+use super::source::{self, Follow, PoolSource};
 use super::tko::Tko;
 use super::transition::Transition;
 use super::value::{self, TIMEOUTS};
@@ -31,11 +32,22 @@ const OUTSTANDING: RangeInclusive<usize> = 1..=1_000_000;
 const OUTSTANDING_DEFAULT: usize = 16_384;
 /// `modula` keeps a list as long as the sum of the weights.
 const WEIGHT_SUM_MAX: u64 = 4 << 20;
-const SERVERS_COUNT_MAX: usize = 16_384;
+/// More of them no pool has, listed or found.
+pub const SERVERS_COUNT_MAX: usize = 16_384;
 
 pub(super) const KEYS: &[&str] = &[
     "servers",
     "embedded",
+    "dns",
+    "srv",
+    "statefulset",
+    "config_endpoint",
+    "file",
+    "port",
+    "port_name",
+    "on_empty",
+    "refresh",
+    "leave_after",
     "timeout",
     "connect_timeout",
     "on_error",
@@ -62,6 +74,9 @@ const HINTS: &[Hint] = &[
     ("tcpkeepalive", "connections to servers always have keepalive: leave it out"),
     ("backlog", "leave it out"),
     ("redis", "ringway speaks memcached only"),
+    ("replicas", "it goes into `statefulset`"),
+    ("service", "it goes into `statefulset`"),
+    ("namespace", "it goes into `statefulset`"),
     ("client_connections", "write `clients_max` under `limits`, for all clients together"),
     ("listen", "`listen` stands at the top of the file: one listener serves all pools"),
 ];
@@ -70,7 +85,12 @@ const HINTS: &[Hint] = &[
 #[derive(Clone, Debug, PartialEq)]
 pub struct Pool {
     pub name: String,
+    /// With a `source` those that are known now; none in a configuration as it was read.
     pub servers: Vec<Server>,
+    /// Where the servers come from; `None`: the configuration lists them.
+    pub source: Option<PoolSource>,
+    /// How names are followed.
+    pub follow: Follow,
     pub hash: Spec,
     /// From the moment a request is queued until its reply has come.
     pub timeout: Duration,
@@ -112,8 +132,14 @@ pub struct Server {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Endpoint {
     Address(SocketAddr),
-    /// Resolved when a connection is made.
+    /// A name that has no address yet: nothing can be connected.
     Host(String, u16),
+    /// A name, which stays, and where it is now.
+    Named {
+        host: String,
+        port: u16,
+        address: SocketAddr,
+    },
     Unix(PathBuf),
     Embedded(Embedded),
     /// A route instead of a server.
@@ -169,7 +195,11 @@ impl Server {
     /// What people call it: its name, else its address as written.
     #[must_use]
     pub fn label(&self) -> String {
-        self.member.name.clone().unwrap_or_else(|| self.address())
+        match (&self.member.name, &self.endpoint) {
+            (Some(name), _) => name.clone(),
+            (None, Endpoint::Named { host, port, .. }) => format!("{host}:{port}"),
+            (None, endpoint) => endpoint.address(),
+        }
     }
 
     /// Where it is: `ip:port`, `host:port`, `unix:path`, `embedded-N`, `route-N`.
@@ -186,6 +216,7 @@ impl Endpoint {
         match self {
             Self::Address(a) => a.to_string(),
             Self::Host(host, port) => format!("{host}:{port}"),
+            Self::Named { address, .. } => address.to_string(),
             Self::Unix(path) => format!("unix:{}", path.display()),
             Self::Embedded(e) => format!("embedded-{}", e.shard),
             Self::Route(route) => format!("route-{}", route.place),
@@ -225,6 +256,8 @@ impl Pool {
         Self {
             name: name.to_owned(),
             servers,
+            source: None,
+            follow: Follow::DEFAULT,
             // The hash stop is mcrouter's; elsewhere it would part us from the clients that place keys alike.
             hash: Spec { hash_stop: false, ..Spec::default() },
             timeout: TIMEOUT_DEFAULT,
@@ -257,10 +290,21 @@ impl Pool {
         section.refuse_unknown(&known, &hints);
 
         let hash = placement::read(&section);
-        let entries = read_servers(&section);
+        let (entries, source) = read_servers(&section);
+        let follow = Follow::read(&section, source.as_ref());
+        let is_host = |server: &Option<Server>| {
+            server.as_ref().is_none_or(|server| matches!(server.endpoint, Endpoint::Host(..)))
+        };
+        source::check_company(&section, source.as_ref(), entries.iter().any(is_host));
+        source::warn_places(&section, source.as_ref(), &hash);
         check_weights(&section, &entries, &hash);
-        placement::check_lists(&section, &hash, entries.len());
-        let failure_domains = read_domains(&section, entries.len());
+        let failure_domains = match source {
+            Some(_) => Vec::new(), // refused above
+            None => {
+                placement::check_lists(&section, &hash, entries.len());
+                read_domains(&section, entries.len())
+            }
+        };
         let servers: Vec<Server> = entries.into_iter().flatten().collect();
         if findings.faults_count() == faults_count
             && let Err(problem) = placement::check(&hash, &servers)
@@ -299,6 +343,8 @@ impl Pool {
         Some(Self {
             name: name.to_owned(),
             servers,
+            source,
+            follow,
             hash,
             timeout: timeout_or_default,
             connect_timeout: connect_timeout.unwrap_or(CONNECT_TIMEOUT_DEFAULT.min(timeout_or_default)),
@@ -334,53 +380,73 @@ pub(super) fn read_domains(section: &Section<'_>, servers_count: usize) -> Vec<S
     section.value("failure_domains", read).unwrap_or_default()
 }
 
-/// `servers` or `embedded`; exactly one of them.
-fn read_servers(section: &Section<'_>) -> Vec<Option<Server>> {
+/// What is listed, or where it comes from: exactly one of [`source::SOURCES`].
+fn read_servers(section: &Section<'_>) -> (Vec<Option<Server>>, Option<PoolSource>) {
     let (path, findings) = (section.path, section.findings);
-    match (section.node("servers"), section.node("embedded")) {
-        (Some(_), Some(_)) => {
-            let help = "an embedded cache and real servers are two pools";
-            findings.fault(
-                &path.key("embedded"),
-                At::Key,
-                Problem::new("a pool has `servers` or `embedded`, not both").help(help),
-            );
-            Vec::new()
-        }
-        (None, None) => {
+    let keys: Vec<&str> = source::SOURCES.iter().copied().filter(|key| section.node(key).is_some()).collect();
+    let none = (Vec::new(), None);
+    match keys.as_slice() {
+        [] => {
             let help = "write `servers: [\"10.0.0.1:11211\"]`, or `embedded: {memory: 64MiB}`";
             findings.fault(path, At::Key, Problem::new("a pool without servers").help(help));
-            Vec::new()
+            none
         }
-        (None, Some(node)) => {
-            embedded::read(node, &path.key("embedded"), findings).into_iter().map(Some).collect()
-        }
-        (Some(node), None) => {
-            let path = path.key("servers");
-            let Node::List(list) = node else {
-                let problem = value::expected("a list of servers", node);
-                findings.fault(&path, At::Value, problem.help("as in `servers: [\"10.0.0.1:11211\"]`"));
-                return Vec::new();
+        [first, second, ..] => {
+            let help = match *second {
+                "embedded" => "an embedded cache and real servers are two pools",
+                _ => "its servers come from one place",
             };
-            if list.is_empty() || list.len() > SERVERS_COUNT_MAX {
-                let message = format!("{} servers", list.len());
-                let help = format!("a pool has 1 to {SERVERS_COUNT_MAX} servers");
-                findings.fault(&path, At::Key, Problem::new(message).help(help));
-                return Vec::new(); // a ring of a million would be built to check the routes
-            }
-            let entries: Vec<Option<Server>> = list
-                .iter()
-                .enumerate()
-                .map(|(i, node)| {
-                    server::read(node, &path.index(i), findings).map(|server| server.at_place(i))
-                })
-                .collect();
-            for (i, problem) in doubles(&entries) {
-                findings.fault(&path.index(i), At::Value, problem);
-            }
-            entries
+            let message = format!("a pool has `{first}` or `{second}`, not both");
+            findings.fault(&path.key(second), At::Key, Problem::new(message).help(help));
+            none
         }
+        ["embedded"] => match section.node("embedded") {
+            Some(node) => {
+                let shards = embedded::read(node, &path.key("embedded"), findings);
+                (shards.into_iter().map(Some).collect(), None)
+            }
+            None => none,
+        },
+        ["servers"] => match section.node("servers") {
+            Some(Node::List(list)) => match entry_for_several(list) {
+                Some(Ok(source)) => (Vec::new(), Some(source)),
+                Some(Err(problem)) => {
+                    findings.fault(&path.key("servers").index(0), At::Value, problem);
+                    none
+                }
+                None => (read_list(list, &path.key("servers"), findings), None),
+            },
+            Some(node) => {
+                let problem = value::expected("a list of servers", node);
+                let problem = problem.help("as in `servers: [\"10.0.0.1:11211\"]`");
+                findings.fault(&path.key("servers"), At::Value, problem);
+                none
+            }
+            None => none,
+        },
+        [key] => (Vec::new(), PoolSource::read(section, key)),
     }
+}
+
+/// The only entry of a list, where it stands for several servers.
+fn entry_for_several(list: &[Node]) -> Option<Result<PoolSource, Problem>> {
+    let [Node::Text(entry)] = list else { return None };
+    PoolSource::of_entry(entry)
+}
+
+fn read_list(list: &[Node], path: &Path<'_>, findings: &Findings) -> Vec<Option<Server>> {
+    if list.is_empty() || list.len() > SERVERS_COUNT_MAX {
+        let message = format!("{} servers", list.len());
+        let help = format!("a pool has 1 to {SERVERS_COUNT_MAX} servers");
+        findings.fault(path, At::Key, Problem::new(message).help(help));
+        return Vec::new(); // a ring of a million would be built to check the routes
+    }
+    let read = |(i, node)| server::read(node, &path.index(i), findings).map(|server| server.at_place(i));
+    let entries: Vec<Option<Server>> = list.iter().enumerate().map(read).collect();
+    for (i, problem) in doubles(&entries) {
+        findings.fault(&path.index(i), At::Value, problem);
+    }
+    entries
 }
 
 /// Servers that cannot be told apart: the same address or the same name as one before.

@@ -6,8 +6,8 @@
 
 use super::node::Node;
 use super::{
-    AdminKeys, Limits, OnError, document, embedded, on_down, placement, pool, server, settings, tko,
-    transition,
+    AdminKeys, Limits, OnEmpty, OnError, Resolver, document, embedded, on_down, placement, pool, server,
+    settings, source, tko, transition,
 };
 use crate::hash::{KeyHash, Placement};
 
@@ -37,6 +37,9 @@ const TOP: &[Row] = &[
     ("drain_timeout", "how long replies under way may take after that", duration),
     ("last_good", "a path: the file that keeps the configuration for a start at which it is wrong", text),
     ("hand_over", "a path: the unix socket where a new process takes over; absent: nowhere", text),
+    ("resolver", "who is asked for names: addresses, or a map; else /etc/resolv.conf says it", || {
+        any([text_or_texts(), keys(Resolver::KEYS, RESOLVER)])
+    }),
     ("within_cluster_timeout", "timeout of pools in our region and cluster, see default_route", duration),
     ("cross_cluster_timeout", "timeout of pools in another cluster of our region", duration),
     ("cross_region_timeout", "timeout of pools in another region", duration),
@@ -70,6 +73,10 @@ const TOP: &[Row] = &[
     }),
     ("tests", "what `ringway check` makes sure of", || list(reference("test"))),
 ];
+const RESOLVER: &[Row] = &[
+    ("servers", "name servers, instead of those of the file", text_or_texts),
+    ("file", "instead of /etc/resolv.conf", text),
+];
 const LIMITS: &[Row] = &[
     ("clients_max", "client connections, all workers together", || count(1, 1_000_000)),
     ("client_outstanding_max", "unanswered requests of one client", || count(1, 1_000_000)),
@@ -83,6 +90,20 @@ const LIMITS: &[Row] = &[
 const POOL: &[Row] = &[
     ("servers", "the servers: ADDRESS [weight=N] [name=NAME], or maps", || list(server_entry())),
     ("embedded", "in-process caches instead of servers", || keys(embedded::KEYS, EMBEDDED)),
+    ("dns", "NAME[:PORT]: every address of the name is a server", text),
+    ("srv", "every target of these SRV records is a server, and its name is its identity", text),
+    ("statefulset", "pods by their names, NAME-0, NAME-1, …", || {
+        keys(source::STATEFULSET_KEYS, STATEFULSET)
+    }),
+    ("config_endpoint", "HOST[:PORT] of ElastiCache or Memorystore, which tells the servers", text),
+    ("file", "a file with a line for each server, written by somebody else", text),
+    ("port", "with dns the servers' port, with srv only those of this port", || count(1, 65_535)),
+    ("port_name", "with srv: the port's name in the Service", text),
+    ("on_empty", "what becomes of the pool when its names have no servers", || choice(names(OnEmpty::ALL))),
+    ("refresh", "how often names are asked for: bounds of their time to live", || {
+        keys(source::REFRESH_KEYS, REFRESH)
+    }),
+    ("leave_after", "how long a server that is gone stays, because it may only be restarted", duration),
     ("timeout", "from the moment a request is queued until its reply has come", duration),
     ("connect_timeout", "for a new connection", duration),
     ("on_error", "what a client is told of a get that failed", || choice(names(OnError::ALL))),
@@ -113,6 +134,17 @@ const POOL: &[Row] = &[
 ];
 const EMBEDDED: &[Row] =
     &[("shards", "how many", || count(1, 256)), ("memory", "of all shards together", size)];
+const STATEFULSET: &[Row] = &[
+    ("name", "of the StatefulSet", text),
+    ("service", "its headless service; else the StatefulSet's name", text),
+    ("namespace", "else ours, by the search list", text),
+    ("port", "of each pod, else 11211", || count(1, 65_535)),
+    ("replicas", "how many; auto: as many as there are names", || {
+        any([choice(["auto"]), count(1, *source::REPLICAS.end() as i128)])
+    }),
+    ("cluster_domain", "else cluster.local", text),
+];
+const REFRESH: &[Row] = &[("min", "not sooner", duration), ("max", "not later", duration)];
 const TKO: &[Row] = &[
     ("timeouts_until_tko", "timeouts in a row", || count(1, 1_000_000)),
     ("probe_timeout_initial", "pause before the first probe", duration),
@@ -271,9 +303,12 @@ mod tests {
     fn every_key_is_told_of() {
         let top: Vec<&str> = settings::KEYS.iter().chain(document::KEYS).copied().collect();
         let of_pool: Vec<&str> = pool::KEYS.iter().chain(placement::KEYS).copied().collect();
-        let sections: [(&[&str], &[Row]); 8] = [
+        let sections: [(&[&str], &[Row]); 11] = [
             (&top, TOP),
             (Limits::KEYS, LIMITS),
+            (Resolver::KEYS, RESOLVER),
+            (source::STATEFULSET_KEYS, STATEFULSET),
+            (source::REFRESH_KEYS, REFRESH),
             (&of_pool, POOL),
             (embedded::KEYS, EMBEDDED),
             (tko::KEYS, TKO),

@@ -108,7 +108,7 @@ fn nearest<'k>(name: &str, known: &[&'k str]) -> Option<&'k str> {
 
 /// `a`, `b`, `c`; a few dozen at most.
 fn listed(names: &[&str]) -> String {
-    const SHOWN_COUNT_MAX: usize = 24;
+    const SHOWN_COUNT_MAX: usize = 40;
     let mut text = names.iter().take(SHOWN_COUNT_MAX).map(|name| quoted(name)).collect::<Vec<_>>().join(", ");
     if names.len() > SHOWN_COUNT_MAX {
         text.push_str(", …");

@@ -13,6 +13,7 @@ use super::node::Node;
 use super::path::Path;
 use super::pool::{Endpoint, RouteNode, Server};
 use super::section::{Hint, Section, nearest_help};
+use super::source::PoolSource;
 use super::value::{self, TIMEOUTS};
 use crate::hash::Member;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -173,6 +174,10 @@ pub(super) fn parse_address(text: &str) -> Result<(Endpoint, String, Option<u16>
 
 /// Spellings of other programs, recognised only to say what to write here.
 fn foreign(text: &str, address: &str) -> Option<Problem> {
+    if PoolSource::of_entry(address).is_some() {
+        let problem = Problem::new(format!("{} stands for several servers", quoted(address)));
+        return Some(problem.help("it must be the only entry of its pool"));
+    }
     for scheme in ["memcached://", "memcache://", "tcp://"] {
         if let Some(rest) = address.strip_prefix(scheme) {
             return Some(
@@ -223,7 +228,7 @@ pub(super) fn check_unix_path(path: &str) -> Result<PathBuf, Problem> {
     Ok(PathBuf::from(path))
 }
 
-fn check_host(host: &str) -> Result<(), Problem> {
+pub(super) fn check_host(host: &str) -> Result<(), Problem> {
     let labels = host.strip_suffix('.').unwrap_or(host);
     let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
     let fits = |label: &str| (1..=63).contains(&label.len()) && label.chars().all(legal);

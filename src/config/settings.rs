@@ -4,6 +4,7 @@ use super::distance::DistanceTimeouts;
 use super::fault::{Problem, quoted};
 use super::listen::{self, Listen};
 use super::node::Node;
+use super::resolver::Resolver;
 use super::section::{Hint, Section};
 use super::server::check_unix_path;
 use super::value;
@@ -26,6 +27,7 @@ pub(super) const KEYS: &[&str] = &[
     "drain_timeout",
     "hand_over",
     "last_good",
+    "resolver",
     "within_cluster_timeout",
     "cross_cluster_timeout",
     "cross_region_timeout",
@@ -66,6 +68,8 @@ pub struct Settings {
     pub hand_over: Option<PathBuf>,
     /// Where the configuration is kept for a start at which it is wrong; `None`: nowhere.
     pub last_good: Option<PathBuf>,
+    /// Who is asked for names.
+    pub resolver: Resolver,
     /// For pools that say where they are, and not how long they may take.
     pub distance_timeouts: DistanceTimeouts,
 }
@@ -168,6 +172,7 @@ impl Default for Settings {
             drain_timeout: Duration::from_secs(5),
             hand_over: None,
             last_good: None,
+            resolver: Resolver::default(),
             distance_timeouts: DistanceTimeouts::default(),
         }
     }
@@ -195,6 +200,7 @@ impl Settings {
                 .unwrap_or(default.drain_timeout),
             hand_over: top.value("hand_over", read_hand_over),
             last_good: top.value("last_good", read_last_good),
+            resolver: top.node("resolver").map_or(default.resolver, |node| Resolver::read(node, top)),
             distance_timeouts: DistanceTimeouts::read(top),
         };
         settings.check_clashes(top);

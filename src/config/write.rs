@@ -3,7 +3,7 @@
 use super::distance::{DistanceTimeouts, Vantage};
 use super::node::Node;
 use super::value::{show_bytes, show_duration};
-use super::{Config, Endpoint, OnDown, OnError, Pool, Server, Settings, Share, Tko};
+use super::{Config, Endpoint, OnDown, OnError, Pool, PoolSource, Server, Settings, Share, Tko};
 use crate::hash::{KeyHash, Placement};
 use std::collections::{HashMap, HashSet};
 use std::fmt::Write as _;
@@ -85,7 +85,10 @@ fn pool_node(pool: &Pool, vantage: &Vantage) -> Node {
             ];
             add("embedded", Node::Map(of));
         }
-        None => add("servers", Node::List(pool.servers.iter().map(server_node).collect())),
+        None => match &pool.source {
+            Some(source) => source_nodes(source).into_iter().for_each(|(key, node)| add(key, node)),
+            None => add("servers", Node::List(pool.servers.iter().map(server_node).collect())),
+        },
     }
     let hash = &pool.hash;
     add("hash", text(hash.placement.name()));
@@ -141,6 +144,31 @@ fn pool_node(pool: &Pool, vantage: &Vantage) -> Node {
         add("failure_domains", list(pool.failure_domains.clone()));
     }
     Node::Map(map)
+}
+
+/// The keys of a pool whose servers are followed. (`convert` meets those that stand in entries of other programs.)
+fn source_nodes(source: &PoolSource) -> Vec<(&'static str, Node)> {
+    let port = |port: u16| ("port", Node::Integer(port.into()));
+    match source {
+        PoolSource::Dns { name, port: number } => vec![("dns", Node::Text(name.clone())), port(*number)],
+        PoolSource::Srv { name, port: number } => {
+            [("srv", Node::Text(name.clone()))].into_iter().chain(number.map(port)).collect()
+        }
+        PoolSource::ConfigEndpoint { host, port } => {
+            vec![("config_endpoint", Node::Text(format!("{host}:{port}")))]
+        }
+        PoolSource::File(path) => vec![("file", Node::Text(path.display().to_string()))],
+        PoolSource::StatefulSet(set) => {
+            let text = |text: &str| Node::Text(text.to_owned());
+            let mut map = vec![("name", text(&set.name)), ("service", text(&set.service))];
+            if let Some(namespace) = &set.namespace {
+                map.extend([("namespace", text(namespace)), ("cluster_domain", text(&set.cluster_domain))]);
+            }
+            map.push(port(set.port));
+            map.extend(set.replicas_count.map(|count| ("replicas", Node::Integer(count as i128))));
+            vec![("statefulset", Node::map(map))]
+        }
+    }
 }
 
 fn on_down_node(on_down: &OnDown) -> Node {

@@ -147,6 +147,8 @@ impl Leaves for Building<'_> {
     fn of_pool(&self, pool: &Pool) -> (Vec<Rc<dyn Leaf>>, usize) {
         let terms = Pool {
             servers: Vec::new(),
+            source: None,
+            follow: Default::default(),
             hash: Default::default(),
             on_down: Default::default(),
             failure_domains: Vec::new(),

@@ -1,4 +1,5 @@
-//! What makes the main thread do something: signals, files that changed, and who asks through the admin port.
+//! What makes the main thread do something: signals, files that changed, names that have other servers, and who asks through
+//! the admin port.
 //!
 //! TERM and INT: drain; a second one: leave at once. HUP: read the configuration anew. USR2: start a new process that takes
 //! over.
@@ -31,6 +32,8 @@ pub(super) enum Event {
     HandedOver(Passage),
     /// Clients whose sockets another worker or another process has let go.
     Arrived(Vec<OwnedFd>),
+    /// Names have other servers than before.
+    Members,
 }
 
 /// Who wants the configuration to be read anew.

@@ -9,6 +9,7 @@ mod events;
 mod hand_over;
 mod keep;
 mod memory;
+mod names;
 mod reload;
 mod renew;
 mod shared;
@@ -29,6 +30,7 @@ use admin_port::AdminPort;
 use caches::Caches;
 use events::{Event, Events, Why};
 use hand_over::HandOver;
+use names::Names;
 use reload::{Address, Origin, Serving};
 use renew::Renewal;
 use shared::Shared;
@@ -78,6 +80,7 @@ pub fn run(
     let renewal = Renewal::default();
     loop {
         match events.next() {
+            Event::Members => serving.take_members(),
             Event::Stop(name) => return Ok(drain::drain(&mut serving, name, &events)),
             // What became of it is logged.
             Event::Reload(why) => drop(reload(&mut serving, origin.as_mut(), why)),
@@ -123,13 +126,14 @@ fn start(
     tell: Sender<Event>,
 ) -> Result<Serving, StartError> {
     let count = workers_count(&read);
-    let mut fitted = read.clone();
+    let mut addresses = listen(&read, taken.as_mut())?;
+    let listeners = reload::spread(addresses.iter_mut(), count).map_err(StartError::Worker)?;
+    let (stats, health) = (Stats::new(count), Arc::new(Health::default()));
+    let names = Names::new(stats.discovery(), tell.clone());
+    let mut fitted = names.follow(&read, addresses.iter().map(|address| address.bound.label.as_str()));
     fit_descriptors(&mut fitted, count);
     let config = Arc::new(fitted);
     let caches = Arc::new(Caches::of(&config, &Caches::default()));
-    let mut addresses = listen(&config, taken.as_mut())?;
-    let listeners = reload::spread(addresses.iter_mut(), count).map_err(StartError::Worker)?;
-    let (stats, health) = (Stats::new(count), Arc::new(Health::default()));
     let told = about.instead_of.as_ref().map(|refused| refused.faults.clone());
     let windows = Arc::new(Windows::of(&config, &Windows::default(), tokio::time::Instant::now()));
     let current = reload::current(&config, &caches, &windows, about);
@@ -154,10 +158,14 @@ fn start(
         HandOver::open(path, handed, &shared.tell)
     };
     let hand_over = config.settings.hand_over.as_ref().map(door).transpose()?;
-    let serving = Serving {
+    names.on_served(None, &config);
+    let mut serving = Serving {
         read,
+        serves: config,
         caches,
         windows,
+        names,
+        is_discovered: false,
         addresses,
         workers,
         retired: Vec::new(),
@@ -170,7 +178,7 @@ fn start(
         last_admitted: 0,
     };
     serving.watch_workers();
-    // Where servers have names, `Probes::set_undiscovered` holds this back until each pool has had an answer.
+    serving.tell_undiscovered();
     serving.shared.process.probes().enter(Phase::Serving);
     if let Some(taken) = taken {
         taken.serves(serving.shared.tell.clone()).map_err(StartError::Worker)?;

@@ -6,6 +6,7 @@ use super::caches::Caches;
 use super::events::{Event, Why};
 use super::hand_over::HandOver;
 use super::keep::keep;
+use super::names::Names;
 use super::shared::Shared;
 use super::watch::{self, Watch};
 use super::windows::Windows;
@@ -83,8 +84,13 @@ pub(super) struct Address {
 pub(super) struct Serving {
     /// As it was read, before it was fitted to this machine.
     pub(super) read: Config,
+    /// As it serves: with the servers that its names have now.
+    pub(super) serves: Arc<Config>,
     pub(super) caches: Arc<Caches>,
     pub(super) windows: Arc<Windows>,
+    pub(super) names: Names,
+    /// Something was known of all pools' servers once.
+    pub(super) is_discovered: bool,
     pub(super) addresses: Vec<Address>,
     pub(super) workers: Vec<Worker>,
     /// Workers whose clients are being moved to others, or are.
@@ -132,8 +138,11 @@ impl Serving {
             tracing::warn!("{}", warning.0);
         }
         let to_keep = about.to_keep.take();
-        match self.adopt(config, about) {
-            Ok(()) => {
+        let filled = self.names.follow(&config, self.labels());
+        match self.adopt(&config, filled) {
+            Ok(adopted) => {
+                self.shared.process.adopt(Current { about, ..adopted });
+                self.read = config;
                 self.told = None;
                 self.keep(to_keep);
                 let servers: usize = self.read.pools.iter().map(|pool| pool.servers.len()).sum();
@@ -145,7 +154,38 @@ impl Serving {
                 );
                 Ok("the new configuration serves")
             }
-            Err(error) => self.refuse(error),
+            Err(error) => {
+                self.names.follow(&self.read, self.labels());
+                self.refuse(error)
+            }
+        }
+    }
+
+    /// Until something is known of all pools' servers the process is not ready. Pools that another configuration brings later
+    /// change nothing about that: a name that is misspelt must not take every node out of service.
+    pub(super) fn tell_undiscovered(&mut self) {
+        if !self.is_discovered {
+            let undiscovered = self.names.undiscovered();
+            self.is_discovered = undiscovered.is_empty();
+            self.shared.process.probes().set_undiscovered(undiscovered);
+        }
+    }
+
+    fn labels(&self) -> impl Iterator<Item = &str> {
+        self.addresses.iter().map(|address| address.bound.label.as_str())
+    }
+
+    /// Names have other servers than before: the same configuration with those.
+    pub(super) fn take_members(&mut self) {
+        self.tell_undiscovered();
+        let read = self.read.clone();
+        let filled = self.names.filled(&read);
+        if filled.pools == self.serves.pools {
+            return;
+        }
+        match self.adopt(&read, filled) {
+            Ok(adopted) => self.shared.process.take_members(adopted),
+            Err(error) => tracing::error!("the servers that were found are not taken: {error}"),
         }
     }
 
@@ -165,16 +205,16 @@ impl Serving {
         Err(error)
     }
 
-    fn adopt(&mut self, read: Config, about: About) -> Result<(), String> {
-        let count = workers_count(&read);
-        let mut fitted = read.clone();
-        fit_descriptors(&mut fitted, count);
-        let config = Arc::new(fitted);
+    /// Changes to a configuration; `filled` has the servers of its names.
+    fn adopt(&mut self, read: &Config, mut filled: Config) -> Result<Current, String> {
+        let count = workers_count(read);
+        fit_descriptors(&mut filled, count);
+        let config = Arc::new(filled);
         let caches = Arc::new(Caches::of(&config, &self.caches));
         let windows = Arc::new(Windows::of(&config, &self.windows, Instant::now()));
-        let mut opened = self.bind_new(&read)?;
-        let admin = self.admin_port_of(&read)?;
-        let door = self.door_of(&read)?;
+        let mut opened = self.bind_new(read)?;
+        let admin = self.admin_port_of(read)?;
+        let door = self.door_of(read)?;
         let is_closed = |address: &Address| {
             address.listen.as_ref().is_some_and(|listen| !read.settings.listen.contains(listen))
         };
@@ -205,12 +245,13 @@ impl Serving {
             self.close_door();
             self.hand_over = door;
         }
-        self.shared.process.adopt(current(&config, &caches, &windows, about));
         self.shared.health.forget_unused();
+        let current = current(&config, &caches, &windows, About::default());
         self.caches = caches;
         self.windows = windows;
-        self.read = read;
-        Ok(())
+        self.names.on_served(Some(&self.serves), &config);
+        self.serves = config;
+        Ok(current)
     }
 
     /// Has so many workers serve with this configuration. `listeners`: for each worker what it accepts from, if that changes.

@@ -9,7 +9,6 @@ use super::windows::Windows;
 use crate::admin::{Admin, BEAT, Process, Pulse};
 use crate::client::{self, MovesTo};
 use crate::config::{Config, Limits};
-use crate::discovery::Resolver;
 use crate::health::Health;
 use crate::net::{Bound, Budget, Listener, ReadBlock, Stream};
 use crate::stats::Counters;
@@ -166,7 +165,7 @@ async fn serve(
     let mut ends = Ends::new(Shared {
         counters: Arc::clone(&plan.counters),
         block: Rc::clone(&block),
-        dial: Dial::Net(Resolver::default()),
+        dial: Dial::Net,
         health: plan.health,
         jitter_seed: RandomState::new().hash_one(0_u8),
         late_count_max: Rc::new(Cell::new(limits.late_count_max)),

@@ -209,7 +209,10 @@ impl Doubter<'_> {
             }
             members
         };
-        let is_same = a.servers.len() == b.servers.len() && a.hash == b.hash && members(a) == members(b);
+        let is_same = a.source == b.source
+            && a.servers.len() == b.servers.len()
+            && a.hash == b.hash
+            && members(a) == members(b);
         is_same.then(|| format!("{} has the servers of {}, placed alike", quoted(&b.name), quoted(&a.name)))
     }
 

@@ -102,6 +102,7 @@ pub struct PoolRoute {
     /// Connections per server; one key always takes the same, so that its requests stay in order.
     lanes: usize,
     on_error: OnError,
+    no_server_line: Box<str>,
     /// What else fails with a server, by server; empty where nobody has said.
     domains: Rc<[String]>,
     /// `None`: keys of a server that is out fail.
@@ -115,7 +116,9 @@ impl PoolRoute {
     #[must_use]
     pub fn new(name: String, ring: Ring, leaves: Vec<Rc<dyn Leaf>>, lanes: usize, on_error: OnError) -> Self {
         debug_assert_eq!(leaves.len(), ring.len() * lanes, "a leaf for each lane of each server");
-        Self { name, ring, leaves, lanes, on_error, domains: Rc::default(), watch: None, transition: None }
+        let no_server_line = format!("{}: {name}", Cause::NoServer.line()).into();
+        let (domains, watch, transition) = (Rc::default(), None, None);
+        Self { name, ring, leaves, lanes, on_error, no_server_line, domains, watch, transition }
     }
 
     /// With what else fails when a server does, by server.
@@ -241,7 +244,7 @@ impl PoolRoute {
         let leaf = || Some(Rc::clone(self.leaf(self.lane(server, request.key))?) as Rc<dyn Route>);
         match target.or_else(leaf) {
             Some(now) => transition.send(server, now, request, call, slot),
-            None => slot.fill(&Reply::failed(Cause::NoServer)),
+            None => slot.fill(&self.no_server()),
         }
     }
 
@@ -254,7 +257,7 @@ impl PoolRoute {
         }
         match self.pick(request.key).and_then(|index| self.leaf(index)) {
             Some(leaf) => leaf.send(request, call, slot),
-            None => slot.fill(&Reply::failed(Cause::NoServer)),
+            None => slot.fill(&self.no_server()),
         }
     }
 
@@ -284,6 +287,13 @@ impl PoolRoute {
             format!(", among {} points", why.points)
         };
         format!("{} of `{hashed}`{part} = {hash}{points}", why.function)
+    }
+
+    /// What a pool says that has no servers: those of its names are gone, or not found yet.
+    #[must_use]
+    pub fn no_server(&self) -> Reply<'_> {
+        let miss_on_error = self.on_error == OnError::Miss;
+        Reply { miss_on_error, line: self.no_server_line.as_bytes(), ..Reply::failed(Cause::NoServer) }
     }
 
     /// One leaf for each server.

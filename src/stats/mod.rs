@@ -2,10 +2,12 @@
 //!
 //! A counter has one writer, its worker: adding is a plain load and store, nothing is shared, nothing locked.
 
+mod discovery;
 mod list;
 mod log_rate;
 mod servers;
 
+pub use discovery::{DiscoveryFacts, DiscoveryStats, PoolFacts};
 pub use list::{COUNTERS, CounterInfo, Counters};
 pub use log_rate::LogRate;
 pub use servers::{RESULTS, ServerStats, Servers, Traffic};
@@ -46,13 +48,21 @@ pub struct Stats {
     workers: Arc<Lock<Vec<Arc<Counters>>>>,
     /// Workers there are now.
     workers_count: Arc<AtomicUsize>,
+    discovery: Arc<DiscoveryStats>,
 }
 
 impl Stats {
     #[must_use]
     pub fn new(workers: usize) -> Self {
         let blocks = (0..workers).map(|_| Arc::default()).collect();
-        Self { workers: Arc::new(Lock::new(blocks)), workers_count: Arc::new(AtomicUsize::new(workers)) }
+        let workers_count = Arc::new(AtomicUsize::new(workers));
+        Self { workers: Arc::new(Lock::new(blocks)), workers_count, discovery: Arc::default() }
+    }
+
+    /// What came of following names.
+    #[must_use]
+    pub fn discovery(&self) -> Arc<DiscoveryStats> {
+        Arc::clone(&self.discovery)
     }
 
     /// The block of one worker.

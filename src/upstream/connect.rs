@@ -1,7 +1,6 @@
 //! Making a connection to a server: address, socket, and the proof that a memcached is at the other end.
 
 use crate::config::Endpoint;
-use crate::discovery::Resolver;
 use crate::net::Stream;
 use crate::protocol::Cause;
 use std::io;
@@ -14,7 +13,7 @@ use tokio::net::{TcpStream, UnixStream};
 /// How servers are reached: over the net, or in tests by a hand that holds the other ends.
 #[derive(Clone)]
 pub enum Dial {
-    Net(Resolver),
+    Net,
     Memory(Rc<DialMemory>),
 }
 
@@ -56,7 +55,7 @@ pub(super) async fn connect(
 
 async fn establish(endpoint: &Endpoint, dial: &Dial) -> Result<(Stream, bool), ConnectFailure> {
     let mut stream = match dial {
-        Dial::Net(resolver) => over_net(endpoint, resolver).await?,
+        Dial::Net => over_net(endpoint).await?,
         Dial::Memory(dial) => dial(endpoint).map_err(io_failure)?.into(),
     };
     let modern = greet(&mut stream).await?;
@@ -73,14 +72,11 @@ pub(super) async fn ask(mut stream: Stream, timeout: Duration) -> Result<(), Con
     }
 }
 
-async fn over_net(endpoint: &Endpoint, resolver: &Resolver) -> Result<Stream, ConnectFailure> {
+async fn over_net(endpoint: &Endpoint) -> Result<Stream, ConnectFailure> {
     match endpoint {
-        Endpoint::Address(address) => tcp(&[*address]).await,
-        Endpoint::Host(name, port) => {
-            let addresses = resolver.lookup(name).await.map_err(ConnectFailure::new)?;
-            let addresses: Vec<_> = addresses.iter().map(|ip| SocketAddr::new(*ip, *port)).collect();
-            tcp(&addresses).await
-        }
+        Endpoint::Address(address) | Endpoint::Named { address, .. } => tcp(*address).await,
+        // when it has an address this connection is replaced
+        Endpoint::Host(name, _) => Err(ConnectFailure::new(format_args!("no address of {name} is known"))),
         Endpoint::Unix(path) => Ok(UnixStream::connect(path).await.map_err(io_failure)?.into()),
         Endpoint::Embedded(_) | Endpoint::Route(_) => {
             Err(ConnectFailure::new("there is no server to connect to"))
@@ -88,20 +84,10 @@ async fn over_net(endpoint: &Endpoint, resolver: &Resolver) -> Result<Stream, Co
     }
 }
 
-/// The first address that answers.
-async fn tcp(addresses: &[SocketAddr]) -> Result<Stream, ConnectFailure> {
-    let mut failure = ConnectFailure::new("no address");
-    for address in addresses {
-        match TcpStream::connect(address).await {
-            Ok(stream) => {
-                let stream = Stream::from(stream);
-                stream.keep_alive();
-                return Ok(stream);
-            }
-            Err(error) => failure = io_failure(error),
-        }
-    }
-    Err(failure)
+async fn tcp(address: SocketAddr) -> Result<Stream, ConnectFailure> {
+    let stream = Stream::from(TcpStream::connect(address).await.map_err(io_failure)?);
+    stream.keep_alive();
+    Ok(stream)
 }
 
 /// Asks `version`: an address that was given to another program, or a memcached that wants a password,

@@ -14,6 +14,8 @@ mod administration;
 mod clients;
 /// What only a clock that is moved can show.
 mod clock;
+/// Names that are followed while servers come, go and move.
+mod discovery;
 /// Every route, with every operation, over children that hit, miss and fail.
 mod every_route;
 /// A server that stalls, resets, lies or leaves: no client ever gets an answer that is not its own.

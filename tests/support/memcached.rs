@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 /// A running memcached on a free port of 127.0.0.1; killed when dropped.
 pub(crate) struct Memcached {
     process: Process,
+    host: String,
     address: String,
     program: PathBuf,
     arguments: Vec<String>,
@@ -33,18 +34,27 @@ impl Memcached {
         Self::launch(Path::new("memcached"), arguments)
     }
 
+    /// The system's at an address of the loopback network, as pods have theirs; on a port that is free there, or on this one.
+    pub(crate) fn at(host: &str, port: Option<&str>) -> Self {
+        Self::launch_at(host, port.unwrap_or("-1"), Path::new("memcached"), &[])
+    }
+
     /// So many of the system's.
     pub(crate) fn start_several(count: usize) -> Vec<Self> {
         (0..count).map(|_| Self::start()).collect()
     }
 
     fn launch(program: &Path, arguments: &[&str]) -> Self {
+        Self::launch_at("127.0.0.1", "-1", program, arguments)
+    }
+
+    fn launch_at(host: &str, port: &str, program: &Path, arguments: &[&str]) -> Self {
         let directory = Directory::new();
         let arguments: Vec<String> = arguments.iter().map(|a| (*a).to_owned()).collect();
-        let (process, port) = Self::spawn(program, &arguments, &directory, "-1")
+        let (process, port) = Self::spawn(program, &arguments, &directory, host, port)
             .unwrap_or_else(|said| panic!("memcached did not start: {said}"));
-        let address = format!("127.0.0.1:{port}");
-        Self { process, address, program: program.to_owned(), arguments, directory }
+        let (host, address) = (host.to_owned(), format!("{host}:{port}"));
+        Self { process, host, address, program: program.to_owned(), arguments, directory }
     }
 
     /// Starts one on this port; the port that it got, or what it said instead.
@@ -52,27 +62,13 @@ impl Memcached {
         program: &Path,
         arguments: &[String],
         directory: &Directory,
+        host: &str,
         port: &str,
     ) -> Result<(Process, String), String> {
         let report = directory.file("port");
         let _ = std::fs::remove_file(&report); // there is none yet, or that of the one before
         let mut command = Command::new(program);
-        command.args([
-            "-u",
-            "root",
-            "-l",
-            "127.0.0.1",
-            "-p",
-            port,
-            "-U",
-            "0",
-            "-t",
-            "1",
-            "-m",
-            "64",
-            "-c",
-            "4096",
-        ]);
+        command.args(["-u", "root", "-l", host, "-p", port, "-U", "0", "-t", "1", "-m", "64", "-c", "4096"]);
         command.args(arguments).env("MEMCACHED_PORT_FILENAME", &report);
         let mut process = Process::start(&mut command);
         let deadline = Instant::now() + PATIENCE;
@@ -99,7 +95,7 @@ impl Memcached {
         let deadline = Instant::now() + PATIENCE;
         let port = self.address.rsplit(':').next().expect("an address has a port").to_owned();
         loop {
-            match Self::spawn(&self.program, &self.arguments, &self.directory, &port) {
+            match Self::spawn(&self.program, &self.arguments, &self.directory, &self.host, &port) {
                 Ok((process, _)) => return self.process = process,
                 Err(said) => assert!(Instant::now() < deadline, "memcached did not start again: {said}"),
             }

@@ -4,6 +4,7 @@
 pub(crate) mod client;
 pub(crate) mod cutter;
 pub(crate) mod directory;
+pub(crate) mod dns;
 pub(crate) mod http;
 pub(crate) mod leftovers;
 pub(crate) mod memcached;
@@ -21,6 +22,7 @@ pub(crate) mod troubled_relay;
 pub(crate) use client::Client;
 pub(crate) use cutter::Cutter;
 pub(crate) use directory::Directory;
+pub(crate) use dns::Dns;
 pub(crate) use memcached::{Memcached, has_latest, has_memcached};
 pub(crate) use mock::{Mock, usual_answer};
 pub(crate) use process::PATIENCE;

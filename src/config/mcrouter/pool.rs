@@ -6,7 +6,8 @@ use crate::config::pool::read_domains;
 use crate::config::server::check_name;
 use crate::config::value::{self, expected};
 use crate::config::{
-    At, FailOpen, Findings, Node, OnDown, OnError, Path, Pool, Problem, Section, Server, Share, quoted,
+    At, FailOpen, Findings, Follow, Node, OnDown, OnError, Path, Pool, PoolSource, Problem, Section, Server,
+    Share, quoted,
 };
 use crate::hash::{Placement, Spec, weights_for};
 use std::collections::HashSet;
@@ -72,7 +73,8 @@ impl Pool {
             }
         }
         check_transport(&section);
-        let servers = read_servers(&section);
+        let source = read_source(&section);
+        let servers = if source.is_some() { Some(Vec::new()) } else { read_servers(&section) };
         let timeout_ms = section.value("server_timeout", |node| value::count(node, &TIMEOUTS_MS));
         let connect_ms = section.value("connect_timeout", |node| value::count(node, &TIMEOUTS_MS));
         let fanout = section.value("additional_fanout", |node| value::count(node, &(0..=32_768)));
@@ -87,6 +89,8 @@ impl Pool {
             name: name.to_owned(),
             hash,
             servers: servers?,
+            follow: source.as_ref().map_or_else(Follow::default, Follow::of),
+            source,
             timeout: by_distance.unwrap_or(timeout),
             connect_timeout: connect_ms.map_or(timeout, ms),
             on_error: OnError::Error,
@@ -136,6 +140,19 @@ fn check_transport(section: &Section<'_>) {
         true => server::check_mech("ssl"),
         false => Ok(()),
     });
+}
+
+/// Ours: one entry that stands for several servers, `dnssrv+_memcache._tcp.cache.example`.
+fn read_source(section: &Section<'_>) -> Option<PoolSource> {
+    let Some(Node::List(list)) = section.node("servers") else { return None };
+    let [Node::Text(entry)] = list.as_slice() else { return None };
+    match PoolSource::of_entry(entry)? {
+        Ok(source) => Some(source),
+        Err(problem) => {
+            section.findings.fault(&section.path.key("servers").index(0), At::Value, problem);
+            None
+        }
+    }
 }
 
 fn read_servers(section: &Section<'_>) -> Option<Vec<Server>> {

@@ -1,0 +1,81 @@
+//! The names of a configuration: followed by a thread of their own, which says when they have other servers.
+
+use super::events::Event;
+use crate::config::{Config, Listen};
+use crate::discovery::{Discovery, Followed, Own};
+use crate::stats::DiscoveryStats;
+use std::cell::OnceCell;
+use std::sync::Arc;
+use std::sync::mpsc::Sender;
+
+/// What is known of the names of the configuration that serves.
+pub(super) struct Names {
+    /// Made when there is something to follow.
+    discovery: OnceCell<Discovery>,
+    stats: Arc<DiscoveryStats>,
+    tell: Sender<Event>,
+}
+
+impl Names {
+    /// `tell` hears of every change.
+    pub(super) const fn new(stats: Arc<DiscoveryStats>, tell: Sender<Event>) -> Self {
+        Self { discovery: OnceCell::new(), stats, tell }
+    }
+
+    /// From now on the names of this configuration; what it is with their servers, as far as they are known within a moment.
+    /// `labels`: the addresses where ringway listens already.
+    pub(super) fn follow<'l>(&self, config: &Config, labels: impl Iterator<Item = &'l str>) -> Config {
+        let Some(discovery) = self.discovery_for(config) else { return config.clone() };
+        let listening = labels.filter_map(|label| label.parse().ok());
+        let listens = config.settings.listen.iter().filter_map(|listen| match listen {
+            Listen::Tcp(address) => Some(*address),
+            Listen::Unix(_) | Listen::Fd(_) => None,
+        });
+        let own: Own = listening.chain(listens).collect();
+        if !discovery.follow(config, own) {
+            tracing::warn!(
+                "some names are not resolved yet; who asks for their servers is told an error until they are"
+            );
+        }
+        self.filled(config)
+    }
+
+    /// A configuration that is followed, with the servers that are known now.
+    pub(super) fn filled(&self, config: &Config) -> Config {
+        let mut filled = config.clone();
+        if let Some(discovery) = self.discovery.get() {
+            discovery.fill(&mut filled);
+        }
+        filled
+    }
+
+    /// Pools of whose servers nothing is known yet.
+    pub(super) fn undiscovered(&self) -> Vec<String> {
+        let facts = self.stats.facts();
+        facts.pools.into_iter().filter(|(_, pool)| !pool.is_known).map(|(name, _)| name).collect()
+    }
+
+    /// Every worker serves with these servers now. `before`: with which it did until then.
+    pub(super) fn on_served(&self, before: Option<&Config>, now: &Config) {
+        for pool in &now.pools {
+            let former = before.and_then(|before| before.pool(&pool.name));
+            let is_change = former.is_some_and(|former| former.servers != pool.servers);
+            self.stats.on_served(&pool.name, pool.servers.len(), is_change);
+        }
+    }
+
+    fn discovery_for(&self, config: &Config) -> Option<&Discovery> {
+        if self.discovery.get().is_none() && !Followed::of(config).is_empty() {
+            let tell = self.tell.clone();
+            let tell = move || {
+                // When the main thread has ended, nobody is left to be told.
+                let _ = tell.send(Event::Members);
+            };
+            match Discovery::start(Arc::clone(&self.stats), Box::new(tell)) {
+                Ok(discovery) => drop(self.discovery.set(discovery)),
+                Err(error) => tracing::error!("names are not followed: {error}"),
+            }
+        }
+        self.discovery.get()
+    }
+}
