@@ -1,0 +1,50 @@
+{{/* ringway's configuration, made from the values. */}}
+
+{{/* The one source of the pool, under the name that the configuration has for it. */}}
+{{- define "ringway.source" -}}
+{{- if .Values.memcached.enabled }}
+statefulset:
+  name: {{ include "ringway.memcached" . }}
+  service: {{ include "ringway.memcached" . }}
+  namespace: {{ .Release.Namespace }}
+  port: {{ .Values.memcached.port }}
+  replicas: auto
+  {{- with .Values.clusterDomain }}
+  cluster_domain: {{ . }}
+  {{- end }}
+{{- else }}
+{{- range $name, $value := .Values.discovery }}
+{{- if $value }}
+{{- if eq $name "statefulset" }}
+{{- $value = merge dict $value (dict "namespace" $.Release.Namespace "port" 11211 "replicas" "auto") }}
+{{- with $.Values.clusterDomain }}{{ $value = merge $value (dict "cluster_domain" .) }}{{ end }}
+{{- end }}
+{{- dict $name $value | toYaml }}
+{{- end }}
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{- define "ringway.listen" -}}
+{{- if eq (include "ringway.mode" .) "socket" -}}
+unix:/run/ringway/ringway.sock
+{{- else -}}
+{{ .Values.bindAddress }}:{{ include "ringway.port" . }}
+{{- end }}
+{{- end }}
+
+{{- define "ringway.config" -}}
+{{- $config := dict "listen" (list (include "ringway.listen" .)) }}
+{{- $_ := set $config "admin" (printf "%s:%d" .Values.bindAddress (int .Values.adminPort)) }}
+{{- $_ := set $config "workers" .Values.workers }}
+{{- $_ := set $config "drain_delay" (printf "%ss" (include "ringway.drainDelay" .)) }}
+{{- $_ := set $config "drain_timeout" (printf "%ss" (include "ringway.drainTimeout" .)) }}
+{{- with include "ringway.memoryLimit" .Values.resources | int64 }}
+{{- /* Half, since sockets, trees and the allocator need memory too. */}}
+{{- $_ := set $config "limits" (dict "buffer_bytes_max" (div . 2)) }}
+{{- end }}
+{{- with include "ringway.source" . | fromYaml }}
+{{- $_ := set $config "pools" (dict "main" (merge dict . $.Values.pool)) }}
+{{- end }}
+{{- mergeOverwrite $config (deepCopy .Values.config.settings) | toYaml }}
+{{- end }}
