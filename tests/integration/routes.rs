@@ -100,7 +100,9 @@ fn values_that_are_larger_than_a_server_takes() {
             let block = format!("VALUE k 7 {length}\r\n{text}\r\n");
             format!("{block}{block}END\r\n")
         });
-        client.ask("mg k s v t f\r\n", format!("VA {length} s{length} t60 f7\r\n{text}\r\n"));
+        client.ask("mg k s v f\r\n", format!("VA {length} s{length} f7\r\n{text}\r\n"));
+        let left = client.ask_line("mg k t\r\n", "HD t");
+        assert!((30..=60).contains(&left["HD t".len()..].parse::<u32>().unwrap()), "{left}");
     }
     let (old, new) = (value(5, 2_000_000), value(6, 3_000_000));
     client.ask(format!("ms m 2000000 T0 F3 c\r\n{old}\r\n").replace(" c\r", "\r"), "HD\r\n");
