@@ -45,9 +45,8 @@ pub enum Phase {
     #[default]
     Starting,
     Serving,
+    /// Not when another process has taken over: that one serves, on the same admin port.
     Draining,
-    /// Another process has the listening sockets now.
-    HandedOver,
 }
 
 /// What probes are answered from. Written by the main thread.
@@ -100,7 +99,6 @@ impl Probes {
             Phase::Serving => Err(format!("no servers are known yet of {}", state.undiscovered.join(", "))),
             Phase::Starting => Err("starting".to_owned()),
             Phase::Draining => Err("draining".to_owned()),
-            Phase::HandedOver => Err("handed over to another process".to_owned()),
         }
     }
 }

@@ -59,7 +59,6 @@ pub(super) fn hand_over(serving: &mut Serving, passage: Passage, events: &Events
     let told = Instant::now();
     let (_, timeout) = serving.times_to_leave();
     tracing::info!("another process serves now, and clients move to it; leaving within {timeout:?}");
-    serving.shared.process.probes().enter(Phase::HandedOver);
     serving.admin = None;
     drop(serving.let_go_of_sockets()); // the files are the other one's now
     let moving = match Moving::start(passage) {

@@ -34,13 +34,18 @@ use names::Names;
 use reload::{Address, Origin, Serving};
 use renew::Renewal;
 use shared::Shared;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
 use std::thread;
+use std::time::{Duration, Instant};
 use windows::Windows;
 use worker::Worker;
+
+/// A successor that has not found its servers by then does not take over.
+const NAMES_TIME_MAX: Duration = Duration::from_secs(30);
 
 /// What went wrong before anything was served.
 #[derive(Debug, thiserror::Error)]
@@ -51,6 +56,10 @@ pub enum StartError {
     NoListener,
     #[error("the routes cannot be built: {0}")]
     Routes(String),
+    #[error("the servers of these pools are not found: {0}")]
+    Names(String),
+    #[error("{0} before it served")]
+    Told(&'static str),
     #[error("cannot start a worker: {0}")]
     Worker(std::io::Error),
 }
@@ -63,13 +72,16 @@ pub enum StartError {
 pub fn run(
     mut loaded: Loaded,
     reread: Option<Reread>,
-    taken: Option<TakenOver>,
+    mut taken: Option<TakenOver>,
     ready: impl FnOnce(&[String]),
 ) -> Result<ExitCode, StartError> {
     let files = loaded.about.files();
     let to_keep = loaded.about.to_keep.take();
     let events = Events::watch().map_err(StartError::Worker)?;
-    let mut serving = start(loaded.config, loaded.about, taken, events.sender())?;
+    let mut serving = start(loaded.config, loaded.about, taken.as_mut(), events.sender())?;
+    if let Some(taken) = taken {
+        come_in(&mut serving, taken, &events)?;
+    }
     let labels: Vec<String> = serving.addresses.iter().map(|a| a.bound.label.clone()).collect();
     for label in &labels {
         tracing::info!("listening on {label}");
@@ -109,6 +121,28 @@ pub fn run(
     }
 }
 
+/// Serves in the place of another process, as soon as it can be done as well as there: the servers of all pools are known.
+fn come_in(serving: &mut Serving, mut taken: TakenOver, events: &Events) -> Result<(), StartError> {
+    let deadline = Instant::now() + NAMES_TIME_MAX;
+    while !serving.is_discovered {
+        match events.next_within(deadline.saturating_duration_since(Instant::now())) {
+            Some(Event::Members) => serving.take_members(),
+            Some(Event::Stop(name)) => return Err(StartError::Told(name)),
+            Some(_) => {}
+            None => return Err(StartError::Names(serving.names.undiscovered().join(", "))),
+        }
+    }
+    serving.accept().map_err(StartError::Routes)?;
+    let Shared { process, tell, .. } = &serving.shared;
+    if let Some(address) = serving.read.settings.admin
+        && let Some(handed) = taken.take_admin(address)
+    {
+        serving.admin = Some(AdminPort::open(address, Some(handed), process, tell)?);
+    }
+    process.probes().enter(Phase::Serving);
+    taken.serves(tell.clone()).map_err(StartError::Worker)
+}
+
 fn reload(serving: &mut Serving, origin: Option<&mut Origin>, why: Why) -> Reloaded {
     const NO_FILE: &str = "there is no file to read again";
     if let Some(origin) = origin {
@@ -122,12 +156,16 @@ fn reload(serving: &mut Serving, origin: Option<&mut Origin>, why: Why) -> Reloa
 fn start(
     read: Config,
     about: About,
-    mut taken: Option<TakenOver>,
+    mut taken: Option<&mut TakenOver>,
     tell: Sender<Event>,
 ) -> Result<Serving, StartError> {
     let count = workers_count(&read);
-    let mut addresses = listen(&read, taken.as_mut())?;
-    let listeners = reload::spread(addresses.iter_mut(), count).map_err(StartError::Worker)?;
+    let mut addresses = listen(&read, taken.as_deref_mut())?;
+    let listeners = match taken {
+        None => reload::spread(addresses.iter_mut(), count).map_err(StartError::Worker)?,
+        // The other process accepts until this one is ready.
+        Some(_) => (0..count).map(|_| Vec::new()).collect(),
+    };
     let (stats, health) = (Stats::new(count), Arc::new(Health::default()));
     let names = Names::new(stats.discovery(), tell.clone());
     let mut fitted = names.follow(&read, addresses.iter().map(|address| address.bound.label.as_str()));
@@ -142,22 +180,22 @@ fn start(
         process.config_failed();
     }
     let shared = Shared { process, stats, health, clients: Arc::default(), tell };
-    // Before anybody is served: whoever asks meanwhile is told so.
-    let open = |address| {
-        let handed = taken.as_mut().and_then(|taken| taken.take_admin(address));
-        AdminPort::open(address, handed, &shared.process, &shared.tell)
-    };
-    let admin = config.settings.admin.map(open).transpose()?;
-    let mut workers = Vec::with_capacity(count);
-    for (index, sockets) in listeners.into_iter().enumerate() {
-        let plan = shared.plan(&config, &caches, &windows, count, shared.stats.of(index), sockets);
-        workers.push(Worker::start(index, plan)?);
-    }
+    // What can fail comes before workers accept clients. Whoever asks meanwhile is told that nobody is served yet; but where
+    // another process answers until now, it goes on answering.
+    let is_answered = |address: &SocketAddr| taken.as_ref().is_some_and(|taken| taken.has_admin(*address));
+    let admin = config.settings.admin.filter(|address| !is_answered(address));
+    let open = |address| AdminPort::open(address, None, &shared.process, &shared.tell);
+    let admin = admin.map(open).transpose()?;
     let door = |path: &PathBuf| {
         let handed = taken.as_mut().and_then(|taken| taken.take_door(path));
         HandOver::open(path, handed, &shared.tell)
     };
     let hand_over = config.settings.hand_over.as_ref().map(door).transpose()?;
+    let mut workers = Vec::with_capacity(count);
+    for (index, sockets) in listeners.into_iter().enumerate() {
+        let plan = shared.plan(&config, &caches, &windows, count, shared.stats.of(index), sockets);
+        workers.push(Worker::start(index, plan)?);
+    }
     names.on_served(None, &config);
     let mut serving = Serving {
         read,
@@ -179,9 +217,8 @@ fn start(
     };
     serving.watch_workers();
     serving.tell_undiscovered();
-    serving.shared.process.probes().enter(Phase::Serving);
-    if let Some(taken) = taken {
-        taken.serves(serving.shared.tell.clone()).map_err(StartError::Worker)?;
+    if taken.is_none() {
+        serving.shared.process.probes().enter(Phase::Serving);
     }
     Ok(serving)
 }

@@ -254,6 +254,15 @@ impl Serving {
         Ok(current)
     }
 
+    /// Has the workers accept clients, who did not so far.
+    pub(super) fn accept(&mut self) -> Result<(), String> {
+        let count = self.workers.len();
+        let listeners = spread(self.addresses.iter_mut(), count).map_err(|error| error.to_string())?;
+        let (serves, caches, windows) =
+            (Arc::clone(&self.serves), Arc::clone(&self.caches), Arc::clone(&self.windows));
+        self.change_workers(&serves, &caches, &windows, count, Some(listeners))
+    }
+
     /// Has so many workers serve with this configuration. `listeners`: for each worker what it accepts from, if that changes.
     fn change_workers(
         &mut self,

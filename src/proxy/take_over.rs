@@ -111,6 +111,11 @@ impl TakenOver {
         activated.into_iter().map(|taken| taken.bound).collect()
     }
 
+    /// Whether the other process answers on this admin port.
+    pub(super) fn has_admin(&self, address: SocketAddr) -> bool {
+        self.admin.as_ref().is_some_and(|taken| taken.listen == Some(Listen::Tcp(address)))
+    }
+
     /// The socket of the admin port, if it is this one.
     pub(super) fn take_admin(&mut self, address: SocketAddr) -> Option<BoundAddress> {
         let listen = Some(Listen::Tcp(address));

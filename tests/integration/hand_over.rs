@@ -4,6 +4,7 @@ use crate::support::process::PATIENCE;
 use crate::support::{Client, Directory, Memcached, Mock, Proxy, has_latest, http, pool_of, tool};
 use rustix::process::{Pid, Signal, kill_process};
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::Instant;
@@ -32,6 +33,15 @@ fn clients_stay_connected_and_new_ones_find_the_same_port() {
     let mut clients: Vec<Client> = (0..20).map(|_| old.client()).chain([Client::connect(&socket)]).collect();
     let all = |clients: &mut Vec<Client>| clients.iter_mut().for_each(|c| c.ask("get a\r\n", "END\r\n"));
     all(&mut clients);
+    let is_over = Arc::new(AtomicBool::new(false));
+    let probing = {
+        let (is_over, admin) = (Arc::clone(&is_over), admin.clone());
+        thread::spawn(move || {
+            while !is_over.load(Ordering::Relaxed) {
+                assert_eq!(http::ask(&admin, "GET /readyz"), (200, "ok\n".into()));
+            }
+        })
+    };
     let mut new = old.successor(&door, None);
     assert_eq!(new.addresses(), old.addresses());
     assert_eq!(old.process().exit().code(), Some(0), "{}", old.stderr());
@@ -46,6 +56,8 @@ fn clients_stay_connected_and_new_ones_find_the_same_port() {
     let mut third = new.successor(&door, None);
     assert_eq!(new.process().exit().code(), Some(0), "{}", new.stderr());
     all(&mut clients);
+    is_over.store(true, Ordering::Relaxed);
+    probing.join().expect("no probe is told anything but that all is well");
     assert_eq!(third.terminate().code(), Some(0));
     clients.iter_mut().for_each(Client::expect_closed);
     for path in [&door, &directory.file("clients")] {

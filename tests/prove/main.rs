@@ -13,6 +13,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 mod bounds;
+mod change;
 mod chaos;
 mod corpus;
 mod differential;
@@ -54,6 +55,13 @@ const PARTS: &[Part] = &[
         commit: Amount::Count(5_000),
         release: Amount::Count(1_000_000),
         run: bounds::run,
+    },
+    Part {
+        name: "change",
+        about: "configurations change, broken ones are refused, new processes take over, under a load that must not notice",
+        commit: Amount::Count(50),
+        release: Amount::Count(1_000),
+        run: change::run,
     },
     Part {
         name: "chaos",
@@ -115,7 +123,7 @@ const PARTS: &[Part] = &[
         name: "sabotage",
         about: "bugs planted in a copy of the source: each must be found",
         commit: Amount::Count(3),
-        release: Amount::Count(12),
+        release: Amount::Count(13),
         run: sabotage::run,
     },
     Part {

@@ -2,7 +2,7 @@
 //! itself by coverage is `tests/fuzz`, and what that finds is kept here.
 
 mod conversation;
-mod mutate;
+pub(crate) mod mutate;
 pub(crate) mod targets;
 
 use crate::corpus;

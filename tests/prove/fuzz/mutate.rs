@@ -113,17 +113,17 @@ const NUMBERS: &[&str] = &[
 ];
 
 /// Makes inputs of kept ones.
-pub(super) struct Mutator<'a> {
+pub(crate) struct Mutator<'a> {
     kept: &'a [(String, Vec<u8>)],
     random: Random,
 }
 
 impl<'a> Mutator<'a> {
-    pub(super) const fn new(kept: &'a [(String, Vec<u8>)], random: Random) -> Self {
+    pub(crate) const fn new(kept: &'a [(String, Vec<u8>)], random: Random) -> Self {
         Self { kept, random }
     }
 
-    pub(super) fn next(&mut self) -> Vec<u8> {
+    pub(crate) fn next(&mut self) -> Vec<u8> {
         let mut bytes = self.one_kept().to_vec();
         bytes.truncate(BYTES_MAX);
         for _ in 0..=self.random.below(6) {
