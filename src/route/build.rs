@@ -12,7 +12,7 @@ use super::registry::{self, KINDS, Params};
 use super::root::Prefixes;
 use super::transition::{Past, Transition};
 use super::{Explained, Leaf, PoolRoute, Root, Route, Target};
-use super::{domain, shadow};
+use super::{domain, pool, shadow};
 use crate::config::{
     At, Config, DEFAULT_PREFIX, Dialect, Endpoint, Findings, Location, Node, OnDown, Path, Pool, Problem,
     RouteNode, Section, Server, nearest_help, quoted, value,
@@ -375,6 +375,12 @@ impl<'a> Builder<'a> {
     fn ring(&self, pool: &Pool) -> Result<Ring, SpecError> {
         let members = pool.members();
         if self.is_draft { Ring::unplaced(&pool.hash, &members) } else { Ring::build(&pool.hash, &members) }
+    }
+
+    /// What mcrouter's pool of this name is instead of a pool.
+    pub(super) fn instead_of(&self, name: &str) -> Option<Node> {
+        let is_mcrouters = self.dialect() == Dialect::Mcrouter;
+        self.by_name.get(name).filter(|_| is_mcrouters).and_then(|pool| pool::instead_of(pool))
     }
 
     pub(super) fn pool_route(&self, name: &str, path: &Path<'_>) -> Option<Rc<dyn Route>> {

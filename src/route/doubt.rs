@@ -209,7 +209,9 @@ impl Doubter<'_> {
             }
             members
         };
-        let is_same = a.source == b.source
+        let has_any = a.source.is_some() || !a.servers.is_empty();
+        let is_same = has_any
+            && a.source == b.source
             && a.servers.len() == b.servers.len()
             && a.hash == b.hash
             && members(a) == members(b);

@@ -12,7 +12,7 @@ use super::registry::{Key, Kind, Params};
 use super::slow_warm_up::WarmUp;
 use super::transition::Transition;
 use super::{Call, Chosen, Explained, Leaf, Route, Slot, When, rate_limit, shadow, shard_split};
-use crate::config::{OnError, Section};
+use crate::config::{Node, OnError, Pool, Section};
 use crate::hash::{Explained as Why, Member, Ring, Spec};
 use crate::protocol::{Cause, Keys, Op, Reply, Request};
 use std::rc::Rc;
@@ -41,6 +41,9 @@ pub(super) const KIND: Kind = Kind {
 fn build(params: &Params<'_>) -> Option<Rc<dyn Route>> {
     let name = params.text("pool", "the name of a pool")?;
     let mut route = params.pool("pool", &name)?;
+    if let Some(node) = params.builder.instead_of(&name) {
+        return params.builder.handle(&node, params.path());
+    }
     let mut placed = params.builder.placed(&name)?;
     let plan = params.builder.plan(&name, params.path())?;
     let (hash, path) = (params.section.node("hash").map(named), params.path().key("hash"));
@@ -76,6 +79,16 @@ fn build(params: &Params<'_>) -> Option<Rc<dyn Route>> {
         outer = rate_limit::of(params, outer)?;
     }
     if params.has("shard_splits") { shard_split::of(params, outer) } else { Some(outer) }
+}
+
+/// The route that a pool of mcrouter's without servers is: `error_on_empty` says which, and `on_error` has it.
+pub(super) fn instead_of(pool: &Pool) -> Option<Node> {
+    let is_null = pool.on_error == OnError::Miss;
+    let text = format!("HashRoute with empty children, name: {}", pool.name);
+    pool.servers.is_empty().then(|| match is_null {
+        true => Node::from("NullRoute"),
+        false => Node::map([("type", Node::from("ErrorRoute")), ("response", Node::Text(text))]),
+    })
 }
 
 /// What is done at each server by itself.

@@ -1,9 +1,10 @@
 //! The routes of mcrouter's documents in our words: the same tree, with every default that differs spelled out.
 
 use super::failover_policy;
+use super::pool::instead_of;
 use super::registry;
 use super::shadow::{self, SHADOW_KEYS};
-use crate::config::{Config, Dialect, Endpoint, Node, Routes, legal_names};
+use crate::config::{Config, Dialect, Endpoint, Node, Pool, Routes, legal_names};
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -15,7 +16,9 @@ pub fn in_our_words(config: &Config) -> Config {
     if config.routes.dialect == Dialect::Ringway {
         return config;
     }
-    let translator = Translator { pools: legal_names(&config) };
+    let empty = |pool: &Pool| Some((pool.name.clone(), instead_of(pool)?));
+    let empty: HashMap<String, Node> = config.pools.iter().filter_map(empty).collect();
+    let translator = Translator { pools: legal_names(&config), empty };
     let document = document.iter().map(|(key, node)| match key.as_str() {
         // mcrouter's keys always may have a routing prefix
         "route" => {
@@ -26,6 +29,7 @@ pub fn in_our_words(config: &Config) -> Config {
     });
     let document = Node::Map(document.collect());
     config.routes = Routes { dialect: Dialect::Ringway, document };
+    config.pools.retain(|pool| !translator.empty.contains_key(&pool.name));
     for server in config.pools.iter_mut().flat_map(|pool| &mut pool.servers) {
         if let Endpoint::Route(route) = &mut server.endpoint {
             route.node = Arc::new(translator.node(&route.node));
@@ -37,12 +41,17 @@ pub fn in_our_words(config: &Config) -> Config {
 struct Translator {
     /// New names of pools.
     pools: HashMap<String, String>,
+    /// What stands for pools without servers, which ours does not have.
+    empty: HashMap<String, Node>,
 }
 
 impl Translator {
     fn node(&self, node: &Node) -> Node {
         match node {
-            Node::Text(text) => Node::Text(self.text(text)),
+            Node::Text(text) => match text.strip_prefix("PoolRoute|").and_then(|name| self.empty.get(name)) {
+                Some(instead) => self.node(instead),
+                None => Node::Text(self.text(text)),
+            },
             Node::List(list) => Node::List(list.iter().map(|node| self.node(node)).collect()),
             Node::Map(map) => self.map(map),
             other => other.clone(),
@@ -52,6 +61,12 @@ impl Translator {
     /// `PoolRoute|old` is `PoolRoute|new`.
     fn text(&self, text: &str) -> String {
         let renamed = text.split_once("Pool|").or_else(|| text.split_once("PoolRoute|"));
+        if let Some((_, name)) = renamed
+            && self.empty.contains_key(name)
+        {
+            // `HashRoute|Pool|none` has no children
+            return text[..text.len() - name.len()].trim_end_matches("Pool|").to_owned();
+        }
         match renamed.and_then(|(_, name)| Some((name, self.pools.get(name)?))) {
             Some((old, new)) => format!("{}{new}", &text[..text.len() - old.len()]),
             None => text.to_owned(),
@@ -68,6 +83,12 @@ impl Translator {
             if let Some((_, Node::Text(name))) = of("pool").or_else(|| of("name")) {
                 return Node::Text(self.text(&format!("Pool|{name}")));
             }
+        }
+        if kind == "PoolRoute"
+            && let Some((_, Node::Text(name))) = map.iter().find(|(key, _)| key == "pool")
+            && let Some(instead) = self.empty.get(name)
+        {
+            return self.node(instead);
         }
         let known = registry::find(kind);
         let is_read = |key: &str, node: &Node| {

@@ -80,6 +80,8 @@ impl Pool {
         let fanout = section.value("additional_fanout", |node| value::count(node, &(0..=32_768)));
         let hash = read_hash(&section, servers.as_ref().map_or(0, Vec::len));
         let failure_domains = read_domains(&section, servers.as_ref().map_or(0, Vec::len));
+        let is_error_on_empty = section.value("error_on_empty", value::boolean).unwrap_or(true);
+        let is_empty = servers.as_ref().is_some_and(Vec::is_empty);
         let ms = |ms: usize| Duration::from_millis(ms as u64);
         let timeout = timeout_ms.map_or(options.server_timeout, ms);
         // mcrouter's order: the distance counts more than what the pool says, and changes nothing about connecting
@@ -93,7 +95,8 @@ impl Pool {
             source,
             timeout: by_distance.unwrap_or(timeout),
             connect_timeout: connect_ms.map_or(timeout, ms),
-            on_error: OnError::Error,
+            // of a pool without servers: whether it is as good as none
+            on_error: if is_error_on_empty || !is_empty { OnError::Error } else { OnError::Miss },
             on_down: OnDown::Fail,
             tko: options.tko(read_tracker(&section)),
             connections_count: (fanout.unwrap_or(0) + 1).min(CONNECTIONS_COUNT_MAX),
@@ -172,11 +175,6 @@ fn read_servers(section: &Section<'_>) -> Option<Vec<Server>> {
         section.fault("servers", problem.help(format!("at most {SERVERS_COUNT_MAX}")));
         return None;
     }
-    let _ = section.value("error_on_empty", |node| match value::boolean(node)? {
-        false if list.is_empty() => Err(Problem::new("a pool without servers answers with an error")
-            .help("use `NullRoute` where the pool is named")),
-        _ => Ok(()),
-    });
     let port = section.value("port_override", |node| {
         value::count(node, &(1..=65_535)).map(|port| u16::try_from(port).unwrap_or(0))
     });
