@@ -160,7 +160,12 @@ impl Followed {
             }
             Some(PoolSource::StatefulSet(set)) => {
                 let count = set.replicas_count.unwrap_or_else(|| count_of(set, table));
-                (0..count).map(|ordinal| place.of_host(&set.host(ordinal), set.port)).collect()
+                let pods = (0..count).map(|ordinal| place.of_host(&set.host(ordinal), set.port));
+                // Of several new pods the first one need not start first: it is no server before it is somewhere.
+                let is_new = |pod: &Member| published.iter().all(|old| old.label() != pod.server.label());
+                let is_waited_for =
+                    |pod: &Member| set.replicas_count.is_none() && !pod.is_sure && is_new(pod);
+                pods.filter(|pod| published.is_empty() || !is_waited_for(pod)).collect()
             }
             Some(PoolSource::Srv { name, port }) => {
                 let Some(targets) = targets(table, &Question::new(Kind::Services, name), *port) else {

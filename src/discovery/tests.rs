@@ -219,6 +219,30 @@ fn pods_are_counted_up_to_the_last_one() {
 }
 
 #[test]
+fn a_new_pod_is_no_server_before_it_is_somewhere() {
+    let host = |n: usize| format!("mc-{n}.svc.ns.svc.cluster.local.");
+    let told = |n: usize, ip: &str| format!("{}={ip}", host(n).trim_end_matches('.'));
+    let mut room = Room::of("statefulset: {name: mc, service: svc, namespace: ns}");
+    room.answer(&host(0), addresses(&["10.0.0.1"]));
+    for n in 1..4 {
+        room.answer(&host(n), nothing());
+    }
+    room.expect(&[&told(0, "10.0.0.1")]);
+    // two more are wanted, and the second one of them is quicker
+    room.after(SECOND * 6).answer(&host(0), addresses(&["10.0.0.1"]));
+    room.answer(&host(2), addresses(&["10.0.0.3"]));
+    for n in [1, 3, 4, 5] {
+        room.answer(&host(n), nothing());
+    }
+    room.expect(&[&told(0, "10.0.0.1"), &told(2, "10.0.0.3")]);
+    room.after(SECOND * 6).answer(&host(1), addresses(&["10.0.0.2"]));
+    for n in [0, 2, 3, 4, 5] {
+        room.answer(&host(n), if n < 3 { addresses(&[&format!("10.0.0.{}", n + 1)]) } else { nothing() });
+    }
+    room.expect(&[&told(0, "10.0.0.1"), &told(1, "10.0.0.2"), &told(2, "10.0.0.3")]);
+}
+
+#[test]
 fn hosts_keep_their_entries_and_their_last_address() {
     let mut room = Room::of("servers: [10.0.0.1, \"db weight=3 name=x\", \"localhost:1\"]");
     room.answer("db.", addresses(&["10.0.0.8", "10.0.0.7"]));
