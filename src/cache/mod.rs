@@ -113,5 +113,5 @@ fn reply(status: Status, line: &Line, body: &Body, out: &mut dyn FnMut(&Reply<'_
         Body::Data(data) => Some(data.value()),
         Body::Number(number) => Some(Value::Slice(text.format(*number).as_bytes())),
     };
-    out(&Reply { status, line: line.as_slice(), value, miss_on_error: false });
+    out(&Reply { status, line: line.as_slice(), value, miss_on_error: false, accepted: None });
 }

@@ -235,6 +235,10 @@ impl ReplyQueue {
     }
 
     fn fill_place(&mut self, context: &Context, token: u64, reply: &Reply<'_>) -> Progress {
+        if let Some(line) = reply.accepted {
+            // No route above had a better answer: it will be delivered, which is as good as done.
+            return self.fill_place(context, token, &Reply::line(Status::Deleted, line));
+        }
         if reply.status == Status::Hit {
             // A key of a multi-key get that travelled alone is answered as a get of one key is.
             self.hit(context, token, 0, reply);

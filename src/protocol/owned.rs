@@ -128,6 +128,7 @@ pub struct OwnedReply {
     pub line: Vec<u8>,
     pub value: Option<OwnedValue>,
     pub miss_on_error: bool,
+    pub accepted: Option<Vec<u8>>,
 }
 
 impl OwnedReply {
@@ -138,6 +139,7 @@ impl OwnedReply {
             line: reply.line.to_vec(),
             value: reply.value.map(OwnedValue::new),
             miss_on_error: reply.miss_on_error,
+            accepted: reply.accepted.map(<[u8]>::to_vec),
         }
     }
 
@@ -149,6 +151,7 @@ impl OwnedReply {
             line: &self.line,
             value: self.value.as_ref().map(OwnedValue::as_value),
             miss_on_error: self.miss_on_error,
+            accepted: self.accepted.as_deref(),
         }
     }
 }

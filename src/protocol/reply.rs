@@ -126,19 +126,21 @@ pub struct Reply<'a> {
     pub value: Option<Value<'a>>,
     /// The pool wants a failed get to be told to the client as a miss (`on_error: miss`). Routes see the failure.
     pub miss_on_error: bool,
+    /// A delete that failed and will be delivered later: what the client is told of it. Routes see the failure.
+    pub accepted: Option<&'a [u8]>,
 }
 
 impl<'a> Reply<'a> {
     /// A reply of one line.
     #[must_use]
     pub const fn line(status: Status, line: &'a [u8]) -> Self {
-        Self { status, line, value: None, miss_on_error: false }
+        Self { status, line, value: None, miss_on_error: false, accepted: None }
     }
 
     /// A reply with a data block.
     #[must_use]
     pub const fn with_value(status: Status, line: &'a [u8], value: Value<'a>) -> Self {
-        Self { status, line, value: Some(value), miss_on_error: false }
+        Self { status, line, value: Some(value), miss_on_error: false, accepted: None }
     }
 
     /// A failure in its standard words.
@@ -149,6 +151,7 @@ impl<'a> Reply<'a> {
             line: cause.line().as_bytes(),
             value: None,
             miss_on_error: false,
+            accepted: None,
         }
     }
 }

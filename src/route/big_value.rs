@@ -276,7 +276,13 @@ impl Cut {
         chunks.into_iter().flatten().for_each(|chunk| whole.append(chunk.into_chunks()));
         let flags = self.big.shown(marked::flags_of(&request, &item.line));
         let line = marked::line_for(&request, &item.line, flags, Some(whole.len()));
-        OwnedReply { status: Status::Hit, line, value: Some(OwnedValue::Shared(whole)), miss_on_error: false }
+        OwnedReply {
+            status: Status::Hit,
+            line,
+            value: Some(OwnedValue::Shared(whole)),
+            miss_on_error: false,
+            accepted: None,
+        }
     }
 }
 

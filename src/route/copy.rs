@@ -114,7 +114,8 @@ fn read(reply: OwnedReply, added: &[u8], was_meta: bool) -> Found {
     }
     if was_meta {
         let value = has_value.then(|| item.value.clone());
-        item.meta_answer = Some(OwnedReply { status: Status::Hit, line, value, miss_on_error: false });
+        item.meta_answer =
+            Some(OwnedReply { status: Status::Hit, line, value, miss_on_error: false, accepted: None });
     }
     Found::Item(item)
 }
@@ -223,7 +224,13 @@ impl Item {
         if matches!(request.op, Op::Gets | Op::Gats) {
             let _ = write!(line, " {}", self.cas); // a Vec takes everything
         }
-        OwnedReply { status: Status::Hit, line, value: Some(self.value), miss_on_error: false }
+        OwnedReply {
+            status: Status::Hit,
+            line,
+            value: Some(self.value),
+            miss_on_error: false,
+            accepted: None,
+        }
     }
 }
 

@@ -112,6 +112,9 @@ impl Failures {
 /// How bad a reply is, for routes that answer with the worst: mcrouter's `resultSeverity`. (There `touch` that worked is
 /// among the worst, by accident; here it is as good as any other success.)
 pub(super) fn severity(reply: &Reply<'_>) -> u8 {
+    if reply.accepted.is_some() {
+        return 4; // it will be delivered: no worse than that there was nothing to delete
+    }
     match Failure::of(reply) {
         None => match reply.status {
             Status::Miss | Status::NotFound | Status::NotStored => 4,

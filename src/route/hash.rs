@@ -9,9 +9,9 @@ use super::failover_policy::POLICY_KEY;
 use super::hash_func::{build_ring, read_spec};
 use super::latest::{self, COUNT_KEY};
 use super::load_balancer::{self, ALGORITHM_KEY, TTL_KEY};
-use super::on_down::{Goes, Watch};
+use super::on_down::{Goes, Watch, delete_at_both};
 use super::registry::{Key, Kind, Params};
-use super::{Call, Chosen, Explained, PoolRoute, Route, Slot, When};
+use super::{Call, Chosen, Explained, Leaf, PoolRoute, Route, Slot, When};
 use crate::config::{Node, Section};
 use crate::hash::{Member, Ring};
 use crate::protocol::{Cause, Op, Reply, Request};
@@ -95,13 +95,20 @@ impl HashRoute {
         };
         self.children.get(place)
     }
+
+    /// See [`Watch::owed`].
+    fn owed(&self, request: &Request<'_>) -> Option<&Rc<dyn Leaf>> {
+        let watch = self.watch.as_ref()?;
+        watch.owed(&self.ring, request, &watch.goes(&self.ring, request.key)?)
+    }
 }
 
 impl Route for HashRoute {
     fn send(&self, request: &Request<'_>, call: &Call, slot: Slot) {
-        match self.child(request.key) {
-            Some(child) => child.send(request, call, slot),
-            None => slot.fill(&Reply::failed(Cause::NoServer)),
+        match (self.child(request.key), self.owed(request)) {
+            (Some(child), None) => child.send(request, call, slot),
+            (Some(child), Some(owed)) => delete_at_both(owed, Some(&**child), request, call, slot),
+            (None, _) => slot.fill(&Reply::failed(Cause::NoServer)),
         }
     }
 

@@ -254,7 +254,7 @@ impl Marked for SizeSplit {
         };
         let flags = marked::flags_of(&asked, &reply.line);
         let line = marked::line_for(&asked, &item.line, flags, Some(value.as_value().len()));
-        OwnedReply { status: Status::Hit, line, value: Some(value), miss_on_error: false }
+        OwnedReply { status: Status::Hit, line, value: Some(value), miss_on_error: false, accepted: None }
     }
 }
 

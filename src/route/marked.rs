@@ -194,7 +194,7 @@ pub(super) fn miss(request: &Request<'_>) -> OwnedReply {
 pub(super) fn without_value(request: &Request<'_>, status: Status) -> OwnedReply {
     let mut line = Vec::new();
     answer::write_line(request, status, &mut line);
-    OwnedReply { status, line, value: None, miss_on_error: false }
+    OwnedReply { status, line, value: None, miss_on_error: false, accepted: None }
 }
 
 /// A request of this kind for something that belongs to what `asked` is about, in its words: where it is a meta one with

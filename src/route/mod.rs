@@ -15,6 +15,7 @@ mod build;
 mod busy;
 mod call;
 mod copy;
+mod delete_log;
 mod domain;
 mod doubt;
 mod draw;
@@ -103,6 +104,7 @@ mod value_tests;
 pub use build::{Builder, Leaves, build, check, check_and_test, explain, unconnected};
 pub use busy::Busy;
 pub use call::{Call, Client, Kind};
+pub use delete_log::{DeleteLog, Logged, LoggedTerms, Mark, Refused, Taken, with_delete};
 pub use explain::{Explained, Target, When};
 pub use host_id::host_id;
 pub use moved::{Moved, prefixes};
@@ -168,6 +170,11 @@ pub trait Leaf: Route {
 
     /// Whether it is known to be out: whatever is sent to it now fails.
     fn is_out(&self) -> bool {
+        false
+    }
+
+    /// Whether deletes that fail are kept for it.
+    fn keeps_deletes(&self) -> bool {
         false
     }
 

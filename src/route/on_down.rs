@@ -4,12 +4,15 @@
 //!   Keys of the other servers stay where they are, and when the server is back its keys are back too.
 //! - *eject*: all keys are placed as if it were not in the list, as twemproxy's `auto_eject_hosts` does it.
 //!
+//! A delete goes to where its key is meanwhile, and where there is a spool it is kept for the server that is out as well.
+//!
 //! Each costs one look at the server's state for a key. When all servers are out, their keys fail at home.
 
+use super::gather::{Answers, answer_later};
 use super::modify_exptime::{self, Action};
-use super::{Explained, Leaf, PoolRoute, Route, When};
+use super::{Call, Explained, Leaf, PoolRoute, Route, Slot, When};
 use crate::hash::{Member, Ring, Spec};
-use crate::protocol::{Op, Request};
+use crate::protocol::{Cause, Class, Op, OwnedReply, Reply, Request};
 use std::cell::RefCell;
 use std::rc::Rc;
 
@@ -110,6 +113,18 @@ impl Watch {
         })
     }
 
+    /// The server that this delete is kept for, because its key goes elsewhere only as long as that is out: when it is back
+    /// it would show what was deleted.
+    pub(super) fn owed(&self, ring: &Ring, request: &Request<'_>, goes: &Goes<'_>) -> Option<&Rc<dyn Leaf>> {
+        if request.op.class() != Class::DeleteLike {
+            return None;
+        }
+        let home = ring.pick(request.key)?;
+        let is_home = matches!(goes, Goes::Home(server) if *server == home);
+        let server = self.servers.get(home).filter(|_| !is_home)?;
+        (server.keeps_deletes() && server.is_out()).then_some(server)
+    }
+
     /// Whom a target of another server stands for: see [`Goes::Next`].
     pub(super) fn target(&self, index: usize) -> Option<&Rc<dyn Route>> {
         if let How::Next { targets, .. } = &self.how { targets.get(index) } else { None }
@@ -176,6 +191,35 @@ impl Watch {
         };
         Some((when, explained))
     }
+}
+
+/// A delete for a server that is out, and for who has its keys meanwhile. The answer is the latter's, unless the delete is
+/// not kept for the former.
+pub(super) fn delete_at_both(
+    owed: &Rc<dyn Leaf>,
+    elsewhere: Option<&dyn Route>,
+    request: &Request<'_>,
+    call: &Call,
+    slot: Slot,
+) {
+    let mut answers = Answers::new();
+    answers.expect(|slot| owed.send(request, call, slot));
+    match elsewhere {
+        Some(elsewhere) => answers.ask(elsewhere, request, call),
+        None => answers.expect(|slot| slot.fill(&Reply::failed(Cause::NoServer))),
+    }
+    answer_later(slot, async move {
+        let mut told = OwnedReply::new(&Reply::failed(Cause::Aborted));
+        let mut not_kept = None;
+        while let Some((index, reply)) = answers.next().await {
+            if index > 0 {
+                told = reply;
+            } else if reply.accepted.is_none() && reply.status.is_error() {
+                not_kept = Some(reply);
+            }
+        }
+        not_kept.unwrap_or(told)
+    });
 }
 
 impl Left {

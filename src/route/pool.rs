@@ -6,7 +6,7 @@
 use super::former_server::lane;
 use super::hash::{HashRoute, delegated};
 use super::hash_func::{build_ring, named, read_spec};
-use super::on_down::{Goes, Plan, Watch};
+use super::on_down::{Goes, Plan, Watch, delete_at_both};
 use super::outstanding_limit::{self, OUTSTANDING_COUNT_MAX};
 use super::registry::{Key, Kind, Params};
 use super::slow_warm_up::WarmUp;
@@ -14,7 +14,7 @@ use super::transition::Transition;
 use super::{Call, Chosen, Explained, Leaf, Route, Slot, When, rate_limit, shadow, shard_split};
 use crate::config::{Node, OnError, Pool, Section};
 use crate::hash::{Explained as Why, Member, Ring, Spec};
-use crate::protocol::{Cause, Keys, Op, Reply, Request};
+use crate::protocol::{Cause, Class, Keys, Op, Reply, Request};
 use std::rc::Rc;
 
 pub(super) const KIND: Kind = Kind {
@@ -241,6 +241,15 @@ impl PoolRoute {
         }
     }
 
+    /// See [`Watch::owed`].
+    #[inline]
+    fn owed<'a>(&self, watch: &'a Watch, request: &Request<'_>) -> Option<&'a Rc<dyn Leaf>> {
+        if request.op.class() != Class::DeleteLike {
+            return None;
+        }
+        watch.owed(&self.ring, request, &watch.goes(&self.ring, request.key)?)
+    }
+
     /// Servers that have left the pool and may still have its keys.
     pub(super) fn gone_servers(&self) -> Vec<Rc<dyn Leaf>> {
         self.open_transition().map(Transition::gone).unwrap_or_default()
@@ -263,10 +272,16 @@ impl PoolRoute {
 
     #[inline]
     fn send_on(&self, request: &Request<'_>, call: &Call, slot: Slot) {
-        if let Some(watch) = &self.watch
-            && let Some(target) = self.target(watch, request.key)
-        {
-            return target.send(request, call, slot);
+        if let Some(watch) = &self.watch {
+            let target = self.target(watch, request.key);
+            if let Some(owed) = self.owed(watch, request) {
+                let leaf = || Some(&**self.leaf(self.pick(request.key)?)? as &dyn Route);
+                let target = target.map(|target| &**target).or_else(leaf);
+                return delete_at_both(owed, target, request, call, slot);
+            }
+            if let Some(target) = target {
+                return target.send(request, call, slot);
+            }
         }
         match self.pick(request.key).and_then(|index| self.leaf(index)) {
             Some(leaf) => leaf.send(request, call, slot),

@@ -76,9 +76,8 @@ impl Restore {
     }
 
     /// The line with the key exchanged.
-    fn line(&self, reply: &Reply<'_>) -> Vec<u8> {
-        let line = reply.line;
-        let at = match reply.status {
+    fn line(&self, line: &[u8], status: Status) -> Vec<u8> {
+        let at = match status {
             Status::Hit if self.op.is_classic_get() => Some(b"VALUE ".len()),
             Status::Hit if self.op == Op::MetaDebug => Some(b"ME ".len()),
             status if status.is_error() => None,
@@ -107,7 +106,9 @@ impl Sink for Restore {
 
     fn fill(&self, _token: u64, reply: &Reply<'_>) {
         if let Some(slot) = self.slot.take() {
-            slot.fill(&Reply { line: &self.line(reply), ..*reply });
+            let accepted = reply.accepted.map(|line| self.line(line, Status::Deleted));
+            let accepted = accepted.as_deref();
+            slot.fill(&Reply { line: &self.line(reply.line, reply.status), accepted, ..*reply });
         }
     }
 }
