@@ -24,6 +24,9 @@ pub mod health;
 // The embedded server.
 pub mod cache;
 
+// Deletes that must not be lost.
+pub mod spool;
+
 // Questions to the program itself.
 pub mod admin;
 

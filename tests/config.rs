@@ -102,6 +102,7 @@ fn every_key_and_name_is_in_the_readme() {
         "zzzzzzzz: 1\n",
         "limits: {zzzzzzzz: 1}\n",
         "pools: {p: {zzzzzzzz: 1}}\n",
+        "spool: {zzzzzzzz: 1}\n",
         "pools: {p: {tko: {zzzzzzzz: 1}}}\n",
         "pools: {p: {transition: {zzzzzzzz: 1}}}\n",
         "pools: {p: {tko: {fail_open: {zzzzzzzz: 1}}}}\n",

@@ -21,11 +21,11 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("upstream", &["route", "protocol", "health", "net", "config", "stats", "time"]),
     ("cache", &["route", "protocol", "stats", "time", "sync"]),
     ("bench", &[]), // the load tool shares nothing with what it checks
-    ("spool", &["route", "protocol", "stats", "time"]),
-    ("admin", &["route", "config", "health", "stats", "cache", "protocol", "sync"]),
+    ("spool", &["route", "protocol", "config", "stats", "sync"]),
+    ("admin", &["route", "config", "health", "stats", "cache", "spool", "protocol", "sync"]),
     ("client", &["admin", "route", "protocol", "net", "config", "stats", "time"]),
     ("proxy", &["*"]), // the composition root
-    ("cli", &["proxy", "discovery", "config", "admin", "route", "hash", "protocol", "bench"]),
+    ("cli", &["proxy", "discovery", "config", "admin", "route", "hash", "protocol", "spool", "bench"]),
     ("lib", &["*"]),
     ("main", &["cli"]),
 ];

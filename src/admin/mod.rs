@@ -5,6 +5,7 @@ mod keys;
 mod line;
 mod probes;
 mod servers;
+mod spool;
 mod stats;
 
 pub use http::{AskReload, Http, Reloaded};

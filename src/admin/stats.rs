@@ -1,10 +1,11 @@
 //! `stats` and its sub-commands, in memcached's form, so that generic tools and exporters do not break.
 
 use super::line::stat;
-use super::{Probes, VERSION, servers};
+use super::{Probes, VERSION, servers, spool};
 use crate::cache::Cache;
 use crate::config::{About, Config, Settings};
 use crate::health::Health;
+use crate::spool::Spool;
 use crate::stats::{COUNTERS, Stats};
 use crate::sync::Lock;
 use std::collections::HashSet;
@@ -17,6 +18,7 @@ pub struct Process {
     stats: Stats,
     health: Arc<Health>,
     probes: Probes,
+    spool: Option<Arc<Spool>>,
     started: Instant,
     /// Counter values at the last `stats reset`.
     baseline: Lock<Vec<u64>>,
@@ -69,6 +71,7 @@ impl Process {
             stats,
             health,
             probes: Probes::default(),
+            spool: None,
             started: Instant::now(),
             baseline: Lock::default(),
             config: Lock::new(config),
@@ -79,6 +82,12 @@ impl Process {
     #[must_use]
     pub const fn probes(&self) -> &Probes {
         &self.probes
+    }
+
+    /// With a spool whose numbers are told.
+    #[must_use]
+    pub fn with_spool(self, spool: Option<Arc<Spool>>) -> Self {
+        Self { spool, ..self }
     }
 
     /// Another configuration serves from now on.
@@ -139,6 +148,7 @@ impl Process {
             Some(b"slabs") => self.slabs(),
             Some(b"servers") => servers::servers(&self.stats.servers(), &self.health),
             Some(b"suspect_servers") => servers::suspects(&self.health),
+            Some(b"spool") => spool::servers(self.spool.as_deref()),
             Some(b"conns" | b"sizes" | b"extstore") => "END\r\n".to_owned(),
             Some(b"reset") => {
                 *self.baseline.lock() = COUNTERS.iter().map(|c| self.stats.sum(c.pick)).collect();
@@ -172,6 +182,7 @@ impl Process {
         self.config_lines(&mut text);
         transition_lines(&mut text, &current);
         self.discovery_lines(&mut text);
+        spool::numbers(self.spool.as_deref(), &mut text);
         let caches: Vec<_> = current.caches.iter().map(|c| c.stats()).collect();
         stat(&mut text, "limit_maxbytes", current.memory_bytes_max);
         stat(&mut text, "bytes", caches.iter().map(|c| c.bytes).sum::<u64>());

@@ -5,7 +5,9 @@ use super::greeting::Greeting;
 use super::logging::{Format, Logging};
 use super::output;
 use super::source::Source;
-use crate::config::{self, AdminKeys, Collect, Config, Faults, Listen, Loaded, Settings, Workers};
+use crate::config::{
+    self, AdminKeys, Collect, Config, Dialect, Faults, Listen, Loaded, Settings, Spool, Workers,
+};
 use crate::proxy::{self, TakenOver};
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -51,6 +53,10 @@ pub(super) struct Args {
     /// Where the configuration is kept for a start at which it is wrong, instead of what the file says: a path
     #[arg(long, value_name = "PATH")]
     pub(super) last_good: Option<PathBuf>,
+    /// Keep deletes that fail in this directory and deliver them later, instead of what the file says; with a file of
+    /// mcrouter's they are answered as it does
+    #[arg(long, value_name = "DIR", alias = "async-dir")]
+    pub(super) spool: Option<PathBuf>,
     #[command(flatten)]
     pub(super) logging: Logging,
 }
@@ -148,6 +154,11 @@ impl Args {
         }
         if let Some(delay) = self.drain_delay {
             config.settings.drain_delay = delay;
+        }
+        if let Some(dir) = &self.spool {
+            let spool = Spool::at(dir.clone());
+            let is_mcrouters = config.routes.dialect == Dialect::Mcrouter;
+            config.settings.spool = Some(if is_mcrouters { spool.as_mcrouter() } else { spool });
         }
     }
 }

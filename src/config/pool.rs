@@ -56,6 +56,7 @@ pub(super) const KEYS: &[&str] = &[
     "connections",
     "outstanding_max",
     "keep_routing_prefix",
+    "spool",
     "failure_domains",
     "region",
     "cluster",
@@ -107,6 +108,8 @@ pub struct Pool {
     pub outstanding_count_max: usize,
     /// Servers get keys with their routing prefix.
     pub keeps_prefix: bool,
+    /// Deletes that fail go to the spool, where there is one.
+    pub is_spooled: bool,
     /// What else fails with a server, its rack or its zone: one for each server, or none at all.
     pub failure_domains: Vec<String>,
     /// How far away it is, where that is said.
@@ -268,6 +271,7 @@ impl Pool {
             connections_count: 1,
             outstanding_count_max: OUTSTANDING_DEFAULT,
             keeps_prefix: false,
+            is_spooled: true,
             failure_domains: Vec::new(),
             location: None,
             warms_connections: true,
@@ -339,6 +343,7 @@ impl Pool {
         let keeps_prefix = section.value("keep_routing_prefix", value::boolean);
         let transition = section.node("transition");
         let transition = transition.and_then(|n| Transition::read(n, &path.key("transition"), findings));
+        let is_spooled = section.value("spool", value::boolean);
         let outstanding = section.value("outstanding_max", |node| value::count(node, &OUTSTANDING));
         Some(Self {
             name: name.to_owned(),
@@ -354,6 +359,7 @@ impl Pool {
             connections_count: connections.unwrap_or(1),
             outstanding_count_max: outstanding.unwrap_or(OUTSTANDING_DEFAULT),
             keeps_prefix: keeps_prefix.unwrap_or(false),
+            is_spooled: is_spooled.unwrap_or(true),
             failure_domains,
             location,
             warms_connections: section.value("warm_connect", value::boolean).unwrap_or(true),

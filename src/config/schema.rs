@@ -6,8 +6,8 @@
 
 use super::node::Node;
 use super::{
-    AdminKeys, Limits, OnEmpty, OnError, Resolver, document, embedded, on_down, placement, pool, server,
-    settings, source, tko, transition,
+    AdminKeys, Answer, Limits, OnEmpty, OnError, OnFull, OnGone, Resolver, document, embedded, on_down, placement,
+    pool, server, settings, source, spool, tko, transition,
 };
 use crate::hash::{KeyHash, Placement};
 
@@ -40,6 +40,7 @@ const TOP: &[Row] = &[
     ("resolver", "who is asked for names: addresses, or a map; else /etc/resolv.conf says it", || {
         any([text_or_texts(), keys(Resolver::KEYS, RESOLVER)])
     }),
+    ("spool", "where deletes go that fail, until their servers can be told", || keys(spool::KEYS, SPOOL)),
     ("within_cluster_timeout", "timeout of pools in our region and cluster, see default_route", duration),
     ("cross_cluster_timeout", "timeout of pools in another cluster of our region", duration),
     ("cross_region_timeout", "timeout of pools in another region", duration),
@@ -114,6 +115,7 @@ const POOL: &[Row] = &[
     ("connections", "connections per worker and server", || count(1, 128)),
     ("outstanding_max", "requests waiting for one server in one worker", || count(1, 1_000_000)),
     ("keep_routing_prefix", "whether servers get keys with their routing prefix", boolean),
+    ("spool", "whether deletes that fail go to the spool, where there is one", boolean),
     ("region", "with cluster: how far away it is, for timeouts by distance", text),
     ("cluster", "see region", text),
     ("warm_connect", "whether new servers are connected to before they are used", boolean),
@@ -156,6 +158,22 @@ const TRANSITION: &[Row] = &[
     ("for", "how long after a change", duration),
     ("copy", "whether what is found there is copied to the new server", boolean),
     ("rate", "copies a second, of all workers together", || count(1, 1_000_000)),
+];
+const SPOOL: &[Row] = &[
+    ("dir", "the directory, an absolute path", text),
+    ("create", "whether it is made when it is not there", boolean),
+    ("sync", "when it is written to the disk: none, each, or a time such as 100ms", || {
+        any([choice(["none", "each"]), duration()])
+    }),
+    ("bytes_max", "all files together", size),
+    ("age_max", "how long a delete may wait: off, or a time", duration_or_off),
+    ("on_full", "what becomes of a delete for which there is no room", || choice(names(OnFull::ALL))),
+    ("answer", "what a client is told whose delete waits", || choice(names(Answer::ALL))),
+    ("fail_over", "whether routes see that the server failed, and may ask another one as well", boolean),
+    ("negative_exptime", "whether touch and set with a negative exptime are deletes too", boolean),
+    ("settle", "how long a server that answers again is given for what was on its way to it", duration),
+    ("replay_rate", "deletes that one server is told of in a second", || count(1, 10_000_000)),
+    ("on_gone", "what becomes of deletes for a server that is in no pool", || choice(names(OnGone::ALL))),
 ];
 const SERVER: &[Row] = &[
     ("address", "ip, ip:port, host, host:port, [ip6]:port or unix:/path", text),
@@ -303,7 +321,7 @@ mod tests {
     fn every_key_is_told_of() {
         let top: Vec<&str> = settings::KEYS.iter().chain(document::KEYS).copied().collect();
         let of_pool: Vec<&str> = pool::KEYS.iter().chain(placement::KEYS).copied().collect();
-        let sections: [(&[&str], &[Row]); 11] = [
+        let sections: [(&[&str], &[Row]); 12] = [
             (&top, TOP),
             (Limits::KEYS, LIMITS),
             (Resolver::KEYS, RESOLVER),
@@ -313,6 +331,7 @@ mod tests {
             (embedded::KEYS, EMBEDDED),
             (tko::KEYS, TKO),
             (transition::KEYS, TRANSITION),
+            (spool::KEYS, SPOOL),
             (server::KEYS, SERVER),
             (server::ROUTE_KEYS, MEMBER),
         ];

@@ -7,6 +7,7 @@ use super::node::Node;
 use super::resolver::Resolver;
 use super::section::{Hint, Section};
 use super::server::check_unix_path;
+use super::spool::Spool;
 use super::value;
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
@@ -28,6 +29,7 @@ pub(super) const KEYS: &[&str] = &[
     "hand_over",
     "last_good",
     "resolver",
+    "spool",
     "within_cluster_timeout",
     "cross_cluster_timeout",
     "cross_region_timeout",
@@ -70,6 +72,8 @@ pub struct Settings {
     pub last_good: Option<PathBuf>,
     /// Who is asked for names.
     pub resolver: Resolver,
+    /// `None`: deletes that fail are told to have failed.
+    pub spool: Option<Spool>,
     /// For pools that say where they are, and not how long they may take.
     pub distance_timeouts: DistanceTimeouts,
 }
@@ -173,6 +177,7 @@ impl Default for Settings {
             hand_over: None,
             last_good: None,
             resolver: Resolver::default(),
+            spool: None,
             distance_timeouts: DistanceTimeouts::default(),
         }
     }
@@ -201,6 +206,7 @@ impl Settings {
             hand_over: top.value("hand_over", read_hand_over),
             last_good: top.value("last_good", read_last_good),
             resolver: top.node("resolver").map_or(default.resolver, |node| Resolver::read(node, top)),
+            spool: top.node("spool").and_then(|node| Spool::read(node, &top.path.key("spool"), top.findings)),
             distance_timeouts: DistanceTimeouts::read(top),
         };
         settings.check_clashes(top);

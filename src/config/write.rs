@@ -127,6 +127,9 @@ fn pool_node(pool: &Pool, vantage: &Vantage) -> Node {
     if pool.keeps_prefix {
         add("keep_routing_prefix", Node::Bool(true));
     }
+    if !pool.is_spooled {
+        add("spool", Node::Bool(false));
+    }
     add("connections", Node::Integer(pool.connections_count as i128));
     add("outstanding_max", Node::Integer(pool.outstanding_count_max as i128));
     if !pool.warms_connections {

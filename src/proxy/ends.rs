@@ -6,8 +6,9 @@
 use super::caches::Caches;
 use super::windows::Windows;
 use crate::cache::CacheLeaf;
-use crate::config::{Config, Endpoint, Pool, Server};
-use crate::route::{self, Busy, Change, Leaf, Leaves, Past, Root, Window};
+use crate::config::{Config, Endpoint, OnError, Pool, Server};
+use crate::route::{self, Busy, Change, Leaf, Leaves, Logged, Past, Root, Window};
+use crate::spool::Desk;
 use crate::time::Clock;
 use crate::upstream::{Destination, Shared};
 use std::cell::RefCell;
@@ -21,6 +22,8 @@ use tokio::sync::oneshot;
 /// Of one worker.
 pub(super) struct Ends {
     shared: Shared,
+    /// `None`: there is no spool, deletes that fail are told to have failed.
+    desk: Option<Desk>,
     pools: HashMap<String, Known>,
 }
 
@@ -64,8 +67,8 @@ impl Built {
 }
 
 impl Ends {
-    pub(super) fn new(shared: Shared) -> Self {
-        Self { shared, pools: HashMap::new() }
+    pub(super) fn new(shared: Shared, desk: Option<Desk>) -> Self {
+        Self { shared, desk, pools: HashMap::new() }
     }
 
     /// The tree of a configuration, with the ends that are there already as far as they fit.
@@ -79,6 +82,7 @@ impl Ends {
         let former = mem::take(&mut self.pools);
         let building = Building {
             shared: &self.shared,
+            desk: self.desk.as_ref(),
             caches,
             windows,
             former: &former,
@@ -100,6 +104,7 @@ impl Ends {
 
 struct Building<'a> {
     shared: &'a Shared,
+    desk: Option<&'a Desk>,
     caches: &'a Caches,
     windows: &'a Windows,
     former: &'a HashMap<String, Known>,
@@ -117,12 +122,23 @@ impl Building<'_> {
         if let Some(known) = former.and_then(|known| known.leaves_of(&identity(server))) {
             return known;
         }
-        let leaves = Destination::of_server(pool, server, self.shared);
+        let leaves = self.connected(pool, server);
         // At the start nobody uses anything else meanwhile: the first request connects.
         if pool.warms_connections && !self.former.is_empty() {
             self.warming.borrow_mut().extend(leaves.iter().filter_map(|leaf| leaf.warm()));
         }
         leaves
+    }
+
+    /// Connections to a server; with a spool its failed deletes are kept.
+    fn connected(&self, pool: &Pool, server: &Server) -> Vec<Rc<dyn Leaf>> {
+        let leaves = Destination::of_server(pool, server, self.shared);
+        let is_server = !matches!(server.endpoint, Endpoint::Embedded(_) | Endpoint::Route(_));
+        let Some(desk) = self.desk.filter(|_| pool.is_spooled && is_server) else { return leaves };
+        let log = desk.log(&server.address(), &pool.name);
+        let terms = desk.terms(pool.on_error == OnError::Miss);
+        let logged = |leaf| Rc::new(Logged::new(leaf, Rc::clone(&log), terms)) as Rc<dyn Leaf>;
+        leaves.into_iter().map(logged).collect()
     }
 
     /// The leaves of a former pool's servers, of those that are not in it any more. A worker that is new has to make them.
@@ -136,7 +152,7 @@ impl Building<'_> {
             let known = known.and_then(|known| known.leaves_of(&identity(server)));
             known.unwrap_or_else(|| match server.endpoint {
                 Endpoint::Embedded(_) | Endpoint::Route(_) => Vec::new(),
-                _ => Destination::of_server(&window.former, server, self.shared),
+                _ => self.connected(&window.former, server),
             })
         };
         window.former.servers.iter().map(leaves).collect()

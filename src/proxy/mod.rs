@@ -3,6 +3,7 @@
 mod admin_port;
 mod caches;
 mod collect;
+mod couriers;
 mod drain;
 mod ends;
 mod events;
@@ -25,6 +26,7 @@ use crate::admin::{Phase, Process, Reloaded};
 use crate::config::{About, Config, Loaded, Workers};
 use crate::health::Health;
 use crate::net;
+use crate::spool::{Spool, SpoolError};
 use crate::stats::Stats;
 use admin_port::AdminPort;
 use caches::Caches;
@@ -60,6 +62,8 @@ pub enum StartError {
     Names(String),
     #[error("{0} before it served")]
     Told(&'static str),
+    #[error(transparent)]
+    Spool(#[from] SpoolError),
     #[error("cannot start a worker: {0}")]
     Worker(std::io::Error),
 }
@@ -93,7 +97,11 @@ pub fn run(
     loop {
         match events.next() {
             Event::Members => serving.take_members(),
-            Event::Stop(name) => return Ok(drain::drain(&mut serving, name, &events)),
+            Event::Stop(name) => {
+                let code = drain::drain(&mut serving, name, &events);
+                serving.shared.close_spool();
+                return Ok(code);
+            }
             // What became of it is logged.
             Event::Reload(why) => drop(reload(&mut serving, origin.as_mut(), why)),
             // Who has asked may have given up waiting.
@@ -116,7 +124,11 @@ pub fn run(
                     drop(reload(&mut serving, origin.as_mut(), why));
                 }
             }
-            Event::HandedOver(passage) => return Ok(drain::hand_over(&mut serving, passage, &events)),
+            Event::HandedOver(passage) => {
+                let code = drain::hand_over(&mut serving, passage, &events);
+                serving.shared.close_spool();
+                return Ok(code);
+            }
         }
     }
 }
@@ -166,6 +178,8 @@ fn start(
         // The other process accepts until this one is ready.
         Some(_) => (0..count).map(|_| Vec::new()).collect(),
     };
+    // Before any client is served: what was accepted earlier must be known.
+    let spool = read.settings.spool.as_ref().map(Spool::open).transpose()?;
     let (stats, health) = (Stats::new(count), Arc::new(Health::default()));
     let names = Names::new(stats.discovery(), tell.clone());
     let mut fitted = names.follow(&read, addresses.iter().map(|address| address.bound.label.as_str()));
@@ -175,11 +189,12 @@ fn start(
     let told = about.instead_of.as_ref().map(|refused| refused.faults.clone());
     let windows = Arc::new(Windows::of(&config, &Windows::default(), tokio::time::Instant::now()));
     let current = reload::current(&config, &caches, &windows, about);
-    let process = Arc::new(Process::new(current, stats.clone(), Arc::clone(&health)));
+    let process = Process::new(current, stats.clone(), Arc::clone(&health)).with_spool(spool.clone());
+    let process = Arc::new(process);
     if told.is_some() {
         process.config_failed();
     }
-    let shared = Shared { process, stats, health, clients: Arc::default(), tell };
+    let shared = Shared { process, spool, stats, health, clients: Arc::default(), tell };
     // What can fail comes before workers accept clients. Whoever asks meanwhile is told that nobody is served yet; but where
     // another process answers until now, it goes on answering.
     let is_answered = |address: &SocketAddr| taken.as_ref().is_some_and(|taken| taken.has_admin(*address));

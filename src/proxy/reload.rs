@@ -245,6 +245,9 @@ impl Serving {
             self.close_door();
             self.hand_over = door;
         }
+        if config.settings.spool.as_ref() != self.shared.spool.as_ref().map(|spool| spool.config()) {
+            tracing::warn!("another `spool` takes effect at the next start");
+        }
         self.shared.health.forget_unused();
         let current = current(&config, &caches, &windows, About::default());
         self.caches = caches;

@@ -8,6 +8,7 @@ use crate::admin::Process;
 use crate::config::Config;
 use crate::health::Health;
 use crate::net::Bound;
+use crate::spool::Spool;
 use crate::stats::{Counters, Stats};
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
@@ -16,6 +17,7 @@ use std::sync::mpsc::Sender;
 /// One per process.
 pub(super) struct Shared {
     pub(super) process: Arc<Process>,
+    pub(super) spool: Option<Arc<Spool>>,
     pub(super) stats: Stats,
     pub(super) health: Arc<Health>,
     /// Clients of the whole process.
@@ -43,8 +45,17 @@ impl Shared {
             health: Arc::clone(&self.health),
             caches: Arc::clone(caches),
             windows: Arc::clone(windows),
+            spool: self.spool.clone(),
+            delivers: false,
             workers_count,
             listeners,
+        }
+    }
+
+    /// The process ends: what its spool has accepted is safe.
+    pub(super) fn close_spool(&self) {
+        if let Some(spool) = &self.spool {
+            spool.close();
         }
     }
 }

@@ -3,6 +3,7 @@
 use super::StartError;
 use super::caches::Caches;
 use super::collect;
+use super::couriers::Couriers;
 use super::ends::Ends;
 use super::memory;
 use super::windows::Windows;
@@ -11,6 +12,7 @@ use crate::client::{self, MovesTo};
 use crate::config::{Config, Limits};
 use crate::health::Health;
 use crate::net::{Bound, Budget, Listener, ReadBlock, Stream};
+use crate::spool::Spool;
 use crate::stats::Counters;
 use crate::upstream::{Dial, Shared};
 use std::cell::{Cell, RefCell};
@@ -36,6 +38,9 @@ pub(super) struct Plan {
     pub(super) health: Arc<Health>,
     pub(super) caches: Arc<Caches>,
     pub(super) windows: Arc<Windows>,
+    pub(super) spool: Option<Arc<Spool>>,
+    /// This one delivers what the spool holds, for all workers. (The first one, which stays as long as the process does.)
+    pub(super) delivers: bool,
     pub(super) workers_count: usize,
     pub(super) listeners: Vec<Bound>,
 }
@@ -92,6 +97,7 @@ impl Worker {
         let is_done = Arc::clone(&done);
         let pulse = Arc::new(Pulse::default());
         let beating = Arc::clone(&pulse);
+        let plan = Plan { delivers: index == 0, ..plan };
         let counters = Arc::clone(&plan.counters);
         std::thread::Builder::new()
             .name(format!("ringway-{index}"))
@@ -162,19 +168,15 @@ async fn serve(
     let block = Rc::new(RefCell::new(ReadBlock::default()));
     let limits = plan.config.settings.limits;
     let budget = Budget::new(share_of(&limits, plan.workers_count), Arc::clone(&plan.counters));
-    let mut ends = Ends::new(Shared {
-        counters: Arc::clone(&plan.counters),
-        block: Rc::clone(&block),
-        dial: Dial::Net,
-        health: plan.health,
-        jitter_seed: RandomState::new().hash_one(0_u8),
-        late_count_max: Rc::new(Cell::new(limits.late_count_max)),
-        budget: Rc::clone(&budget),
-    });
+    let shared = shared(&plan, &block, &budget);
+    let mut ends = Ends::new(shared.clone(), plan.spool.as_ref().map(Spool::desk));
     let root = match ends.build(&plan.config, &plan.caches, &plan.windows) {
         Ok(built) => built.root,
         Err(error) => return drop(ready.send(Err(StartError::Routes(error)))),
     };
+    let couriers = |config: &Arc<Config>| Rc::new(Couriers::new(Arc::clone(config), shared.clone()));
+    let spool = plan.spool.filter(|_| plan.delivers);
+    let replay = spool.map(|spool| spool.replay(couriers(&plan.config)));
     let context = client::Context::new(
         Rc::new(root),
         Arc::clone(&plan.counters),
@@ -223,6 +225,9 @@ async fn serve(
         if adopted.is_ok() {
             budget.set_bytes_max(share_of(&limits, workers_count));
             collect::set(config.settings.collect);
+            if let Some(replay) = &replay {
+                replay.adopt(couriers(&config));
+            }
         }
         // Who asked may have given up waiting.
         let _ = done.send(adopted);
@@ -237,9 +242,25 @@ async fn serve(
                 chore.abort();
                 let _ = chore.await; // ended, by that or before
             }
+            if let Some(replay) = replay {
+                replay.end();
+            }
             drop((context, ends));
             part_from_servers(&plan.counters).await;
         }
+    }
+}
+
+/// What connections to servers are made with.
+fn shared(plan: &Plan, block: &Rc<RefCell<ReadBlock>>, budget: &Rc<Budget>) -> Shared {
+    Shared {
+        counters: Arc::clone(&plan.counters),
+        block: Rc::clone(block),
+        dial: Dial::Net,
+        health: Arc::clone(&plan.health),
+        jitter_seed: RandomState::new().hash_one(0_u8),
+        late_count_max: Rc::new(Cell::new(plan.config.settings.limits.late_count_max)),
+        budget: Rc::clone(budget),
     }
 }
 

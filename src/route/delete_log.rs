@@ -20,6 +20,7 @@ use crate::protocol::{
 };
 use std::cell::Cell;
 use std::rc::Rc;
+use tokio::sync::oneshot;
 
 /// Keeps the deletes of one server.
 pub trait DeleteLog {
@@ -167,6 +168,10 @@ impl Leaf for Logged {
 
     fn name(&self) -> &str {
         self.inner.name()
+    }
+
+    fn warm(&self) -> Option<oneshot::Receiver<()>> {
+        self.inner.warm()
     }
 
     fn is_out(&self) -> bool {

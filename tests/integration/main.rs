@@ -41,6 +41,8 @@ mod reload;
 mod routes;
 /// The JSON Schema for editors and the reader of configurations say the same.
 mod schema;
+/// Deletes that a server could not be told of: kept, hidden from readers, delivered.
+mod spool;
 /// How long an answer may take: by distance, by pool, by server.
 mod timeouts;
 /// The conversations of `tests/transcripts`, held with memcached, the embedded cache and the proxy.

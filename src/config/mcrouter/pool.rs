@@ -102,6 +102,7 @@ impl Pool {
             connections_count: (fanout.unwrap_or(0) + 1).min(CONNECTIONS_COUNT_MAX),
             outstanding_count_max: OUTSTANDING_COUNT_MAX,
             keeps_prefix: section.value("keep_routing_prefix", value::boolean).unwrap_or(false),
+            is_spooled: true,
             failure_domains,
             location,
             warms_connections: true,

@@ -1,0 +1,212 @@
+//! `spool`: where deletes go that their server could not be told of, and when they are told.
+
+use super::fault::{At, Findings, Problem};
+use super::node::Node;
+use super::path::Path;
+use super::section::{Hint, Section};
+use super::value;
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
+use std::time::Duration;
+
+pub(super) const KEYS: &[&str] = &[
+    "dir",
+    "create",
+    "sync",
+    "bytes_max",
+    "age_max",
+    "on_full",
+    "answer",
+    "fail_over",
+    "negative_exptime",
+    "settle",
+    "replay_rate",
+    "on_gone",
+];
+const HINTS: &[Hint] = &[
+    ("directory", "write `dir`"),
+    ("path", "write `dir`"),
+    ("async_dir", "write `dir`"),
+    ("async-dir", "write `dir`"),
+    ("fsync", "write `sync: each`"),
+    ("size_max", "write `bytes_max`"),
+    ("rate", "write `replay_rate`"),
+];
+/// Below a mebibyte there is no room for two segments.
+const BYTES: RangeInclusive<usize> = (1 << 20)..=(1 << 44);
+const SYNC_TIMES: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(60);
+const AGES: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(366 * 86_400);
+const SETTLES: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(60);
+const RATES: RangeInclusive<usize> = 1..=10_000_000;
+
+/// Deletes that a server could not be told of are kept here until it can.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Spool {
+    pub dir: PathBuf,
+    /// A directory that is not there is made.
+    pub creates_dir: bool,
+    pub sync: Sync,
+    /// All files together.
+    pub bytes_max: usize,
+    /// Deletes that have waited for longer are dropped; `None`: never.
+    pub age_max: Option<Duration>,
+    pub on_full: OnFull,
+    pub answer: Answer,
+    /// Routes above the server see that it failed, and may ask another one as well.
+    pub fails_over: bool,
+    /// A `touch`, or a `set`, whose time is over at once is a delete too.
+    pub spools_negative_exptime: bool,
+    /// How long a server that answers again is given for what was on its way to it when it stopped.
+    pub settle: Duration,
+    /// Deletes that one server is told of in a second.
+    pub replay_per_second_max: usize,
+    pub on_gone: OnGone,
+}
+
+/// When the system is told to write to the disk what it was given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sync {
+    /// When it likes: what a power cut takes is up to the system.
+    None,
+    /// This often.
+    Every(Duration),
+    /// Before any client is answered.
+    Each,
+}
+
+/// What becomes of a delete for which there is no room.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnFull {
+    /// The client is told that it failed.
+    #[default]
+    Error,
+    /// The oldest ones give way.
+    DropOldest,
+}
+
+/// What a client is told whose delete waits in the spool.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Answer {
+    #[default]
+    Deleted,
+    /// As mcrouter.
+    NotFound,
+}
+
+/// What becomes of deletes for a server that is in no pool any more.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnGone {
+    /// They go to the server that has the key now.
+    #[default]
+    Owner,
+    Drop,
+}
+
+impl OnFull {
+    pub(super) const ALL: &'static [(&'static str, Self)] =
+        &[("error", Self::Error), ("drop_oldest", Self::DropOldest)];
+}
+
+impl Answer {
+    pub(super) const ALL: &'static [(&'static str, Self)] =
+        &[("deleted", Self::Deleted), ("not_found", Self::NotFound)];
+}
+
+impl OnGone {
+    pub(super) const ALL: &'static [(&'static str, Self)] = &[("owner", Self::Owner), ("drop", Self::Drop)];
+}
+
+impl Spool {
+    /// Every default.
+    #[must_use]
+    pub fn at(dir: PathBuf) -> Self {
+        Self {
+            dir,
+            creates_dir: false,
+            sync: Sync::Every(Duration::from_millis(100)),
+            bytes_max: 1 << 30,
+            age_max: None,
+            on_full: OnFull::default(),
+            answer: Answer::default(),
+            fails_over: true,
+            spools_negative_exptime: false,
+            settle: Duration::from_millis(500),
+            replay_per_second_max: 100_000,
+            on_gone: OnGone::default(),
+        }
+    }
+
+    /// What mcrouter does, in a file of mcrouter's.
+    #[must_use]
+    pub fn as_mcrouter(self) -> Self {
+        Self { answer: Answer::NotFound, fails_over: false, ..self }
+    }
+
+    /// Reads the section; what is wrong is on record.
+    pub(super) fn read(node: &Node, path: &Path<'_>, findings: &Findings) -> Option<Self> {
+        let what = "a map as in `{dir: /var/spool/ringway}`";
+        let section = Section::open(node, path, findings, what)?;
+        section.refuse_unknown(KEYS, HINTS);
+        if section.node("dir").is_none() {
+            let help = "as in `spool: {dir: /var/spool/ringway}`";
+            findings.fault(path, At::Key, Problem::new("a spool without `dir`").help(help));
+        }
+        let dir = section.value("dir", read_dir);
+        let default = Self::at(dir.clone().unwrap_or_default());
+        let flag = |key, otherwise| section.value(key, value::boolean).unwrap_or(otherwise);
+        let spool = Self {
+            creates_dir: flag("create", default.creates_dir),
+            sync: section.value("sync", read_sync).unwrap_or(default.sync),
+            bytes_max: section
+                .value("bytes_max", |node| value::bytes(node, &BYTES))
+                .unwrap_or(default.bytes_max),
+            age_max: section.value("age_max", read_age).unwrap_or(default.age_max),
+            on_full: section
+                .value("on_full", |node| value::choice(node, "`error` or `drop_oldest`", OnFull::ALL))
+                .unwrap_or_default(),
+            answer: section
+                .value("answer", |node| value::choice(node, "`deleted` or `not_found`", Answer::ALL))
+                .unwrap_or_default(),
+            fails_over: flag("fail_over", default.fails_over),
+            spools_negative_exptime: flag("negative_exptime", default.spools_negative_exptime),
+            settle: section.value("settle", |node| value::duration(node, &SETTLES)).unwrap_or(default.settle),
+            replay_per_second_max: section
+                .value("replay_rate", |node| value::count(node, &RATES))
+                .unwrap_or(default.replay_per_second_max),
+            on_gone: section
+                .value("on_gone", |node| value::choice(node, "`owner` or `drop`", OnGone::ALL))
+                .unwrap_or_default(),
+            dir: default.dir,
+        };
+        dir.map(|_| spool)
+    }
+}
+
+fn read_dir(node: &Node) -> Result<PathBuf, Problem> {
+    let what = "the absolute path of a directory";
+    let text = value::text(node, what)?;
+    if !text.starts_with('/') {
+        let help = "a relative path would be another place whenever the program is started elsewhere";
+        return Err(value::expected(what, node).help(help));
+    }
+    Ok(text.into())
+}
+
+fn read_sync(node: &Node) -> Result<Sync, Problem> {
+    match node {
+        Node::Text(text) if text == "none" => Ok(Sync::None),
+        Node::Text(text) if text == "each" => Ok(Sync::Each),
+        _ => value::duration(node, &SYNC_TIMES)
+            .map(Sync::Every)
+            .map_err(|problem| problem.help("`none`, `each`, or a time such as `100ms`")),
+    }
+}
+
+fn read_age(node: &Node) -> Result<Option<Duration>, Problem> {
+    match node {
+        Node::Text(text) if text == "off" => Ok(None),
+        _ => value::duration(node, &AGES)
+            .map(Some)
+            .map_err(|problem| problem.help("`off`, or a time such as `24h`")),
+    }
+}

@@ -1,0 +1,60 @@
+//! Connections of the spool's own: what its deletes are delivered over, and who has a key now.
+
+use crate::config::{Config, Endpoint, Pool, Server};
+use crate::hash::Ring;
+use crate::route::Leaf;
+use crate::spool::Targets;
+use crate::upstream::{Destination, Shared};
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::sync::Arc;
+
+/// Of one configuration.
+pub(super) struct Couriers {
+    config: Arc<Config>,
+    shared: Shared,
+    /// By address; made when the first delete is to be delivered.
+    leaves: RefCell<HashMap<String, Rc<dyn Leaf>>>,
+    rings: RefCell<HashMap<String, Option<Rc<Ring>>>>,
+}
+
+impl Couriers {
+    pub(super) fn new(config: Arc<Config>, shared: Shared) -> Self {
+        Self { config, shared, leaves: RefCell::default(), rings: RefCell::default() }
+    }
+
+    fn ring(&self, pool: &Pool) -> Option<Rc<Ring>> {
+        let build = || Ring::build(&pool.hash, &pool.members()).ok().map(Rc::new);
+        self.rings.borrow_mut().entry(pool.name.clone()).or_insert_with(build).clone()
+    }
+}
+
+/// The first pool that has it, for how it is talked to.
+fn find<'a>(config: &'a Config, address: &str) -> Option<(&'a Pool, &'a Server)> {
+    let is_server = |server: &&Server| !matches!(server.endpoint, Endpoint::Embedded(_) | Endpoint::Route(_));
+    let of_pool = |pool: &'a Pool| {
+        let server = pool.servers.iter().filter(is_server).find(|server| server.address() == address);
+        server.map(|server| (pool, server))
+    };
+    config.pools.iter().find_map(of_pool)
+}
+
+impl Targets for Couriers {
+    fn leaf(&self, address: &str) -> Option<Rc<dyn Leaf>> {
+        if let Some(leaf) = self.leaves.borrow().get(address) {
+            return Some(Rc::clone(leaf));
+        }
+        let (pool, server) = find(&self.config, address)?;
+        let pool = Pool { connections_count: 1, ..pool.clone() };
+        let leaf = Destination::of_server(&pool, server, &self.shared).pop()?;
+        self.leaves.borrow_mut().insert(address.to_owned(), Rc::clone(&leaf));
+        Some(leaf)
+    }
+
+    fn owner(&self, pool: &str, key: &[u8]) -> Option<String> {
+        let pool = self.config.pool(pool)?;
+        let server = pool.servers.get(self.ring(pool)?.pick(key)?)?;
+        find(&self.config, &server.address()).map(|(_, server)| server.address())
+    }
+}

@@ -1,0 +1,183 @@
+//! Deletes that must not be lost: written down before the client is answered, delivered when their server is back.
+//!
+//! ```text
+//!  leaf (route::Logged) ─► log ─► writer ─► store ─► segment ─► entry, disk
+//!        │ reads: is a delete pending?  │              ▲
+//!        └────────► owed (in `book`) ◄──┘              │ look
+//!                     ▲                                │
+//!                     └──────── replay ── deletes ─────┴──► server
+//! ```
+//! `docs/spool-format.md` has the files, `ARCHITECTURE.md` the reasons.
+
+mod book;
+pub mod disk;
+mod entry;
+pub mod home;
+mod log;
+mod owed;
+pub mod power;
+mod replay;
+mod segment;
+mod store;
+mod writer;
+
+#[cfg(test)]
+mod tests;
+
+pub use book::{Book, Numbers};
+pub use entry::{Delete, Why};
+pub use home::{SpoolError, check};
+pub use owed::Owed;
+pub use replay::{Replay, Targets};
+pub use store::{Bounds, Cursor, Pending, Store, StoreError, Wanted};
+
+use crate::config::{self, Sync};
+use crate::protocol::Status;
+use crate::route::{DeleteLog, LoggedTerms};
+use disk::{Directory, Disk};
+use home::Shelf;
+use replay::Pace;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use writer::{Abandoned, Writer, now_ms};
+
+/// The spool of the process.
+pub struct Spool {
+    config: config::Spool,
+    book: Arc<Book>,
+    writer: Writer,
+}
+
+/// A worker's part of it.
+pub struct Desk {
+    spool: Arc<Spool>,
+    desk: Rc<log::Desk>,
+}
+
+impl Spool {
+    /// Opens the directory, and takes over what processes that ended have left there.
+    ///
+    /// # Errors
+    /// When it cannot be used; then nothing was changed.
+    pub fn open(config: &config::Spool) -> Result<Arc<Self>, SpoolError> {
+        let dir = &config.dir;
+        let failed = |error: &dyn std::fmt::Display| SpoolError::new(dir, error);
+        check(dir, config.creates_dir)?;
+        let book = Arc::new(Book::new());
+        let bounds = Bounds {
+            bytes_max: config.bytes_max as u64,
+            age_max: config.age_max,
+            on_full: config.on_full,
+            syncs_each: config.sync == Sync::Each,
+        };
+        let mut abandoned = home::abandoned(dir).map_err(|error| failed(&error))?;
+        // Most often there is one. It is used where it is; what others hold is copied.
+        let shelf = match abandoned.pop() {
+            Some(shelf) => shelf,
+            None => home::new_shelf(dir).map_err(|error| failed(&error))?,
+        };
+        let disk: Arc<dyn Disk> = Arc::new(Directory::new(&shelf.path));
+        let opened = |shelf: &Shelf, disk: &Arc<dyn Disk>, book: &Arc<Book>| {
+            Store::open(Arc::clone(disk), Arc::clone(book), bounds.clone())
+                .map_err(|error| SpoolError::new(&shelf.path, error))
+        };
+        let mut store = opened(&shelf, &disk, &book)?;
+        for other in abandoned {
+            let absorbed = absorb(&mut store, &other);
+            absorbed.map_err(|error| SpoolError::new(&other.path, error))?;
+        }
+        let broken_bytes = book.numbers.broken_bytes.load(Relaxed);
+        if broken_bytes > 0 {
+            tracing::warn!(
+                broken_bytes,
+                "the spool holds what is no entry: cut off when the process or the power went"
+            );
+        }
+        if book.pending() > 0 {
+            tracing::info!(pending = book.pending(), "deletes are waiting in the spool");
+        }
+        let search = Abandoned::new(dir.clone(), shelf);
+        let writer = Writer::start(store, disk, config.sync, Arc::clone(&book), search)
+            .map_err(|error| failed(&error))?;
+        Ok(Arc::new(Self { config: config.clone(), book, writer }))
+    }
+
+    /// What it was opened with.
+    #[must_use]
+    pub const fn config(&self) -> &config::Spool {
+        &self.config
+    }
+
+    /// What is pending, and what has been counted.
+    #[must_use]
+    pub fn book(&self) -> &Book {
+        &self.book
+    }
+
+    /// For the worker that this is called in.
+    #[must_use]
+    pub fn desk(self: &Arc<Self>) -> Desk {
+        let desk = log::Desk::new(self.writer.clone(), Arc::clone(&self.book));
+        Desk { spool: Arc::clone(self), desk }
+    }
+
+    /// Delivers from the worker that this is called in. One does.
+    #[must_use]
+    pub fn replay(&self, targets: Rc<dyn Targets>) -> Rc<Replay> {
+        let pace = Pace {
+            settle: self.config.settle,
+            per_second_max: self.config.replay_per_second_max,
+            on_gone: self.config.on_gone,
+        };
+        Replay::start(self.writer.clone(), Arc::clone(&self.book), pace, targets)
+    }
+
+    /// All that was accepted is safe; nothing more is.
+    pub fn close(&self) {
+        self.writer.close();
+    }
+
+    /// How long the oldest pending delete has waited.
+    #[must_use]
+    pub fn oldest_s(&self) -> u64 {
+        self.book.oldest_ms().map_or(0, age_s)
+    }
+}
+
+impl Desk {
+    /// The log of one server.
+    #[must_use]
+    pub fn log(&self, address: &str, pool: &str) -> Rc<dyn DeleteLog> {
+        Rc::new(self.desk.log(address, pool))
+    }
+
+    /// What is a delete, and what is said of it. `miss_on_error` is the pool's.
+    #[must_use]
+    pub fn terms(&self, miss_on_error: bool) -> LoggedTerms {
+        let config = &self.spool.config;
+        LoggedTerms {
+            answer: match config.answer {
+                config::Answer::Deleted => Status::Deleted,
+                config::Answer::NotFound => Status::NotFound,
+            },
+            fails_over: config.fails_over,
+            negative_exptime: config.spools_negative_exptime,
+            miss_on_error,
+        }
+    }
+}
+
+/// Seconds since then.
+#[must_use]
+pub fn age_s(time_ms: u64) -> u64 {
+    now_ms().saturating_sub(time_ms) / 1_000
+}
+
+/// Copies what is pending in another directory, and removes it.
+fn absorb(store: &mut Store, other: &Shelf) -> Result<usize, StoreError> {
+    let disk: Arc<dyn Disk> = Arc::new(Directory::new(&other.path));
+    let count = store.absorb(disk, now_ms())?;
+    other.remove_if_empty();
+    Ok(count)
+}

@@ -1,0 +1,307 @@
+//! Delivery: each server that is owed deletes gets them, in order, over a connection of its own, when it is back.
+//!
+//! ```text
+//!  server is out ──► it answers ──► `settle` ──► deletes, oldest first ──► nothing pending
+//!        ▲                              (reads are misses all the while)          │
+//!        └───────────────────────── a delivery fails ◄────────────────────────────┘
+//! ```
+//! `settle` is for what was on its way to the server when it stopped: a `set` in the buffers of a stopped process is carried
+//! out when that goes on, and must not come behind the delete. One worker does all this.
+
+use super::book::{Book, Numbers};
+use super::entry::Why;
+use super::owed::Owed;
+use super::store::{Cursor, Pending, Wanted};
+use super::writer::Writer;
+use crate::config::OnGone;
+use crate::protocol::{Op, Reply, Request, Status};
+use crate::route::{Call, Leaf, Sink, Slot, with_delete};
+use std::cell::{Cell, RefCell};
+use std::collections::HashSet;
+use std::future::poll_fn;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::task::{Poll, Waker};
+use std::time::Duration;
+use tokio::sync::mpsc::unbounded_channel;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep, sleep_until};
+
+/// Deletes on their way to one server at once.
+const UNDER_WAY_COUNT_MAX: usize = 512;
+/// How often a server that is out is looked at; somebody else probes it.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+/// After a failed delivery: first, and at most.
+const PAUSE_MIN: Duration = Duration::from_millis(50);
+const PAUSE_MAX: Duration = Duration::from_secs(2);
+/// Nobody has this key.
+const PROBE_KEY: &[u8] = b"__ringway_probe__";
+
+/// Where deletes are delivered to, by the configuration that serves now.
+pub trait Targets {
+    /// A connection of our own to the server of this address; `None`: it is in no pool.
+    fn leaf(&self, address: &str) -> Option<Rc<dyn Leaf>>;
+
+    /// The address of the server of this pool that has the key; `None`: the pool is gone.
+    fn owner(&self, pool: &str, key: &[u8]) -> Option<String>;
+}
+
+/// How deletes are delivered.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Pace {
+    pub(super) settle: Duration,
+    pub(super) per_second_max: usize,
+    pub(super) on_gone: OnGone,
+}
+
+/// For one that delivers no more.
+struct Nowhere;
+
+impl Targets for Nowhere {
+    fn leaf(&self, _address: &str) -> Option<Rc<dyn Leaf>> {
+        None
+    }
+
+    fn owner(&self, _pool: &str, _key: &[u8]) -> Option<String> {
+        None
+    }
+}
+
+/// Delivers until it is told to end.
+pub struct Replay {
+    writer: Writer,
+    book: Arc<Book>,
+    pace: Pace,
+    targets: RefCell<Rc<dyn Targets>>,
+    /// Servers that somebody sees to.
+    seen_to: RefCell<HashSet<String>>,
+    tasks: RefCell<JoinSet<()>>,
+}
+
+impl Replay {
+    pub(super) fn start(writer: Writer, book: Arc<Book>, pace: Pace, targets: Rc<dyn Targets>) -> Rc<Self> {
+        let (targets, seen_to) = (RefCell::new(targets), RefCell::default());
+        let replay = Rc::new(Self { writer, book, pace, targets, seen_to, tasks: RefCell::default() });
+        replay.tasks.borrow_mut().spawn_local(Rc::clone(&replay).run());
+        replay
+    }
+
+    /// Delivers no more; its connections end. What is pending is the next process's.
+    pub fn end(&self) {
+        self.tasks.borrow_mut().abort_all();
+        *self.targets.borrow_mut() = Rc::new(Nowhere);
+    }
+
+    /// Another configuration serves.
+    pub fn adopt(&self, targets: Rc<dyn Targets>) {
+        *self.targets.borrow_mut() = targets;
+        self.book.forget_unused();
+    }
+
+    async fn run(self: Rc<Self>) {
+        loop {
+            for owed in self.book.servers() {
+                if owed.count() > 0 && self.seen_to.borrow_mut().insert(owed.address.clone()) {
+                    let mut tasks = self.tasks.borrow_mut();
+                    while tasks.try_join_next().is_some() {} // those that are done
+                    tasks.spawn_local(Rc::clone(&self).see_to(owed));
+                }
+            }
+            self.book.bell.notified().await;
+        }
+    }
+
+    async fn see_to(self: Rc<Self>, owed: Arc<Owed>) {
+        let mut pause = PAUSE_MIN;
+        while owed.count() > 0 {
+            let leaf = self.targets.borrow().leaf(&owed.address);
+            let went_well = match &leaf {
+                Some(leaf) if leaf.is_out() => {
+                    sleep(LOOK_EVERY).await;
+                    continue;
+                }
+                Some(leaf) => self.deliver(&owed, &**leaf).await,
+                None => self.give_away(&owed).await,
+            };
+            pause = if went_well { PAUSE_MIN } else { (pause * 2).min(PAUSE_MAX) };
+            if owed.count() > 0 {
+                sleep(pause).await;
+            }
+        }
+        self.seen_to.borrow_mut().remove(&owed.address);
+        // What came between the last look and this is not forgotten.
+        if owed.count() > 0 {
+            self.book.bell.notify_one();
+        }
+    }
+
+    /// Once through all that is pending; `false`: something failed.
+    async fn deliver(&self, owed: &Arc<Owed>, leaf: &dyn Leaf) -> bool {
+        let newest = self.book.newest.load(Relaxed);
+        if newest > owed.settled() {
+            owed.close(newest);
+            if !answers(leaf).await {
+                return false;
+            }
+            sleep(self.pace.settle).await;
+            owed.settle(newest);
+        }
+        let mut due = Instant::now();
+        let mut cursor = Some(Cursor::default());
+        while let Some(from) = cursor {
+            let Ok((batch, next)) = self.writer.look(owed, from, UNDER_WAY_COUNT_MAX).await else {
+                return false;
+            };
+            if !batch.is_empty() {
+                sleep_until(due).await;
+                let took = Duration::from_secs_f64(batch.len() as f64 / self.pace.per_second_max as f64);
+                due = due.max(Instant::now() - Duration::from_millis(50)) + took;
+                if !self.send(owed, leaf, &batch).await {
+                    return false;
+                }
+            }
+            cursor = next;
+        }
+        true
+    }
+
+    /// Sends some deletes at once and waits for all answers; `false`: one of them failed.
+    async fn send(&self, owed: &Owed, leaf: &dyn Leaf, batch: &[Pending]) -> bool {
+        let replies = Rc::new(Replies::of(batch.len()));
+        for (pending, token) in batch.iter().zip(0_u64..) {
+            let slot = Slot::new(Rc::clone(&replies) as Rc<dyn Sink>, token);
+            with_delete(&pending.key, |delete| leaf.send(delete, &Call::default(), slot));
+        }
+        let told = replies.all().await;
+        let is_delivered = |(pending, told): &(&Pending, bool)| {
+            *told && owed.remove(owed.hash(&pending.key), pending.number)
+        };
+        let delivered = batch.iter().zip(told.iter().copied()).filter(is_delivered);
+        let numbers: Vec<u64> = delivered.map(|(pending, _)| pending.number).collect();
+        let failed_count = told.iter().filter(|told| !**told).count();
+        Numbers::add(&self.book.numbers.replay_errors, failed_count);
+        if !numbers.is_empty() {
+            self.writer.done(Why::Delivered, numbers);
+        }
+        if let (0, Some(last)) = (failed_count, batch.last()) {
+            owed.oldest_is(last.time_ms);
+        }
+        failed_count == 0
+    }
+
+    /// The server is in no pool any more: its deletes go to whoever has their keys now, or to nobody.
+    async fn give_away(&self, owed: &Arc<Owed>) -> bool {
+        let newest = self.book.newest.load(Relaxed);
+        owed.close(newest);
+        owed.settle(newest);
+        let mut cursor = Some(Cursor::default());
+        let (mut moved_count, mut dropped_count) = (0, 0);
+        while let Some(from) = cursor {
+            let Ok((batch, next)) = self.writer.look(owed, from, UNDER_WAY_COUNT_MAX).await else {
+                return false;
+            };
+            let (inbox, mut written) = unbounded_channel();
+            let (mut dropped, mut waiting_count) = (Vec::new(), 0);
+            for (pending, token) in batch.iter().zip(0_u64..) {
+                let owner = match self.pace.on_gone {
+                    OnGone::Owner => self.targets.borrow().owner(&pending.pool, &pending.key),
+                    OnGone::Drop => None,
+                };
+                let Some(owner) = owner else {
+                    dropped.push(pending);
+                    continue;
+                };
+                let wanted = Wanted {
+                    owed: self.book.server(&owner),
+                    pool: pending.pool.as_str().into(),
+                    key: pending.key.as_slice().into(),
+                };
+                if self.writer.take(wanted, token, &inbox).is_err() {
+                    return false;
+                }
+                waiting_count += 1;
+            }
+            let mut moved = Vec::new();
+            for _ in 0..waiting_count {
+                let Some((token, Ok(()))) = written.recv().await else { return false };
+                moved.extend(usize::try_from(token).ok().and_then(|token| batch.get(token)));
+            }
+            moved_count += self.forget(owed, Why::Moved, &moved);
+            dropped_count += self.forget(owed, Why::Dropped, &dropped);
+            cursor = next;
+        }
+        if moved_count + dropped_count > 0 {
+            tracing::warn!(
+                server = %owed.address, moved_count, dropped_count,
+                "deletes were waiting for a server that is in no pool any more"
+            );
+        }
+        true
+    }
+
+    fn forget(&self, owed: &Owed, why: Why, gone: &[&Pending]) -> usize {
+        let ours = gone.iter().filter(|pending| owed.remove(owed.hash(&pending.key), pending.number));
+        let numbers: Vec<u64> = ours.map(|pending| pending.number).collect();
+        let count = numbers.len();
+        if count > 0 {
+            self.writer.done(why, numbers);
+        }
+        count
+    }
+}
+
+/// Whether the server answers a request now.
+async fn answers(leaf: &dyn Leaf) -> bool {
+    let replies = Rc::new(Replies::of(1));
+    let slot = Slot::new(Rc::clone(&replies) as Rc<dyn Sink>, 0);
+    leaf.send(&Request::new(Op::Get, PROBE_KEY), &Call::default(), slot);
+    replies.all().await.first() == Some(&true)
+}
+
+/// Waits for several replies; for each whether the server has done what it was told.
+struct Replies {
+    told: RefCell<Vec<bool>>,
+    waiting_count: Cell<usize>,
+    waker: RefCell<Option<Waker>>,
+}
+
+impl Replies {
+    fn of(count: usize) -> Self {
+        let (told, waiting_count) = (RefCell::new(vec![false; count]), Cell::new(count));
+        Self { told, waiting_count, waker: RefCell::default() }
+    }
+
+    async fn all(&self) -> Vec<bool> {
+        poll_fn(|cx| {
+            if self.waiting_count.get() == 0 {
+                return Poll::Ready(());
+            }
+            *self.waker.borrow_mut() = Some(cx.waker().clone());
+            Poll::Pending
+        })
+        .await;
+        self.told.take()
+    }
+}
+
+impl Sink for Replies {
+    fn hit(&self, _token: u64, _index: usize, _reply: &Reply<'_>) {
+        debug_assert!(false, "a request for one key is answered by one reply");
+    }
+
+    fn fill(&self, token: u64, reply: &Reply<'_>) {
+        // What the server calls our fault it will never take: to try again is of no use.
+        let is_refused = reply.status == Status::ErrorLine && reply.line.starts_with(b"CLIENT_ERROR");
+        let mut all = self.told.borrow_mut();
+        if let Some(told) = usize::try_from(token).ok().and_then(|token| all.get_mut(token)) {
+            *told = is_refused || !reply.status.is_error();
+        }
+        self.waiting_count.set(self.waiting_count.get() - 1);
+        if self.waiting_count.get() == 0
+            && let Some(waker) = self.waker.borrow_mut().take()
+        {
+            waker.wake();
+        }
+    }
+}

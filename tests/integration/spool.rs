@@ -1,0 +1,265 @@
+//! Deletes that a server could not be told of: kept, hidden from readers, delivered when it is back.
+
+use crate::support::{Client, Directory, Memcached, PATIENCE, Proxy, dead_address, has_memcached, pool_of};
+use rustix::process::Signal;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::time::Instant;
+
+const QUICK: &str = "timeout: 200ms\nconnect_timeout: 200ms\n\
+    tko: {timeouts_until_tko: 1, probe_timeout_initial: 5ms, probe_timeout_max: 10ms}";
+
+/// A directory for a spool, as it has to be.
+pub(crate) fn spool_directory() -> Directory {
+    let directory = Directory::new();
+    std::fs::create_dir(directory.file("spool")).unwrap();
+    std::fs::set_permissions(directory.file("spool"), std::fs::Permissions::from_mode(0o700)).unwrap();
+    directory
+}
+
+/// One pool of these servers with a spool there.
+fn spooled(servers: &[&str], directory: &Directory, more: &str) -> String {
+    format!("spool: {{dir: {}{more}}}\n{}", directory.file("spool"), pool_of(servers, QUICK))
+}
+
+fn await_nothing_pending(client: &mut Client) {
+    client.await_stat("spool_pending", 0);
+}
+
+#[test]
+fn a_server_that_stood_still_never_shows_what_was_deleted_meanwhile() {
+    if !has_memcached() {
+        return;
+    }
+    const KEYS: usize = 200;
+    let (server, directory) = (Memcached::start(), spool_directory());
+    let proxy = Proxy::with(&spooled(&[server.address()], &directory, ""));
+    let mut client = proxy.client();
+    for key in 0..KEYS {
+        client.ask(format!("set k{key} 0 0 3\r\nold\r\n"), "STORED\r\n");
+    }
+    server.signal(Signal::STOP);
+    for key in 0..KEYS {
+        client.ask(format!("delete k{key}\r\n"), "DELETED\r\n");
+    }
+    client.ask("delete k0\r\n", "DELETED\r\n");
+    assert_eq!((client.stat("spool_written"), client.stat("spool_collapsed")), (KEYS as u64, 1));
+    client.ask_line("get other\r\n", "SERVER_ERROR Server unavailable");
+    server.signal(Signal::CONT);
+    // from the first moment on: whatever is answered, it is not the old value
+    let began = Instant::now();
+    let all: Vec<String> = (0..KEYS).map(|key| format!("k{key}")).collect();
+    while client.stat("spool_pending") > 0 {
+        for key in &all {
+            client.send(format!("get {key}\r\n"));
+            let line = client.line();
+            assert!(line == "END" || line.starts_with("SERVER_ERROR"), "{key}: {line}");
+        }
+        client.send(format!("get {}\r\n", all.join(" ")));
+        let line = client.line();
+        assert!(line == "END" || line.starts_with("SERVER_ERROR"), "{line}");
+        assert!(began.elapsed() < PATIENCE, "the deletes are not delivered");
+    }
+    assert_eq!(client.stat("spool_replayed"), KEYS as u64);
+    let mut direct = server.client();
+    for key in all {
+        direct.ask(format!("get {key}\r\n"), "END\r\n");
+    }
+    let files = std::fs::read_dir(directory.file("spool")).unwrap().flatten();
+    for shelf in files {
+        assert_eq!(shelf.metadata().unwrap().permissions().mode() & 0o7777, 0o700);
+        for file in std::fs::read_dir(shelf.path()).unwrap().flatten() {
+            assert_eq!(file.metadata().unwrap().permissions().mode() & 0o7777, 0o600);
+        }
+    }
+}
+
+#[test]
+fn a_process_that_is_killed_owes_what_it_has_accepted() {
+    if !has_memcached() {
+        return;
+    }
+    for sync in ["none", "100ms", "each"] {
+        let (server, directory) = (Memcached::start(), spool_directory());
+        server.client().ask("set k 0 0 3\r\nold\r\n", "STORED\r\n");
+        let config = spooled(&[server.address()], &directory, &format!(", sync: {sync}"));
+        let proxy = Proxy::with(&config);
+        server.signal(Signal::STOP);
+        proxy.client().ask("delete k\r\n", "DELETED\r\n");
+        proxy.signal(Signal::KILL);
+        drop(proxy);
+        let proxy = Proxy::with(&config);
+        let mut client = proxy.client();
+        assert_eq!(client.stat("spool_pending"), 1, "sync: {sync}");
+        server.signal(Signal::CONT);
+        client.ask("get k\r\n", "END\r\n");
+        await_nothing_pending(&mut client);
+        server.client().ask("get k\r\n", "END\r\n");
+    }
+}
+
+#[test]
+fn what_is_stored_after_the_return_stays() {
+    if !has_memcached() {
+        return;
+    }
+    let (server, directory) = (Memcached::start(), spool_directory());
+    // deletes that are written now are not delivered within this test
+    let proxy = Proxy::with(&spooled(&[server.address()], &directory, ", settle: 0s, replay_rate: 1"));
+    let mut client = proxy.client();
+    server.signal(Signal::STOP);
+    client.ask("delete k\r\n", "DELETED\r\n");
+    server.signal(Signal::CONT);
+    await_nothing_pending(&mut client);
+    client.ask("set k 0 0 3\r\nnew\r\n", "STORED\r\n");
+    client.ask("get k\r\n", "VALUE k 0 3\r\nnew\r\nEND\r\n");
+}
+
+#[test]
+fn a_broadcast_is_kept_for_each_server_by_itself() {
+    if !has_memcached() {
+        return;
+    }
+    let (there, directory) = (Memcached::start(), spool_directory());
+    let away = dead_address();
+    let text = format!(
+        "spool: {{dir: {}}}\npools:\n  a: {{servers: [\"{}\"]}}\n  b: {{servers: [\"{away}\"], {}}}\n\
+         route: {{all_sync: [a, b]}}\n",
+        directory.file("spool"),
+        there.address(),
+        "connect_timeout: 200ms, tko: {probe_timeout_initial: 5ms, probe_timeout_max: 10ms}"
+    );
+    let proxy = Proxy::with(&text);
+    let mut client = proxy.client();
+    there.client().ask("set k 0 0 1\r\n1\r\n", "STORED\r\n");
+    client.ask("delete k\r\n", "DELETED\r\n");
+    there.client().ask("get k\r\n", "END\r\n");
+    client.send("stats spool\r\n");
+    let lines = client.lines_to_end();
+    let owed: Vec<&String> = lines.iter().filter(|line| line.contains("pending:")).collect();
+    assert!(owed.len() == 1 && owed[0].starts_with(&format!("STAT {away} pending:1 oldest_s:")), "{lines:?}");
+}
+
+#[test]
+fn a_route_that_fails_over_deletes_there_too() {
+    if !has_memcached() {
+        return;
+    }
+    let (gutter, directory) = (Memcached::start(), spool_directory());
+    let away = dead_address();
+    let with = |more: &str| {
+        format!(
+            "spool: {{dir: {}{more}}}\npools:\n  main: {{servers: [\"{away}\"]}}\n  gutter: {{servers: [\"{}\"]}}\n\
+             route: {{failover: [main, gutter]}}\n",
+            directory.file("spool"),
+            gutter.address()
+        )
+    };
+    for (more, is_there) in [("", false), (", fail_over: false, answer: not_found", true)] {
+        let mut proxy = Proxy::with(&with(more));
+        let mut client = proxy.client();
+        client.ask("set k 0 0 1\r\n1\r\n", "STORED\r\n");
+        let answer = if is_there { "NOT_FOUND\r\n" } else { "DELETED\r\n" };
+        client.ask("delete k\r\n", answer);
+        assert_eq!(client.stat("spool_pending"), 1);
+        let value = if is_there { "VALUE k 0 1\r\n1\r\nEND\r\n" } else { "END\r\n" };
+        gutter.client().ask("get k\r\n", value);
+        proxy.terminate();
+    }
+}
+
+#[test]
+fn without_room_the_client_is_told() {
+    let directory = spool_directory();
+    let proxy = Proxy::with(&spooled(&[&dead_address()], &directory, ", bytes_max: 1MiB"));
+    let mut client = proxy.client();
+    let lines: String = (0..9_000).map(|key| format!("delete {}{key}\r\n", "k".repeat(200))).collect();
+    let sending = client.send_beside(lines.into_bytes());
+    let answers: Vec<String> = (0..9_000).map(|_| client.line()).collect();
+    sending.join().unwrap().unwrap();
+    let accepted = answers.iter().filter(|line| *line == "DELETED").count();
+    let refused = answers.iter().filter(|line| line.starts_with("SERVER_ERROR the spool is full")).count();
+    assert!(accepted > 2_000 && refused > 1_000 && accepted + refused == 9_000, "{accepted} {refused}");
+    assert_eq!(client.stat("spool_pending"), accepted as u64);
+}
+
+#[test]
+fn a_server_that_left_its_pool_leaves_its_deletes_to_the_next_owner() {
+    if !has_memcached() {
+        return;
+    }
+    let (next, directory) = (Memcached::start(), spool_directory());
+    let proxy = Proxy::with(&spooled(&[&dead_address()], &directory, ""));
+    let mut client = proxy.client();
+    client.ask("delete k\r\n", "DELETED\r\n");
+    next.client().ask("set k 0 0 3\r\nold\r\n", "STORED\r\n");
+    proxy.rewrite(&spooled(&[next.address()], &directory, ""));
+    client.await_stat("spool_moved", 1);
+    await_nothing_pending(&mut client);
+    next.client().ask("get k\r\n", "END\r\n");
+}
+
+#[test]
+fn a_directory_that_cannot_be_used_is_told_of_at_once() {
+    let directory = spool_directory();
+    let config = spooled(&["127.0.0.1:1"], &directory, "");
+    let refused = |wanted: &str| {
+        let (code, said) = Proxy::refuses(&config);
+        assert!(code == 1 && said.contains(wanted), "{code}: {said}");
+    };
+    let dir = directory.file("spool");
+    std::fs::write(Path::new(&dir).join("notes.txt"), "mine").unwrap();
+    refused("`notes.txt` in it is not ours; nothing was changed");
+    std::fs::remove_file(Path::new(&dir).join("notes.txt")).unwrap();
+    std::fs::set_permissions(&dir, std::fs::Permissions::from_mode(0o777)).unwrap();
+    refused("others may write in it (mode 0777)");
+    std::fs::remove_dir(&dir).unwrap();
+    refused("there is no such directory");
+}
+
+#[test]
+fn keys_that_went_elsewhere_meanwhile_are_deleted_at_home_too() {
+    if !has_memcached() {
+        return;
+    }
+    for on_down in ["failover", "eject", "{type: failover, gutter: spare}"] {
+        let (servers, directory) = (Memcached::start_several(3), spool_directory());
+        let text = format!(
+            "spool: {{dir: {}, settle: 0s}}\npools:\n  main: {{servers: [\"{}\", \"{}\"], on_down: {on_down}, \
+             timeout: 200ms, tko: {{timeouts_until_tko: 1, probe_timeout_initial: 5ms, probe_timeout_max: 10ms}}}}\n  \
+             spare: {{servers: [\"{}\"]}}\nroute: {{all_sync: [main]}}\n",
+            directory.file("spool"),
+            servers[0].address(),
+            servers[1].address(),
+            servers[2].address(),
+        );
+        let proxy = Proxy::with(&text);
+        let mut client = proxy.client();
+        let keys: Vec<String> = (0..20).map(|key| format!("k{key}")).collect();
+        let all = |client: &mut Client| {
+            keys.iter().for_each(|key| client.ask(format!("set {key} 0 0 3\r\nold\r\n"), "STORED\r\n"));
+        };
+        all(&mut client);
+        servers[0].signal(Signal::STOP);
+        // finds out that it is out
+        while client.stat("num_soft_tko_count") == 0 {
+            keys.iter().for_each(|key| {
+                client.send(format!("touch {key} 0\r\n"));
+                client.line();
+            });
+        }
+        all(&mut client); // at the stand-in
+        for key in &keys {
+            client.ask(format!("delete {key}\r\n"), "DELETED\r\n");
+        }
+        let owed = client.stat("spool_pending");
+        assert!((1..20).contains(&owed), "{on_down}: {owed}");
+        keys.iter().for_each(|key| client.ask(format!("get {key}\r\n"), "END\r\n"));
+        servers[0].signal(Signal::CONT);
+        await_nothing_pending(&mut client);
+        for server in &servers {
+            let mut direct = server.client();
+            keys.iter().for_each(|key| direct.ask(format!("get {key}\r\n"), "END\r\n"));
+        }
+    }
+}
