@@ -13,6 +13,7 @@ mod plan;
 mod run;
 mod schema;
 mod source;
+mod spool;
 mod stats;
 
 use clap::{Parser, Subcommand};
@@ -48,6 +49,7 @@ enum Verb {
     Schema(schema::Args),
     Stats(stats::Args),
     Health(health::Args),
+    Spool(spool::Args),
     Bench(bench::BenchArgs),
     Completions(completions::Args),
 }
@@ -67,6 +69,7 @@ pub fn main() -> ExitCode {
         Some(Verb::Schema(args)) => schema::run(&args),
         Some(Verb::Stats(args)) => stats::run(&args),
         Some(Verb::Health(args)) => health::run(&args),
+        Some(Verb::Spool(args)) => spool::run(&args),
         Some(Verb::Bench(args)) => bench::run(args),
         Some(Verb::Completions(args)) => completions::run(&args),
     }
@@ -136,6 +139,8 @@ mod tests {
             "ringway --drain-delay 5",
             "ringway check x.json --server-timeout 0",
             "ringway check x.json --timeouts-until-tko 0",
+            "ringway spool",
+            "ringway spool export a b --format as3",
             "ringway bogus",
         ] {
             let error = Cli::try_parse_from(line.split(' ')).err().unwrap();

@@ -10,10 +10,13 @@
 //! `docs/spool-format.md` has the files, `ARCHITECTURE.md` the reasons.
 
 mod book;
+pub mod by_hand;
 pub mod disk;
 mod entry;
 pub mod home;
 mod log;
+pub mod mcrouter;
+pub mod offline;
 mod owed;
 pub mod power;
 mod replay;

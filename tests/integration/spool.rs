@@ -217,6 +217,80 @@ fn a_directory_that_cannot_be_used_is_told_of_at_once() {
     refused("there is no such directory");
 }
 
+/// `ringway spool …`: its exit code and what it said on stdout.
+fn spool_verb(arguments: &[&str]) -> (i32, String) {
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_ringway"));
+    let output = command.arg("spool").args(arguments).output().unwrap();
+    let said = [output.stdout, output.stderr].concat();
+    (output.status.code().expect("no signal ended it"), String::from_utf8(said).unwrap())
+}
+
+#[test]
+fn a_spool_is_read_checked_exchanged_and_delivered_by_hand() {
+    if !has_memcached() {
+        return;
+    }
+    let (mut server, directory) = (Memcached::start(), spool_directory());
+    let dir = directory.file("spool");
+    let mut proxy = Proxy::with(&spooled(&[server.address()], &directory, ", sync: each"));
+    server.kill();
+    let mut client = proxy.client();
+    for key in ["a", "b", "c"] {
+        client.ask(format!("delete {key}\r\n"), "DELETED\r\n");
+    }
+    // with any byte: `d e` and a line end
+    client.ask("md ZCBlDQo= b\r\n", "HD b\r\n");
+    let (code, said) = spool_verb(&["list", &dir]);
+    assert!(code == 0 && said.contains("in use, 4 pending of 4 deletes"), "{said}");
+    assert!(said.contains(&format!("{}  4 pending, oldest ", server.address())), "{said}");
+    let (_, said) = spool_verb(&["show", &dir, "--limit", "1"]);
+    assert!(
+        said.ends_with(&format!(" {} main a\n", server.address())) && said.lines().count() == 1,
+        "{said}"
+    );
+    assert_eq!(spool_verb(&["verify", &dir]).0, 0);
+    proxy.terminate();
+    // out and in again, by both of mcrouter's formats
+    for format in ["as1", "as2"] {
+        let (other, files) = (spool_directory(), directory.file(format));
+        let (code, said) = spool_verb(&["export", &dir, &files, "--format", format]);
+        assert!(code == 0 && said.starts_with("4 deletes written"), "{said}");
+        let (code, said) = spool_verb(&["import", &other.file("spool"), &files]);
+        assert!(code == 0 && said.starts_with("4 deletes of 1 files, 0 lines are none"), "{said}");
+        let keys = |dir: &str| {
+            let (_, said) = spool_verb(&["show", dir]);
+            said.lines().map(|line| line.splitn(4, ' ').last().unwrap().to_owned()).collect::<Vec<_>>()
+        };
+        assert_eq!(keys(&other.file("spool")), ["a", "b", "c", "d e\\r\\n"]);
+    }
+    let (code, said) = spool_verb(&["replay", &dir]);
+    assert!(code == 1 && said.contains("0 delivered, 4 left"), "{said}");
+    server.restart();
+    server.client().ask("set a 0 0 3\r\nold\r\n", "STORED\r\n");
+    let (code, said) = spool_verb(&["replay", &dir]);
+    assert!(code == 0 && said.contains("4 delivered, 0 left"), "{said}");
+    server.client().ask("get a\r\n", "END\r\n");
+    assert_eq!(spool_verb(&["list", &dir]), (0, "nothing is in it\n".to_owned()));
+}
+
+#[test]
+fn what_is_imported_is_delivered_by_a_ringway_that_runs() {
+    if !has_memcached() {
+        return;
+    }
+    let (server, directory) = (Memcached::start(), spool_directory());
+    let proxy = Proxy::with(&spooled(&[server.address()], &directory, ", settle: 0s"));
+    server.client().ask("set k 0 0 3\r\nold\r\n", "STORED\r\n");
+    let (host, port) = server.address().split_once(':').unwrap();
+    let line =
+        format!("[\"AS1.0\", 1700000000.5, \"C\", [\"{host}\", {port}, \"delete k\\r\\n\"]]\nrubbish\n");
+    let file = directory.write("asynclog", &line);
+    let (code, said) = spool_verb(&["import", &directory.file("spool"), &file]);
+    assert!(code == 1 && said.contains("1 deletes of 1 files, 1 lines are none"), "{said}");
+    proxy.client().await_stat("spool_replayed", 1);
+    server.client().ask("get k\r\n", "END\r\n");
+}
+
 #[test]
 fn keys_that_went_elsewhere_meanwhile_are_deleted_at_home_too() {
     if !has_memcached() {
