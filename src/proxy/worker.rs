@@ -12,6 +12,7 @@ use crate::client::{self, MovesTo};
 use crate::config::{Config, Limits};
 use crate::health::Health;
 use crate::net::{Bound, Budget, Listener, ReadBlock, Stream};
+use crate::route::Root;
 use crate::spool::Spool;
 use crate::stats::Counters;
 use crate::upstream::{Dial, Shared};
@@ -215,13 +216,7 @@ async fn serve(
             Ok(built) => Ok(built.warmed().await),
             Err(error) => Err(error),
         };
-        let adopted = root.and_then(|root| {
-            if let Some(listeners) = listeners {
-                accepting.open(listeners).map_err(|error| error.to_string())?;
-            }
-            context.adopt(Rc::new(root), limits);
-            Ok(())
-        });
+        let adopted = root.and_then(|root| accepting.take(Rc::new(root), limits, listeners));
         if adopted.is_ok() {
             budget.set_bytes_max(share_of(&limits, workers_count));
             collect::set(config.settings.collect);
@@ -355,6 +350,15 @@ impl Accepting {
             stop
         };
         self.tasks = listeners.into_iter().map(start).collect();
+        Ok(())
+    }
+
+    /// Another tree, and other sockets where there are others.
+    fn take(&mut self, root: Rc<Root>, limits: Limits, listeners: Option<Vec<Bound>>) -> Result<(), String> {
+        if let Some(listeners) = listeners {
+            self.open(listeners).map_err(|error| error.to_string())?;
+        }
+        self.context.adopt(root, limits);
         Ok(())
     }
 }
