@@ -1,7 +1,8 @@
 //! A new process takes over: same sockets, same clients, nobody notices. And workers that come and go.
 
+use crate::support::dns::Fault;
 use crate::support::process::PATIENCE;
-use crate::support::{Client, Directory, Memcached, Mock, Proxy, has_latest, http, pool_of, tool};
+use crate::support::{Client, Directory, Dns, Memcached, Mock, Proxy, has_latest, http, pool_of, tool};
 use rustix::process::{Pid, Signal, kill_process};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
@@ -117,6 +118,38 @@ fn a_successor_that_cannot_start_changes_nothing() {
     let (code, said) = Proxy::ends(&["run", "--take-over", &directory.file("nowhere")]);
     assert_eq!(code, 1);
     assert!(said.contains("cannot take over from"), "{said}");
+}
+
+#[test]
+fn a_successor_waits_until_it_knows_its_servers() {
+    let dns = Dns::start();
+    let server = Mock::forgetful();
+    let port = server.address().rsplit(':').next().unwrap();
+    dns.set_addresses("new.example", &["127.0.0.1"]);
+    dns.set_fault(Fault::ServFail);
+    let directory = Directory::new();
+    let (old, door) = with_door(&directory, &pool_of(&[server.address()], ""));
+    let mut client = old.client();
+    let pool = format!("dns: \"new.example:{port}\", refresh: {{min: 100ms, max: 100ms}}");
+    let yaml = format!("{}hand_over: {door}\npools:\n  main: {{{pool}}}\nroute: main\n", dns.resolver());
+    let (address, pid) = (old.address(), u64::try_from(old.pid()).unwrap());
+    let new = thread::scope(|scope| {
+        let (dns, client) = (&dns, &mut client);
+        scope.spawn(move || {
+            dns.await_asked("new.example", 2);
+            for _ in 0..10 {
+                client.ask("get a\r\n", "END\r\n");
+                let mut another = Client::connect(address);
+                another.ask("get a\r\n", "END\r\n");
+                assert_eq!(another.stat("pid"), pid, "nobody has taken over");
+            }
+            dns.set_fault(Fault::None);
+        });
+        old.successor(&door, Some(&yaml))
+    });
+    client.ask("get a\r\n", "END\r\n");
+    client.await_stat("pid", u64::try_from(new.pid()).unwrap());
+    new.client().ask("get a\r\n", "END\r\n");
 }
 
 #[test]
