@@ -1,7 +1,7 @@
 //! Taking an item from one server to another as it is: value, flags, remaining time to live, cas.
 //!
 //! `mg` tells all of it in one answer (memcached 1.6; mcrouter needs `metaget`, which only Meta's own servers have). The item
-//! is put with `ms … ME` (add), so that what is already there stays, and with `E`, so that its cas is the same in both
+//! is put with `ms … ME` (add), so that what is already there stays, and with `E` (1.6.27), so that its cas is the same in both
 //! places.
 
 use super::gather::Answers;

@@ -207,7 +207,9 @@ fn strangers_at_the_door_are_sent_away() {
     assert_eq!(says("b'take-over\\x007\\x006'"), "[b'format\\x001', b'']");
     old.await_stderr("it speaks format 7, 6 and not 1");
     // gets the sockets, and never serves
-    knock("s.connect(d); s.send(b'take-over\\x001'); s.settimeout(0.5)\ntry:\n while s.recv(99): pass\nexcept TimeoutError: pass");
+    knock(
+        "s.connect(d); s.send(b'take-over\\x001'); s.settimeout(0.5)\ntry:\n while s.recv(99): pass\nexcept TimeoutError: pass",
+    );
     old.await_stderr("it has ended before it served");
     if rustix::process::geteuid().is_root() {
         // the file's mode is one wall, and the kernel's word another

@@ -1,7 +1,7 @@
 //! Servers that come and go while clients read: with a transition nobody misses what was there, and nobody reads what is old.
 
 use crate::support::{
-    Client, Memcached, Mock, Proxy, Random, dead_address, has_latest, has_memcached, pool_of,
+    Client, Directory, Memcached, Mock, Proxy, Random, dead_address, has_latest, has_memcached, pool_of,
 };
 use std::net::TcpListener;
 use std::sync::Barrier;
@@ -160,6 +160,31 @@ fn it_ends_and_servers_that_left_are_let_go() {
     client.await_stat("server_connections", 3);
     assert!(hits(&mut client, "old") < KEYS, "nobody is asked any more");
     assert_eq!(client.stat("transition_ends_in"), 0);
+}
+
+#[test]
+fn servers_that_are_found_by_name_are_followed_too() {
+    if !has_latest() {
+        return;
+    }
+    let servers: Vec<Memcached> = (0..4).map(|_| Memcached::latest()).collect();
+    let list =
+        |count: usize| servers[..count].iter().map(|s| format!("{}\n", s.address())).collect::<String>();
+    let directory = Directory::new();
+    let write = |count: usize| {
+        let new = directory.write("new", &list(count));
+        std::fs::rename(new, directory.file("servers")).unwrap();
+    };
+    write(3);
+    let pool = format!("file: {}, refresh: {{max: 100ms}}, timeout: 20s", directory.file("servers"));
+    let proxy = Proxy::with(&format!("pools: {{main: {{{pool}, transition: {{for: 10m}}}}}}\nroute: main\n"));
+    let mut client = proxy.client();
+    client.await_stat("discovery_members", 3);
+    set_all(&mut client, "old");
+    write(4);
+    client.await_stat("transition_active", 1);
+    assert_eq!(hits(&mut client, "old"), KEYS);
+    assert!(client.stat("transition_copies") > 0);
 }
 
 #[test]

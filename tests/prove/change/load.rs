@@ -190,6 +190,7 @@ impl Asking {
 /// No two keys and no two versions have the same value; one in some hundred is large.
 fn value_of(name: usize, number: usize, version: u64) -> String {
     let word = format!("{name}:{number}:{version};");
-    let length = if version.is_multiple_of(200) { 20_000 } else { 8 + (version as usize * 37 + number) % 400 };
+    let length =
+        if version.is_multiple_of(200) { 20_000 } else { 8 + (version as usize * 37 + number) % 400 };
     word.repeat(length.div_ceil(word.len()))
 }
