@@ -1,14 +1,16 @@
 //! Taking an item from one server to another as it is: value, flags, remaining time to live, cas.
 //!
 //! `mg` tells all of it in one answer (memcached 1.6; mcrouter needs `metaget`, which only Meta's own servers have). The item
-//! is put with `ms … ME` (add), so that what is already there stays, and with `E`, so that its cas is the same in both
+//! is put with `ms … ME` (add), so that what is already there stays, and with `E` (1.6.27), so that its cas is the same in both
 //! places.
 
 use super::gather::Answers;
-use super::{Call, Route, Slot};
-use crate::protocol::{Meta, Op, OwnedReply, OwnedValue, Request, Status, Value, letter_bit};
+use super::{Call, Route, Sink, Slot};
+use crate::protocol::{Meta, Op, OwnedReply, OwnedValue, Reply, Request, Status, Value, letter_bit};
 use crate::time::Clock;
+use std::cell::Cell;
 use std::io::Write;
+use std::rc::Rc;
 
 /// An item as its server has it.
 pub(super) struct Item {
@@ -134,6 +136,48 @@ pub(super) fn with_flags(op: Op, mut flags: Vec<u8>, request: &Request<'_>, then
     then(&Request { meta, ..Request::new(op, request.key) });
 }
 
+/// Whether servers take the cas of others. Those before memcached 1.6.27 refuse an item that comes with one; after the first
+/// refusal items get a cas of their own.
+#[derive(Clone)]
+pub(super) struct KeepsCas(Rc<Cell<bool>>);
+
+impl Default for KeepsCas {
+    fn default() -> Self {
+        Self(Rc::new(Cell::new(true)))
+    }
+}
+
+impl KeepsCas {
+    pub(super) fn get(&self) -> bool {
+        self.0.get()
+    }
+
+    /// Whether this is the first refusal.
+    pub(super) fn is_refusal(&self, reply: &Reply<'_>) -> bool {
+        let is_refusal = reply.status == Status::ErrorLine && reply.line.starts_with(b"CLIENT_ERROR");
+        is_refusal && self.0.replace(false)
+    }
+}
+
+/// Learns from a reply on its way.
+struct Learning {
+    keeps_cas: KeepsCas,
+    slot: Cell<Option<Slot>>,
+}
+
+impl Sink for Learning {
+    fn hit(&self, _token: u64, _index: usize, _reply: &Reply<'_>) {
+        debug_assert!(false, "nothing is read here");
+    }
+
+    fn fill(&self, _token: u64, reply: &Reply<'_>) {
+        self.keeps_cas.is_refusal(reply);
+        if let Some(slot) = self.slot.take() {
+            slot.fill(reply);
+        }
+    }
+}
+
 /// How an item is put.
 #[derive(Clone, Copy)]
 struct Put {
@@ -168,18 +212,33 @@ impl Item {
     /// Adds it where nothing is yet; the reply goes to `slot`. `exptime`: instead of its own.
     pub(super) fn add(
         &self,
-        to: &dyn Route,
+        (to, keeps_cas): (&dyn Route, &KeepsCas),
         request: &Request<'_>,
         call: &Call,
         exptime: Option<i32>,
         slot: Slot,
     ) {
-        let put =
-            Put { exptime: exptime.unwrap_or_else(|| exptime_of(self.exptime)), ..Put::adding(self.cas) };
-        self.put(&put, to, request, call, slot);
+        let exptime = exptime.unwrap_or_else(|| exptime_of(self.exptime));
+        let put = Put { exptime, ..Put::adding(self.cas) };
+        self.put_and_learn(put, (to, keeps_cas), request, call, slot);
     }
 
-    /// The same as it is, and the reply tells its cas there. Servers before 1.6.27 do not take a cas from others: `keeps_cas`.
+    fn put_and_learn(
+        &self,
+        put: Put,
+        (to, keeps_cas): (&dyn Route, &KeepsCas),
+        request: &Request<'_>,
+        call: &Call,
+        slot: Slot,
+    ) {
+        if put.cas == 0 || !keeps_cas.get() {
+            return self.put(&Put { cas: 0, ..put }, to, request, call, slot);
+        }
+        let learning = Learning { keeps_cas: keeps_cas.clone(), slot: Cell::new(Some(slot)) };
+        self.put(&put, to, request, call, Slot::new(Rc::new(learning), 0));
+    }
+
+    /// The same as it is, and the reply tells its cas there.
     pub(super) fn add_and_tell_cas(
         &self,
         to: &dyn Route,
@@ -194,10 +253,16 @@ impl Item {
     }
 
     /// Puts it whatever is there.
-    pub(super) fn set(&self, to: &dyn Route, request: &Request<'_>, call: &Call, exptime: Option<i32>) {
+    pub(super) fn set(
+        &self,
+        to: (&dyn Route, &KeepsCas),
+        request: &Request<'_>,
+        call: &Call,
+        exptime: Option<i32>,
+    ) {
         let exptime = exptime.unwrap_or_else(|| exptime_of(self.exptime));
         let put = Put { mode: "MS", exptime, ..Put::adding(self.cas) };
-        self.put(&put, to, request, call, Slot::nowhere());
+        self.put_and_learn(put, to, request, call, Slot::nowhere());
     }
 
     fn put(&self, put: &Put, to: &dyn Route, request: &Request<'_>, call: &Call, slot: Slot) {
@@ -236,7 +301,31 @@ impl Item {
 
 #[cfg(test)]
 mod tests {
+    use super::super::scripted::Say;
+    use super::super::stage::{MISS, run, settle, tree};
     use super::*;
+
+    #[test]
+    fn servers_that_take_no_cas_get_items_without_one() {
+        run(async {
+            for (route, cold, warm) in [
+                ("{warm_up: {cold: a, warm: b}}", "a", "b"),
+                ("{type: l1l2_cache, l1: a, l2: b, upgradingL1Exptime: 9}", "a", "b"),
+            ] {
+                let refusal = Say::Line(Status::ErrorLine, "CLIENT_ERROR invalid flag");
+                let item = || Say::Meta("VA 1 f0 t9 c5", "x");
+                let stored = Say::Line(Status::Stored, "HD");
+                let tree =
+                    tree(route, [(cold, vec![MISS, refusal, MISS, stored]), (warm, vec![item(), item()])]);
+                for _ in 0..2 {
+                    assert_eq!(tree.ask("get k").await, "VALUE k 0 1|x");
+                    settle().await;
+                }
+                let put = ["get k", "ms k 1 F0 T9 ME E5|x", "get k", "ms k 1 F0 T9 ME|x"];
+                assert_eq!(tree.heard(cold), put, "{route}");
+            }
+        });
+    }
 
     #[test]
     fn a_long_life_is_told_by_its_end() {

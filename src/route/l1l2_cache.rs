@@ -8,7 +8,7 @@
 //! answer. Source: mcrouter's `L1L2CacheRoute`.
 
 use super::attempt::{Retry, attempt};
-use super::copy::{self, Found, Item};
+use super::copy::{self, Found, Item, KeepsCas};
 use super::gather::answer_later;
 use super::marked::{self, Marked};
 use super::registry::{Key, Kind, Params};
@@ -41,7 +41,15 @@ fn build(params: &Params<'_>) -> Option<Rc<dyn Route>> {
     let miss_exptime = params.exptime("ncacheExptime").unwrap_or(0);
     let period = params.count("ncacheUpdatePeriod", 0..=PERIOD_COUNT_MAX).unwrap_or(0);
     let left = Cell::new(period);
-    Some(Rc::new(L1L2(Rc::new(Inner { l1: l1?, l2: l2?, exptime, miss_exptime, period, left }))))
+    Some(Rc::new(L1L2(Rc::new(Inner {
+        l1: l1?,
+        l2: l2?,
+        exptime,
+        miss_exptime,
+        period,
+        left,
+        keeps_cas: KeepsCas::default(),
+    }))))
 }
 
 /// Beyond it nobody would ever look again.
@@ -61,6 +69,7 @@ struct Inner {
     period: usize,
     /// Misses until `l2` is asked again.
     left: Cell<usize>,
+    keeps_cas: KeepsCas,
 }
 
 impl Route for L1L2 {
@@ -98,6 +107,11 @@ impl Route for Levels {
 }
 
 impl Inner {
+    /// Where items are copied to.
+    fn near(&self) -> (&dyn Route, &KeepsCas) {
+        (&*self.l1, &self.keeps_cas)
+    }
+
     fn remembered_miss(&self) -> Item {
         Item::made(MISS, Self::MARK, self.miss_exptime)
     }
@@ -108,8 +122,8 @@ impl Inner {
         answer_later(Slot::nowhere(), async move {
             let request = request.as_request();
             match found.await {
-                Found::Item(item) => item.set(&*self.l1, &request, &call, Some(self.exptime)),
-                _ => self.remembered_miss().set(&*self.l1, &request, &call, None),
+                Found::Item(item) => item.set(self.near(), &request, &call, Some(self.exptime)),
+                _ => self.remembered_miss().set(self.near(), &request, &call, None),
             }
             marked::miss(&request)
         });
@@ -150,14 +164,14 @@ impl Retry for Inner {
         match copy::look(&*self.l2, &request.as_request(), &call).await {
             Found::Item(item) => {
                 let request = request.as_request();
-                item.add(&*self.l1, &request, &call, Some(self.exptime), Slot::nowhere());
+                item.add(self.near(), &request, &call, Some(self.exptime), Slot::nowhere());
                 item.answer(&request)
             }
             // l2 is the one that knows
             Found::Failed(reply) => reply,
             Found::Miss if self.period > 0 => {
                 let request = request.as_request();
-                self.remembered_miss().add(&*self.l1, &request, &call, None, Slot::nowhere());
+                self.remembered_miss().add(self.near(), &request, &call, None, Slot::nowhere());
                 marked::miss(&request)
             }
             Found::Miss if first.status.is_error() => marked::miss(&request.as_request()),

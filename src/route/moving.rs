@@ -19,7 +19,7 @@
 //! copied or deleted is `Busy`, and later requests for it wait.
 
 use super::busy::{Busy, Permit, Turn};
-use super::copy::{self, Found, Item, with_flags};
+use super::copy::{self, Found, Item, KeepsCas, with_flags};
 use super::former_server::Old;
 use super::gather::{Answers, answer_later};
 use super::marked::{number, without_value};
@@ -38,8 +38,7 @@ pub(super) struct Shared {
     pub(super) counters: Arc<Counters>,
     pub(super) settings: Settings,
     pub(super) pace: Arc<Pace>,
-    /// The servers take the cas of others. Those before 1.6.27 do not.
-    pub(super) keeps_cas: Cell<bool>,
+    pub(super) keeps_cas: KeepsCas,
 }
 
 /// A key that has moved.
@@ -328,10 +327,7 @@ impl Moved {
         match reply.status {
             Status::Stored => {}
             Status::NotStored => return Some(true), // somebody was faster
-            Status::ErrorLine if reply.line.starts_with(b"CLIENT_ERROR") && self.shared.keeps_cas.get() => {
-                self.shared.keeps_cas.set(false);
-                return None;
-            }
+            _ if self.shared.keeps_cas.is_refusal(&reply.as_reply()) => return None,
             _ => return Some(false),
         }
         let mut answers = Answers::new();

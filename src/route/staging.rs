@@ -10,7 +10,7 @@
 
 use super::all::worst;
 use super::attempt::{Retry, attempt};
-use super::copy::{self, Found};
+use super::copy::{self, Found, KeepsCas};
 use super::failure::Failure;
 use super::gather::{Answers, answer_later};
 use super::registry::{Key, Kind, Params};
@@ -31,7 +31,7 @@ pub(super) const KIND: Kind = Kind {
 
 fn build(params: &Params<'_>) -> Option<Rc<dyn Route>> {
     let (warm, staging) = (params.child("warm"), params.child("staging"));
-    Some(Rc::new(Staging(Rc::new(Inner { warm: warm?, staging: staging? }))))
+    Some(Rc::new(Staging(Rc::new(Inner { warm: warm?, staging: staging?, keeps_cas: KeepsCas::default() }))))
 }
 
 struct Staging(Rc<Inner>);
@@ -39,6 +39,7 @@ struct Staging(Rc<Inner>);
 struct Inner {
     warm: Rc<dyn Route>,
     staging: Rc<dyn Route>,
+    keeps_cas: KeepsCas,
 }
 
 /// What is done in the second cache after the first one has answered.
@@ -67,7 +68,7 @@ fn then(request: &Request<'_>) -> Then {
 
 impl Route for Staging {
     fn send(&self, request: &Request<'_>, call: &Call, slot: Slot) {
-        let Inner { warm, staging } = &*self.0;
+        let Inner { warm, staging, .. } = &*self.0;
         if request.op.class() == Class::DeleteLike {
             let both = [Rc::clone(warm), Rc::clone(staging)];
             return answer_later(slot, worst(Answers::of_all(&both, request, call)));
@@ -119,7 +120,7 @@ impl Inner {
         let plain = Request { value: request.value, ..Request::new(Op::Get, request.key) };
         let asked = if request.meta.has(b'b') { request } else { plain };
         if let Found::Item(item) = copy::look(&*self.warm, &asked, &call).await {
-            item.add(&*self.staging, &request, &call, None, Slot::nowhere());
+            item.add((&*self.staging, &self.keeps_cas), &request, &call, None, Slot::nowhere());
         }
     }
 }

@@ -5,6 +5,7 @@
 //! whose server is the same on all rings costs one look at each of them and nothing else.
 
 use super::busy::Busy;
+use super::copy::KeepsCas;
 use super::former_server::Old;
 use super::moving::{Moved, Shared};
 use super::window::Window;
@@ -83,8 +84,13 @@ impl Transition {
         }
         let settings = formers.last()?.window.settings;
         let pace = Arc::clone(formers.last()?.window.pace());
-        let shared =
-            Shared { busy: past.busy, counters: past.counters, settings, pace, keeps_cas: Cell::new(true) };
+        let shared = Shared {
+            busy: past.busy,
+            counters: past.counters,
+            settings,
+            pace,
+            keeps_cas: KeepsCas::default(),
+        };
         Some(Self::of(formers, Rc::new(shared)))
     }
 

@@ -8,7 +8,7 @@
 //! A failure of the cold child is an answer; a failure of the warm one is a miss, which is what the cold one said.
 
 use super::attempt::{Retry, attempt};
-use super::copy::{self, Found};
+use super::copy::{self, Found, KeepsCas};
 use super::gather::Answers;
 use super::registry::{Key, Kind, Params};
 use super::{Call, Explained, Route, Slot, When};
@@ -33,7 +33,12 @@ fn build(params: &Params<'_>) -> Option<Rc<dyn Route>> {
     if params.has("exptime") && exptime.is_none() {
         return None;
     }
-    Some(Rc::new(WarmUp(Rc::new(Inner { cold: cold?, warm: warm?, exptime }))))
+    Some(Rc::new(WarmUp(Rc::new(Inner {
+        cold: cold?,
+        warm: warm?,
+        exptime,
+        keeps_cas: KeepsCas::default(),
+    }))))
 }
 
 struct WarmUp(Rc<Inner>);
@@ -42,6 +47,7 @@ struct Inner {
     cold: Rc<dyn Route>,
     warm: Rc<dyn Route>,
     exptime: Option<i32>,
+    keeps_cas: KeepsCas,
 }
 
 impl Route for WarmUp {
@@ -83,12 +89,13 @@ impl Retry for Inner {
         let asked = if again && !request.as_request().meta.has(b'b') { plain } else { request.as_request() };
         let Found::Item(item) = copy::look(&*self.warm, &asked, &call).await else { return first };
         let request = request.as_request();
+        let cold = (&*self.cold, &self.keeps_cas);
         if !again {
-            item.add(&*self.cold, &request, &call, self.exptime, Slot::nowhere());
+            item.add(cold, &request, &call, self.exptime, Slot::nowhere());
             return item.answer(&request);
         }
         let mut added = Answers::new();
-        added.expect(|slot| item.add(&*self.cold, &request, &call, self.exptime, slot));
+        added.expect(|slot| item.add(cold, &request, &call, self.exptime, slot));
         added.only().await;
         Answers::of(&*self.cold, &request, &call).only().await
     }

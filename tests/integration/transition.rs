@@ -1,6 +1,8 @@
 //! Servers that come and go while clients read: with a transition nobody misses what was there, and nobody reads what is old.
 
-use crate::support::{Client, Memcached, Mock, Proxy, Random, dead_address, has_latest, pool_of};
+use crate::support::{
+    Client, Directory, Memcached, Mock, Proxy, Random, dead_address, has_latest, has_memcached, pool_of,
+};
 use std::net::TcpListener;
 use std::sync::Barrier;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,7 +15,11 @@ const SOFT: &str = "transition: {for: 10m}\ntimeout: 20s\nconnect_timeout: 5s";
 
 /// Four servers, and a proxy in front of the first `count`.
 fn start(count: usize, pool: &str) -> (Vec<Memcached>, Proxy) {
-    let servers: Vec<Memcached> = (0..4).map(|_| Memcached::latest()).collect();
+    start_these(Memcached::latest, count, pool)
+}
+
+fn start_these(server: fn() -> Memcached, count: usize, pool: &str) -> (Vec<Memcached>, Proxy) {
+    let servers: Vec<Memcached> = (0..4).map(|_| server()).collect();
     let proxy = Proxy::with(&first(count, &servers, pool));
     (servers, proxy)
 }
@@ -89,6 +95,22 @@ fn nothing_is_missed_when_servers_come_or_go() {
 }
 
 #[test]
+fn servers_that_take_no_cas_from_others_will_do() {
+    if !has_memcached() {
+        return;
+    }
+    let (servers, proxy) = start_these(Memcached::start, 3, SOFT);
+    let mut client = proxy.client();
+    set_all(&mut client, "old");
+    change(&proxy, &mut client, &first(4, &servers, SOFT));
+    for _ in 0..2 {
+        assert_eq!(hits(&mut client, "old"), KEYS);
+    }
+    let (found, copied) = (client.stat("transition_hits_old"), client.stat("transition_copies"));
+    assert!(found == copied || found == copied + 1, "{found} found, {copied} copied");
+}
+
+#[test]
 fn what_was_written_or_deleted_since_is_never_old_again() {
     if !has_latest() {
         return;
@@ -138,6 +160,31 @@ fn it_ends_and_servers_that_left_are_let_go() {
     client.await_stat("server_connections", 3);
     assert!(hits(&mut client, "old") < KEYS, "nobody is asked any more");
     assert_eq!(client.stat("transition_ends_in"), 0);
+}
+
+#[test]
+fn servers_that_are_found_by_name_are_followed_too() {
+    if !has_latest() {
+        return;
+    }
+    let servers: Vec<Memcached> = (0..4).map(|_| Memcached::latest()).collect();
+    let list =
+        |count: usize| servers[..count].iter().map(|s| format!("{}\n", s.address())).collect::<String>();
+    let directory = Directory::new();
+    let write = |count: usize| {
+        let new = directory.write("new", &list(count));
+        std::fs::rename(new, directory.file("servers")).unwrap();
+    };
+    write(3);
+    let pool = format!("file: {}, refresh: {{max: 100ms}}, timeout: 20s", directory.file("servers"));
+    let proxy = Proxy::with(&format!("pools: {{main: {{{pool}, transition: {{for: 10m}}}}}}\nroute: main\n"));
+    let mut client = proxy.client();
+    client.await_stat("discovery_members", 3);
+    set_all(&mut client, "old");
+    write(4);
+    client.await_stat("transition_active", 1);
+    assert_eq!(hits(&mut client, "old"), KEYS);
+    assert!(client.stat("transition_copies") > 0);
 }
 
 #[test]
