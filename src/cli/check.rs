@@ -3,7 +3,9 @@
 use super::greeting::plural;
 use super::source::{ConfigParams, config_file};
 use super::{EXIT_WRONG, output};
-use crate::config::{self, Config, Loaded, Node, Pool, Server, Workers, show_bytes, show_duration};
+use crate::config::{
+    self, Config, Loaded, Node, Pool, PoolSource, Server, Workers, show_bytes, show_duration,
+};
 use crate::hash::{Placement, Ring, Spec};
 use std::fmt::Write as _;
 use std::path::PathBuf;
@@ -77,9 +79,26 @@ fn summary(config: &Config) -> String {
         shown_count += pool.servers.len();
         // the first one is always shown
         let is_short = shown_count > SERVERS_ALL_COUNT_MAX && shown_count > pool.servers.len();
-        let _ = if is_short { write_short(&mut text, pool) } else { write_pool(&mut text, pool) };
+        let _ = match &pool.source {
+            Some(source) => write_followed(&mut text, pool, source),
+            None if is_short => write_short(&mut text, pool),
+            None => write_pool(&mut text, pool),
+        };
     }
     text
+}
+
+/// A pool whose servers nobody asks for here: `check` works without a name server.
+fn write_followed(text: &mut String, pool: &Pool, source: &PoolSource) -> std::fmt::Result {
+    let (timeout, connect) = (show_duration(pool.timeout), show_duration(pool.connect_timeout));
+    let placement = pool.hash.placement.name();
+    writeln!(text, "pool {}: {source}, {placement}, timeout {timeout} (to connect {connect})", pool.name)?;
+    let known_by = if source.knows_names() {
+        "known by its name: its keys stay where they are when its address changes"
+    } else {
+        "known by its address: when it returns with another one, its keys go to other servers"
+    };
+    writeln!(text, "  a server is {known_by}")
 }
 
 fn write_short(text: &mut String, pool: &Pool) -> std::fmt::Result {

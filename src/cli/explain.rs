@@ -25,10 +25,11 @@ pub(super) struct Args {
 
 /// Prints the tree.
 pub(super) fn run(args: &Args) -> ExitCode {
-    let config = match args.source.load() {
+    let mut config = match args.source.load() {
         Ok(loaded) => loaded.config,
         Err(code) => return code,
     };
+    super::source::find_servers(&mut config);
     match tree(&config, args.op, &args.key) {
         Ok(text) => output::answer(&text),
         Err(why) => {

@@ -23,7 +23,20 @@ impl Greeting {
                 [pool] => format!("placed by {}", pool.hash.placement.name()),
                 pools => format!("in {}", plural(pools.len(), "pool")),
             };
-            format!("in front of {}, {how}", plural(servers.len(), "server"))
+            let sources: Vec<String> = config
+                .pools
+                .iter()
+                .filter_map(|pool| pool.source.as_ref().map(ToString::to_string))
+                .collect();
+            let what = match (sources.as_slice(), servers.len()) {
+                ([], count) => plural(count, "server"),
+                ([source], 0) => format!("the servers of {source}"),
+                (sources, 0) => format!("the servers of {}", plural(sources.len(), "source")),
+                (sources, count) => {
+                    format!("{} and those of {}", plural(count, "server"), plural(sources.len(), "source"))
+                }
+            };
+            format!("in front of {what}, {how}")
         };
         let next = match file {
             Some(file) => format!("where a key goes:  ringway explain KEY -c {}", file.display()),

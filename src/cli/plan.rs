@@ -1,7 +1,7 @@
 //! `ringway plan`: what a new configuration would do to the keys of the old one, before it is rolled out.
 
 use super::greeting::plural;
-use super::source::{ConfigParams, config_file};
+use super::source::{ConfigParams, config_file, find_servers};
 use super::{EXIT_WRONG, output};
 use crate::config::{self, Config, Node};
 use crate::protocol::limits::KEY_BYTES_MAX;
@@ -62,10 +62,12 @@ pub(super) struct Args {
 
 /// Compares the two.
 pub(super) fn run(args: &Args) -> ExitCode {
-    let (old, new) = match (load(&args.old, args), load(&args.new, args)) {
+    let (mut old, mut new) = match (load(&args.old, args), load(&args.new, args)) {
         (Ok(old), Ok(new)) => (old, new),
         (Err(code), _) | (_, Err(code)) => return code,
     };
+    find_servers(&mut old);
+    find_servers(&mut new);
     let (old_root, new_root) = match (route::unconnected(&old), route::unconnected(&new)) {
         (Ok(old), Ok(new)) => (old, new),
         (Err(why), _) | (_, Err(why)) => {

@@ -5,6 +5,7 @@ use crate::config::{
     self, About, BigValues, Config, DistanceTimeouts, Faults, Loaded, Location, McrouterOptions, Origin,
     Refused,
 };
+use crate::discovery;
 use crate::route;
 use clap::builder::{PathBufValueParser, RangedU64ValueParser, TypedValueParser};
 use clap::{Args, value_parser};
@@ -183,5 +184,12 @@ impl Source {
     /// Whether there is a file, and not a stream that has run dry.
     pub(super) fn is_readable_again(&self) -> bool {
         self.config.as_deref().is_some_and(|file| file != Path::new("-"))
+    }
+}
+
+/// Finds the servers of pools that have names of them; says of which that was not possible.
+pub(super) fn find_servers(config: &mut Config) {
+    for pool in discovery::fill_once(config) {
+        output::error(&format!("the servers of `{pool}` were not found: no answer for its names\n"));
     }
 }

@@ -64,21 +64,40 @@ impl Discovery {
         Ok(Self { sets, orders })
     }
 
-    /// Follows what is named in this configuration and nothing else, and waits a moment for the first answers. `own`: where
-    /// ringway listens. Whether all is known.
-    pub fn follow(&self, config: &Config, own: Own) -> bool {
+    /// Follows what is named in this configuration and nothing else, and waits for the first answers, for so long at most.
+    /// `own`: where ringway listens. Whether all is known.
+    pub fn follow(&self, config: &Config, own: Own, wait: Duration) -> bool {
         let (known, all) = std::sync::mpsc::channel();
         let followed = Followed::of(config);
         let resolver = config.settings.resolver.clone();
         // A thread that has ended drops `known`, and nobody waits.
         let _ = self.orders.send(Order { followed, resolver, own, known });
-        all.recv_timeout(FIRST_WAIT).is_ok()
+        all.recv_timeout(wait).is_ok()
     }
 
     /// Puts the servers that are known now into the pools of a configuration that is followed.
     pub fn fill(&self, config: &mut Config) {
         self.sets.fill(config);
     }
+}
+
+/// Puts the servers that are found now into the pools of a configuration, without following them any further. The pools of which
+/// nothing was found out.
+#[must_use]
+pub fn fill_once(config: &mut Config) -> Vec<String> {
+    /// Somebody sits before it and waits.
+    const WAIT: Duration = Duration::from_secs(3);
+    if Followed::of(config).is_empty() {
+        return Vec::new();
+    }
+    let stats = Arc::new(DiscoveryStats::default());
+    if let Ok(discovery) = Discovery::start(Arc::clone(&stats), Box::new(|| ())) {
+        discovery.follow(config, Vec::new(), WAIT);
+        discovery.fill(config);
+    }
+    let facts = stats.facts();
+    let is_unknown = |followed: &Followed| facts.pools.get(&followed.pool).is_none_or(|pool| !pool.is_known);
+    Followed::of(config).into_iter().filter(is_unknown).map(|followed| followed.pool).collect()
 }
 
 /// The servers of all followed pools, as they are known now.

@@ -2,7 +2,7 @@
 
 use super::events::Event;
 use crate::config::{Config, Listen};
-use crate::discovery::{Discovery, Followed, Own};
+use crate::discovery::{Discovery, FIRST_WAIT, Followed, Own};
 use crate::stats::DiscoveryStats;
 use std::cell::OnceCell;
 use std::sync::Arc;
@@ -32,7 +32,7 @@ impl Names {
             Listen::Unix(_) | Listen::Fd(_) => None,
         });
         let own: Own = listening.chain(listens).collect();
-        if !discovery.follow(config, own) {
+        if !discovery.follow(config, own, FIRST_WAIT) {
             tracing::warn!(
                 "some names are not resolved yet; who asks for their servers is told an error until they are"
             );

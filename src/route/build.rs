@@ -346,6 +346,9 @@ impl<'a> Builder<'a> {
     /// The servers of a pool, each as a route of its own.
     pub(super) fn destinations(&self, name: &str, path: &Path<'_>) -> Option<Vec<Rc<dyn Route>>> {
         let route = self.pool(name, path)?;
+        if self.by_name.get(name)?.source.is_some() && route.servers().next().is_none() {
+            return Some(vec![route]); // its names have no servers now: it says so, where an empty list would be silent
+        }
         let servers = route.servers().map(|leaf| Rc::clone(leaf) as Rc<dyn Route>);
         let domains = &self.by_name.get(name)?.failure_domains;
         if domains.is_empty() {

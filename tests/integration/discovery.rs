@@ -3,6 +3,10 @@
 use crate::support::dns::{Fault, Record};
 use crate::support::{Client, Directory, Dns, Memcached, Mock, Proxy, has_memcached};
 use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::net::TcpListener;
+use std::process::Command;
+use std::sync::{Arc, Mutex};
 
 const SRV: &str = "_memcache._tcp.mc.example";
 
@@ -342,4 +346,126 @@ fn a_reload_takes_other_names() {
     client.ask("get b\r\n", "END\r\n");
     two.expect("get b");
     one.expect_nothing();
+}
+
+#[test]
+fn a_file_that_somebody_else_writes() {
+    let directory = Directory::new();
+    let server = Mock::forgetful();
+    let file = directory.write("servers", &format!("# by a script\n{} alpha\n", server.address()));
+    let pool = format!("file: {file}, on_empty: error, refresh: {{max: 100ms}}");
+    let proxy = Proxy::with(&format!("pools: {{main: {{{pool}}}}}\n"));
+    let mut client = proxy.client();
+    client.ask("get a\r\n", "END\r\n");
+    server.expect("get a");
+    let rewrite = |text: &str| {
+        let new = directory.write("new", text);
+        fs::rename(new, &file).unwrap();
+    };
+    rewrite(&format!("{} alpha\n127.9.11.1:5 beta 3\n- 127.9.11.2:5\n", server.address()));
+    client.await_stat("discovery_members", 3);
+    // half written, and then gone: it is told once, and nothing changes
+    rewrite("127.9.11.1:5 beta 3\n127.9.1");
+    rewrite("127.9.11.1:5 beta 3\n127.9.11.2:");
+    fs::remove_file(&file).unwrap();
+    let failures = client.stat("discovery_failures");
+    while client.stat("discovery_failures") < failures + 2 {}
+    assert_eq!(client.stat("discovery_changes"), 1);
+    rewrite("# all are gone\n");
+    client.await_stat("discovery_members", 0);
+}
+
+/// An endpoint that tells the servers, and what it tells.
+fn endpoint() -> (String, Arc<Mutex<String>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let told = Arc::new(Mutex::new(String::new()));
+    let tells = Arc::clone(&told);
+    std::thread::spawn(move || {
+        for stream in listener.incoming().map_while(Result::ok) {
+            let mut lines = BufReader::new(stream.try_clone().unwrap()).lines();
+            let mut stream = stream;
+            while let Some(Ok(line)) = lines.next() {
+                let told = tells.lock().unwrap().clone();
+                let answer = match line.as_str() {
+                    "config get cluster" if told.starts_with("CONFIG") => told,
+                    "get AmazonElastiCache:cluster" if told.starts_with("VALUE") => told,
+                    _ => "ERROR\r\n".to_owned(),
+                };
+                if stream.write_all(answer.as_bytes()).is_err() {
+                    break;
+                }
+            }
+        }
+    });
+    (address, told)
+}
+
+#[test]
+fn an_endpoint_that_tells_the_servers() {
+    let dns = Dns::start();
+    let server = Mock::forgetful();
+    let port: u16 = server.address().rsplit(':').next().unwrap().parse().unwrap();
+    let (address, told) = endpoint();
+    let tell = |head: &str, version: u32, nodes: &str| {
+        let body = format!("{version}\n{nodes}\n");
+        *told.lock().unwrap() = format!("{head} 0 {}\r\n{body}\r\nEND\r\n", body.len());
+    };
+    tell("CONFIG cluster", 7, &format!("n1.example|127.0.0.1|{port}"));
+    dns.set_addresses("cfg.example", &["127.0.0.1"]);
+    dns.set_addresses("n2.example", &["127.9.12.2"]);
+    let endpoint = format!("\"cfg.example:{}\"", address.rsplit(':').next().unwrap());
+    let proxy = proxy_of(&dns, &format!("config_endpoint: {endpoint}, refresh: {{max: 200ms}}"));
+    let mut client = proxy.client();
+    client.ask("get a\r\n", "END\r\n");
+    server.expect("get a");
+    tell("CONFIG cluster", 8, &format!("n1.example|127.0.0.1|{port} n2.example||11211"));
+    client.await_stat("discovery_members", 2);
+    // a node that knows an older one, and one that is out of order
+    tell("CONFIG cluster", 6, "n3.example|127.9.12.3|11211");
+    let answers = client.stat("discovery_answers");
+    while client.stat("discovery_answers") < answers + 4 {}
+    *told.lock().unwrap() = "CONFIG cluster 0 3\r\nx\n\r\nEND\r\n".to_owned();
+    let failures = client.stat("discovery_failures");
+    while client.stat("discovery_failures") < failures + 1 {}
+    assert_eq!(client.stat("discovery_changes"), 1);
+    // the question of old
+    tell("VALUE AmazonElastiCache:cluster", 9, &format!("n1.example|127.0.0.1|{port}"));
+    client.await_stat("discovery_members", 1);
+}
+
+#[test]
+fn explain_looks_for_the_servers_and_check_does_not() {
+    let dns = Dns::start();
+    dns.set_addresses("mc-0.mc.example", &["127.9.13.1"]);
+    dns.set_targets(SRV, &[("mc-0.mc.example", 11211)]);
+    let directory = Directory::new();
+    let yaml = format!("{}pools: {{main: {{srv: {SRV}}}}}\n", dns.resolver());
+    let file = directory.write("ringway.yaml", &yaml);
+    let told = |arguments: &[&str]| {
+        let output = Command::new(env!("CARGO_BIN_EXE_ringway")).args(arguments).output().unwrap();
+        String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned()
+    };
+    let checked = told(&["check", &file]);
+    assert!(checked.contains("no faults") && checked.contains("known by its name"), "{checked}");
+    assert!(dns.names_asked().is_empty(), "{:?}", dns.names_asked());
+    let explained = told(&["explain", "key", "-c", &file]);
+    assert!(explained.contains("server mc-0.mc.example:11211"), "{explained}");
+    dns.set_fault(Fault::ServFail);
+    let explained = told(&["explain", "key", "-c", &file]);
+    assert!(explained.contains("the servers of `main` were not found"), "{explained}");
+}
+
+/// What has no servers yet says so, whatever the route: a delete that is told `NOT_FOUND` by nobody would be lost.
+#[test]
+fn all_servers_of_a_pool_without_any() {
+    let dns = Dns::start();
+    for route in ["all_sync", "failover", "all_fastest", "latest", "all_initial"] {
+        let pool = "pools: {main: {srv: nobody.example, on_empty: error}}";
+        let proxy = Proxy::with(&format!("{}{pool}\nroute: {{{route}: \"Pool|main\"}}\n", dns.resolver()));
+        let mut client = proxy.client();
+        for request in ["get a", "delete a", "get a b"] {
+            client.ask_line(format!("{request}\r\n"), "SERVER_ERROR no server in this pool: main");
+        }
+    }
 }

@@ -16,6 +16,7 @@ mod bounds;
 mod chaos;
 mod corpus;
 mod differential;
+mod dns;
 mod fuzz;
 mod hostile_clients;
 mod hostile_servers;
@@ -68,6 +69,13 @@ const PARTS: &[Part] = &[
         commit: Amount::Count(20_000),
         release: Amount::Count(1_000_000),
         run: differential::run,
+    },
+    Part {
+        name: "dns",
+        about: "answers of all kinds, right, wrong and none, to the names of pools: what is known holds, few keys move",
+        commit: Amount::Count(10_000),
+        release: Amount::Count(500_000),
+        run: dns::run,
     },
     Part {
         name: "fuzz",
