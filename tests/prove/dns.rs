@@ -20,6 +20,8 @@ use std::time::{Duration, Instant};
 const WORLD_ANSWERS: u64 = 500;
 /// Keys of which it is known where they are.
 const KEYS: usize = 1_000;
+/// See [`World::compare`].
+const NEEDLESS_KEYS_MAX: u64 = 30;
 const OWN: &str = "10.255.0.1:11211";
 /// One answer of the program costs a name server of its own, so it gets one of so many.
 const OF_PROGRAM: u64 = 200;
@@ -246,7 +248,8 @@ impl World {
         }
     }
 
-    /// Only keys whose server is gone have moved, and those that belong to a new one.
+    /// Only keys whose server is gone have moved, and those that belong to a new one; and a few others: libmemcached reckons the
+    /// points of each server with floats, and for some numbers of servers each has 156 of them instead of 160.
     fn compare(&mut self, before: &[Server], now: &[Server], labels: &HashSet<String>) {
         let former: HashSet<String> = before.iter().map(Server::label).collect();
         let came = labels.difference(&former).count();
@@ -259,19 +262,23 @@ impl World {
             Ring::build(&self.spec, &members).unwrap()
         };
         let (old, new) = (ring(before), ring(now));
-        let mut moved = 0;
+        let (mut moved, mut moved_needlessly) = (0, 0);
         for n in 0..KEYS {
             let key = format!("key:{n}");
             let (from, to) = (old.pick(key.as_bytes()).unwrap(), new.pick(key.as_bytes()).unwrap());
             let (from, to) = (before[from].label(), now[to].label());
             if from != to {
                 moved += 1;
-                if labels.contains(&from) && former.contains(&to) {
-                    self.outcome
-                        .report_wrong(&format!("{key} moved from {from} to {to}, and both were there"));
-                }
+                moved_needlessly += u64::from(labels.contains(&from) && former.contains(&to));
             }
         }
+        if moved_needlessly > NEEDLESS_KEYS_MAX {
+            let text = format!(
+                "{moved_needlessly} of {KEYS} keys moved between servers that were there all the time"
+            );
+            self.outcome.report_wrong(&text);
+        }
+        self.outcome.add("keys_needlessly", moved_needlessly);
         let share = left as f64 / before.len() as f64 + came as f64 / now.len() as f64;
         self.outcome.add("keys_moved", moved);
         self.outcome.add("keys_ideal", (share.min(1.0) * KEYS as f64) as u64);
