@@ -11,7 +11,7 @@ use super::position::place_at;
 use super::runtime_vars::RuntimeVars;
 use super::server;
 use super::source::{Follow, PoolSource};
-use super::{CheckRoutes, Config, Place, Routes, Settings};
+use super::{CheckRoutes, Config, Place, Routes, Settings, show_bytes};
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
@@ -20,6 +20,8 @@ use std::sync::Arc;
 /// A thousand pools of a hundred servers are 2 MB, a ConfigMap holds 1 MiB, and what is wrong with so much is found within
 /// a second.
 const FILE_BYTES_MAX: usize = 4 << 20;
+/// Of mcrouter's, which machines write, with long names: those thousand pools are 8 MB then. JSON is read faster than YAML.
+const MCROUTERS_BYTES_MAX: usize = 9 << 20;
 
 /// What [`Config::embedded_default`] holds.
 const DEFAULT_SHARDS_COUNT: usize = 3;
@@ -48,15 +50,12 @@ pub(super) fn read_or_fault(path: &Path) -> Result<Vec<u8>, Faults> {
 /// Why nothing can be told of them, in a few words.
 pub fn settings_of(path: &Path) -> Result<Settings, String> {
     let bytes = read_bounded(path).map_err(|error| format!("cannot read it: {error}"))?;
-    if bytes.len() > FILE_BYTES_MAX {
-        return Err("longer than 4MiB".to_owned());
-    }
-    let text = String::from_utf8(bytes).map_err(|_| "not UTF-8 text".to_owned())?;
-    let source = Arc::new(Source { name: path.display().to_string(), text });
-    if is_mcrouters(&source) {
+    let name = path.display().to_string();
+    if is_mcrouters(&name, &bytes)? {
         return Ok(Settings::default());
     }
-    document::settings_of(&source)
+    let text = String::from_utf8(bytes).map_err(|_| "not UTF-8 text".to_owned())?;
+    document::settings_of(&Arc::new(Source { name, text }))
 }
 
 /// Reads a file of twemproxy's; `None` when it is none. `pool` may be left out when the file has one only.
@@ -126,7 +125,7 @@ impl Config {
 /// One byte more than allowed tells that there is more, without reading a device without end.
 fn read_bounded(path: &Path) -> std::io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    let bound = FILE_BYTES_MAX as u64 + 1;
+    let bound = MCROUTERS_BYTES_MAX as u64 + 1;
     if path.as_os_str() == "-" {
         std::io::stdin().lock().take(bound).read_to_end(&mut bytes)?;
     } else {
@@ -136,10 +135,8 @@ fn read_bounded(path: &Path) -> std::io::Result<Vec<u8>> {
 }
 
 fn from_bytes(name: &str, bytes: Vec<u8>, origin: &Origin, check: CheckRoutes) -> Result<Loaded, Faults> {
-    if bytes.len() > FILE_BYTES_MAX {
-        let help = "is it the right file?";
-        return Err(Faults::of_file(name, "longer than 4MiB".into(), Some(help.into())));
-    }
+    let is_mcrouters = is_mcrouters(name, &bytes)
+        .map_err(|message| Faults::of_file(name, message, Some("is it the right file?".into())))?;
     let text = String::from_utf8(bytes).map_err(|error| {
         let sound_count = error.utf8_error().valid_up_to();
         let text = String::from_utf8_lossy(error.as_bytes()).into_owned();
@@ -154,19 +151,25 @@ fn from_bytes(name: &str, bytes: Vec<u8>, origin: &Origin, check: CheckRoutes) -
         Some(path) => Some(RuntimeVars::read(path, read_or_fault(path)?)?),
         None => None,
     };
-    if is_mcrouters(&source) {
+    if is_mcrouters {
         return mcrouter::read(&source, origin, variables.as_ref(), check);
     }
     document::read(&source, origin, variables.as_ref(), check)
 }
 
 /// A file that is named `.json`, or begins with `{`. (YAML may begin so too: then its name has to say that it is YAML.)
-fn is_mcrouters(source: &Source) -> bool {
-    match Path::new(&source.name).extension().and_then(|extension| extension.to_str()) {
+/// An error when it is too long for what it is.
+fn is_mcrouters(name: &str, bytes: &[u8]) -> Result<bool, String> {
+    let is_mcrouters = match Path::new(name).extension().and_then(|extension| extension.to_str()) {
         Some("json" | "jsonm") => true,
         Some("yaml" | "yml") => false,
-        _ => begins_with_brace(&source.text),
+        _ => begins_with_brace(&String::from_utf8_lossy(bytes)),
+    };
+    let bytes_max = if is_mcrouters { MCROUTERS_BYTES_MAX } else { FILE_BYTES_MAX };
+    if bytes.len() > bytes_max {
+        return Err(format!("longer than {}", show_bytes(bytes_max)));
     }
+    Ok(is_mcrouters)
 }
 
 /// After white space and C's comments.
