@@ -6,8 +6,8 @@
 
 use super::node::Node;
 use super::{
-    AdminKeys, Answer, Limits, OnEmpty, OnError, OnFull, OnGone, Resolver, document, embedded, on_down, placement,
-    pool, server, settings, source, spool, tko, transition,
+    AdminKeys, Answer, Limits, OnEmpty, OnError, OnFull, OnGone, Resolver, document, embedded, on_down,
+    placement, pool, server, settings, source, spool, tko, transition,
 };
 use crate::hash::{KeyHash, Placement};
 
