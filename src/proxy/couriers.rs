@@ -3,7 +3,7 @@
 use crate::config::{Config, Endpoint, Pool, Server};
 use crate::hash::Ring;
 use crate::route::Leaf;
-use crate::spool::Targets;
+use crate::spool::{Owner, Targets};
 use crate::upstream::{Destination, Shared};
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -52,9 +52,16 @@ impl Targets for Couriers {
         Some(leaf)
     }
 
-    fn owner(&self, pool: &str, key: &[u8]) -> Option<String> {
-        let pool = self.config.pool(pool)?;
-        let server = pool.servers.get(self.ring(pool)?.pick(key)?)?;
-        find(&self.config, &server.address()).map(|(_, server)| server.address())
+    fn owner(&self, pool: &str, key: &[u8]) -> Owner {
+        let Some(pool) = self.config.pool(pool) else { return Owner::Nobody };
+        if pool.servers.is_empty() {
+            return Owner::NotYet; // their names have not been found yet
+        }
+        let server = self.ring(pool).and_then(|ring| pool.servers.get(ring.pick(key)?));
+        // one that is no server (a route, an embedded cache) is owed nothing
+        match server.and_then(|server| find(&self.config, &server.address())) {
+            Some((_, server)) => Owner::Is(server.address()),
+            None => Owner::Nobody,
+        }
     }
 }

@@ -47,8 +47,8 @@ pub struct Numbers {
     pub segments: AtomicU64,
 }
 
-impl Book {
-    pub(super) fn new() -> Self {
+impl Default for Book {
+    fn default() -> Self {
         Self {
             seed: RandomState::new().hash_one(0_u8),
             servers: Lock::default(),
@@ -57,9 +57,12 @@ impl Book {
             numbers: Numbers::default(),
         }
     }
+}
 
+impl Book {
     /// The server of this address.
-    pub(super) fn server(&self, address: &str) -> Arc<Owed> {
+    #[must_use]
+    pub fn server(&self, address: &str) -> Arc<Owed> {
         let mut servers = self.servers.lock();
         if let Some(owed) = servers.get(address) {
             return Arc::clone(owed);

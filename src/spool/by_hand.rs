@@ -43,7 +43,7 @@ impl Import {
         home::check(dir, false)?;
         let shelf = home::new_shelf(dir).map_err(|error| SpoolError::new(dir, error))?;
         let disk: Arc<dyn Disk> = Arc::new(Directory::new(&shelf.path));
-        let book = Arc::new(Book::new());
+        let book = Arc::new(Book::default());
         let store = Store::open(Arc::clone(&disk), Arc::clone(&book), unbounded());
         Ok(Self { store: store.map_err(|error| SpoolError::new(dir, error))?, disk, book, shelf })
     }
@@ -99,7 +99,7 @@ pub fn deliver(
     for shelf in home::abandoned(dir).map_err(|error| SpoolError::new(dir, error))? {
         let failed = |error: &dyn std::fmt::Display| SpoolError::new(&shelf.path, error);
         let disk: Arc<dyn Disk> = Arc::new(Directory::new(&shelf.path));
-        let book = Arc::new(Book::new());
+        let book = Arc::new(Book::default());
         let mut store = Store::open(disk, Arc::clone(&book), unbounded()).map_err(|error| failed(&error))?;
         for owed in book.servers() {
             let mut delivered_count = 0;

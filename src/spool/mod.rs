@@ -16,6 +16,7 @@ mod entry;
 pub mod home;
 mod log;
 pub mod mcrouter;
+mod neighbours;
 pub mod offline;
 mod owed;
 pub mod power;
@@ -31,7 +32,7 @@ pub use book::{Book, Numbers};
 pub use entry::{Delete, Why};
 pub use home::{SpoolError, check};
 pub use owed::Owed;
-pub use replay::{Replay, Targets};
+pub use replay::{Owner, Replay, Targets};
 pub use store::{Bounds, Cursor, Pending, Store, StoreError, Wanted};
 
 use crate::config::{self, Sync};
@@ -39,11 +40,12 @@ use crate::protocol::Status;
 use crate::route::{DeleteLog, LoggedTerms};
 use disk::{Directory, Disk};
 use home::Shelf;
+use neighbours::Neighbours;
 use replay::Pace;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use writer::{Abandoned, Writer, now_ms};
+use writer::{Writer, now_ms};
 
 /// The spool of the process.
 pub struct Spool {
@@ -67,7 +69,7 @@ impl Spool {
         let dir = &config.dir;
         let failed = |error: &dyn std::fmt::Display| SpoolError::new(dir, error);
         check(dir, config.creates_dir)?;
-        let book = Arc::new(Book::new());
+        let book = Arc::new(Book::default());
         let bounds = Bounds {
             bytes_max: config.bytes_max as u64,
             age_max: config.age_max,
@@ -100,8 +102,9 @@ impl Spool {
         if book.pending() > 0 {
             tracing::info!(pending = book.pending(), "deletes are waiting in the spool");
         }
-        let search = Abandoned::new(dir.clone(), shelf);
-        let writer = Writer::start(store, disk, config.sync, Arc::clone(&book), search)
+        // What the process before this one has accepted must not be read here either.
+        let neighbours = Neighbours::new(dir.clone(), shelf, &book).map_err(|error| failed(&error))?;
+        let writer = Writer::start(store, disk, config.sync, Arc::clone(&book), neighbours)
             .map_err(|error| failed(&error))?;
         Ok(Arc::new(Self { config: config.clone(), book, writer }))
     }

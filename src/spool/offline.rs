@@ -76,7 +76,7 @@ fn visit_one(
     }
     ids.sort();
     summary.segments_count = ids.len();
-    let (book, mut done) = (Book::new(), Vec::new());
+    let (book, mut done) = (Book::default(), Vec::new());
     for id in &ids {
         let mut reading = Reading::whole(&disk, *id);
         while let Some(entry) = next(&mut reading)? {

@@ -20,6 +20,9 @@ use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::sync::atomic::{AtomicU64, AtomicUsize};
 use xxhash_rust::xxh3::xxh3_128_with_seed;
 
+/// From here on numbers are those of other processes' deletes, which are theirs to deliver.
+pub(super) const THEIRS: u64 = 1 << 63;
+
 /// 96 bits of a hash.
 pub(super) type KeyHash = [u32; 3];
 
@@ -96,6 +99,18 @@ impl Owed {
         Some(Mark { number, may_cancel: number <= self.settled.load(Acquire) })
     }
 
+    /// Whether a delete of this key is pending.
+    #[must_use]
+    pub fn is_pending(&self, key: &[u8]) -> bool {
+        self.number(self.hash(key)).is_some()
+    }
+
+    /// The pending delete of this key is done with; its number, for the store.
+    pub fn take_out(&self, key: &[u8]) -> Option<u64> {
+        let hash = self.hash(key);
+        self.number(hash).filter(|number| self.remove(hash, *number))
+    }
+
     /// The number of the pending delete.
     pub(super) fn number(&self, hash: KeyHash) -> Option<u64> {
         self.keys.lock().get(&hash).map(|number| unpacked(*number))
@@ -104,7 +119,8 @@ impl Owed {
     /// Whether an entry that is there already stands for one more delete of this key too.
     pub(super) fn covers(&self, key: &[u8]) -> bool {
         let keys = self.keys.lock();
-        keys.get(&self.hash(key)).is_some_and(|number| unpacked(*number) > self.closing.load(Relaxed))
+        let is_open = |number| number > self.closing.load(Relaxed) && number < THEIRS;
+        keys.get(&self.hash(key)).is_some_and(|number| is_open(unpacked(*number)))
     }
 
     /// An entry is written. Returns the number of the one that it replaces.
@@ -181,6 +197,8 @@ mod tests {
         let owed = Owed::new("a", 1);
         owed.add(owed.hash(b"k"), 5, 0);
         assert!(owed.covers(b"k") && !owed.covers(b"other"));
+        owed.add(owed.hash(b"theirs"), THEIRS + 1, 0);
+        assert!(!owed.covers(b"theirs") && owed.mark(b"theirs").is_some_and(|mark| !mark.may_cancel));
         assert_eq!(owed.mark(b"k"), Some(Mark { number: 5, may_cancel: false }));
         owed.close(5);
         assert!(!owed.covers(b"k"), "it may be on its way to the server already");

@@ -43,8 +43,18 @@ pub trait Targets {
     /// A connection of our own to the server of this address; `None`: it is in no pool.
     fn leaf(&self, address: &str) -> Option<Rc<dyn Leaf>>;
 
-    /// The address of the server of this pool that has the key; `None`: the pool is gone.
-    fn owner(&self, pool: &str, key: &[u8]) -> Option<String>;
+    /// Who of this pool has the key.
+    fn owner(&self, pool: &str, key: &[u8]) -> Owner;
+}
+
+/// Who has a key whose server is in no pool any more.
+pub enum Owner {
+    /// The server of this address.
+    Is(String),
+    /// The pool's servers are not known yet.
+    NotYet,
+    /// The pool is gone.
+    Nobody,
 }
 
 /// How deletes are delivered.
@@ -63,8 +73,8 @@ impl Targets for Nowhere {
         None
     }
 
-    fn owner(&self, _pool: &str, _key: &[u8]) -> Option<String> {
-        None
+    fn owner(&self, _pool: &str, _key: &[u8]) -> Owner {
+        Owner::NotYet
     }
 }
 
@@ -204,14 +214,15 @@ impl Replay {
             let (inbox, mut written) = unbounded_channel();
             let (mut dropped, mut waiting_count) = (Vec::new(), 0);
             for (pending, token) in batch.iter().zip(0_u64..) {
-                let owner = match self.pace.on_gone {
-                    OnGone::Owner => self.targets.borrow().owner(&pending.pool, &pending.key),
-                    OnGone::Drop => None,
-                };
-                let Some(owner) = owner else {
-                    dropped.push(pending);
-                    continue;
-                };
+                let owner =
+                    match (self.targets.borrow().owner(&pending.pool, &pending.key), self.pace.on_gone) {
+                        (Owner::NotYet, _) => return false,
+                        (Owner::Is(owner), OnGone::Owner) => owner,
+                        (Owner::Is(_), OnGone::Drop) | (Owner::Nobody, _) => {
+                            dropped.push(pending);
+                            continue;
+                        }
+                    };
                 let wanted = Wanted {
                     owed: self.book.server(&owner),
                     pool: pending.pool.as_str().into(),

@@ -414,7 +414,7 @@ impl Store {
     /// # Errors
     /// As [`Self::open`]; or when there is no room. Then it is left as it was.
     pub fn absorb(&mut self, disk: Arc<dyn Disk>, time_ms: u64) -> Result<usize, StoreError> {
-        let theirs = Self::open(disk, Arc::new(Book::new()), self.bounds.clone())?;
+        let theirs = Self::open(disk, Arc::new(Book::default()), self.bounds.clone())?;
         let mut count = 0;
         for segment in theirs.segments.values() {
             for deletes in theirs.pending_in(segment.id)?.chunks(ABSORBED_COUNT) {

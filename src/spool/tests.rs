@@ -28,7 +28,7 @@ impl Spool {
     }
 
     fn try_open(disk: &Power, bounds: Bounds) -> Result<Self, StoreError> {
-        let book = Arc::new(Book::new());
+        let book = Arc::new(Book::default());
         let disk: Arc<dyn Disk> = Arc::new(disk.clone());
         Ok(Self { store: Store::open(disk, Arc::clone(&book), bounds)?, book })
     }

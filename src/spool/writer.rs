@@ -9,13 +9,12 @@
 use super::book::{Book, Numbers};
 use super::disk::{Disk, Growing};
 use super::entry::Why;
-use super::home::{self, Shelf};
+use super::neighbours::Neighbours;
 use super::owed::Owed;
 use super::store::{Cursor, FULL, Pending, Store, Wanted};
 use crate::config::Sync;
 use crate::route::Refused;
 use std::io;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::Relaxed;
@@ -31,6 +30,8 @@ const WAITING_COUNT_MAX: usize = 65_536;
 const BATCH_COUNT_MAX: usize = 4_096;
 /// How often the writer looks for what nobody tells it of: what is done with, what is too old.
 const HOUSEKEEPING: Duration = Duration::from_millis(200);
+/// The same while other processes use the directory too.
+const BESIDE_OTHERS: Duration = Duration::from_millis(20);
 /// How often the log is told that deletes wait for long.
 const WARN_EVERY: Duration = Duration::from_secs(60);
 /// A server that is away for longer than this is worth a line.
@@ -68,7 +69,7 @@ impl Writer {
         disk: Arc<dyn Disk>,
         sync: Sync,
         book: Arc<Book>,
-        abandoned: Abandoned,
+        neighbours: Neighbours,
     ) -> io::Result<Self> {
         let (orders, received) = mpsc::channel();
         let waiting_count = Arc::new(AtomicUsize::new(0));
@@ -79,7 +80,7 @@ impl Writer {
         let desk = Desk {
             store,
             syncer,
-            abandoned,
+            neighbours,
             book: Arc::clone(&book),
             waiting_count: Arc::clone(&waiting_count),
             kept_at: Instant::now(),
@@ -137,7 +138,7 @@ impl Writer {
 struct Desk {
     store: Store,
     syncer: Option<Syncer>,
-    abandoned: Abandoned,
+    neighbours: Neighbours,
     book: Arc<Book>,
     waiting_count: Arc<AtomicUsize>,
     kept_at: Instant,
@@ -147,7 +148,7 @@ struct Desk {
 impl Desk {
     fn serve(mut self, orders: &Receiver<Order>) {
         loop {
-            let first = match orders.recv_timeout(HOUSEKEEPING) {
+            let first = match orders.recv_timeout(self.pause()) {
                 Ok(order) => Some(order),
                 Err(RecvTimeoutError::Timeout) => None,
                 Err(RecvTimeoutError::Disconnected) => return self.finish(),
@@ -174,10 +175,15 @@ impl Desk {
                 next = if batch.len() < BATCH_COUNT_MAX { orders.try_recv().ok() } else { None };
             }
             self.write(&mut batch);
-            if self.kept_at.elapsed() >= HOUSEKEEPING {
+            if self.kept_at.elapsed() >= self.pause() {
                 self.keep_house();
             }
         }
+    }
+
+    /// Until the house is looked after again: soon, while somebody else accepts deletes beside us.
+    fn pause(&self) -> Duration {
+        if self.neighbours.is_empty() { HOUSEKEEPING } else { BESIDE_OTHERS }
     }
 
     fn write(&mut self, batch: &mut Vec<(Wanted, Taker)>) {
@@ -215,7 +221,7 @@ impl Desk {
         self.kept_at = Instant::now();
         self.store.expire();
         self.store.write_done(now_ms());
-        self.abandoned.take_over(&mut self.store);
+        self.neighbours.look(&mut self.store, &self.book);
         self.give_to_sync();
         let age = self.book.oldest_ms().map(|oldest| now_ms().saturating_sub(oldest));
         let is_old = age.is_some_and(|age| u128::from(age) > OLD.as_millis());
@@ -241,37 +247,7 @@ impl Desk {
             drop(syncer.files);
             let _ = syncer.thread.join(); // it has nothing to say but what it has logged
         }
-        self.abandoned.own.remove_if_empty();
-    }
-}
-
-/// Looks for what processes leave behind that end while this one runs: the one before it, for example.
-pub(super) struct Abandoned {
-    dir: PathBuf,
-    own: Shelf,
-    looked_at: Instant,
-}
-
-impl Abandoned {
-    const EVERY: Duration = Duration::from_secs(1);
-
-    pub(super) fn new(dir: PathBuf, own: Shelf) -> Self {
-        Self { dir, own, looked_at: Instant::now() }
-    }
-
-    fn take_over(&mut self, store: &mut Store) {
-        if self.looked_at.elapsed() < Self::EVERY {
-            return;
-        }
-        self.looked_at = Instant::now();
-        // Nothing is lost by an error: it is looked at again, and at every start.
-        for shelf in home::abandoned(&self.dir).unwrap_or_default() {
-            match super::absorb(store, &shelf) {
-                Ok(0) => {}
-                Ok(count) => tracing::info!(count, "deletes of a process that ended are taken over"),
-                Err(error) => tracing::error!("{}: {error}", shelf.path.display()),
-            }
-        }
+        self.neighbours.leave();
     }
 }
 

@@ -337,3 +337,28 @@ fn keys_that_went_elsewhere_meanwhile_are_deleted_at_home_too() {
         }
     }
 }
+
+#[test]
+fn what_another_process_has_accepted_is_not_read_and_is_its_own_to_deliver() {
+    if !has_memcached() {
+        return;
+    }
+    let (server, directory) = (Memcached::start(), spool_directory());
+    server.client().ask("set k 0 0 3\r\nold\r\n", "STORED\r\n");
+    let config = |settle: &str| spooled(&[server.address()], &directory, &format!(", settle: {settle}"));
+    let before = Proxy::with(&config("1m"));
+    server.signal(Signal::STOP);
+    before.client().ask("delete k\r\n", "DELETED\r\n");
+    let after = Proxy::with(&config("0s"));
+    before.client().ask("delete l\r\n", "DELETED\r\n");
+    let mut client = after.client();
+    client.await_stat("spool_pending", 2);
+    server.signal(Signal::CONT);
+    client.ask("get k l\r\n", "END\r\n");
+    server.client().ask("get k\r\n", "VALUE k 0 3\r\nold\r\nEND\r\n");
+    // however it ends, the other one takes it over
+    before.signal(Signal::KILL);
+    await_nothing_pending(&mut client);
+    assert_eq!(client.stat("spool_replayed"), 2);
+    server.client().ask("get k\r\n", "END\r\n");
+}
