@@ -30,6 +30,9 @@ mod sabotage;
 mod sim;
 mod soak;
 mod splits;
+mod spool_kill;
+mod spool_power;
+mod stale;
 #[allow(dead_code, unused_imports, reason = "shared with tests/integration; no part needs all of it")]
 #[path = "../support/mod.rs"]
 mod support;
@@ -154,6 +157,27 @@ const PARTS: &[Part] = &[
         commit: Amount::Count(50_000),
         release: Amount::Count(10_000_000),
         run: splits::run,
+    },
+    Part {
+        name: "spool-kill",
+        about: "deletes while servers and the program itself are killed and stopped: none is lost in the end",
+        commit: Amount::Count(40),
+        release: Amount::Count(10_000),
+        run: spool_kill::run,
+    },
+    Part {
+        name: "spool-power",
+        about: "the spool's files when the power is cut at any write, sync or removal, or the disk fails at it",
+        commit: Amount::Count(20_000),
+        release: Amount::Count(1_000_000),
+        run: spool_power::run,
+    },
+    Part {
+        name: "stale",
+        about: "a server that stood still goes on: what was deleted meanwhile is not read again",
+        commit: Amount::Count(3),
+        release: Amount::Count(100),
+        run: stale::run,
     },
 ];
 
