@@ -320,7 +320,7 @@ pub(crate) fn config_yaml(data: &[u8]) {
             let may_be_empty = config.routes.dialect == config::Dialect::Mcrouter;
             assert!(may_be_empty || !config.pools.is_empty());
             for pool in &config.pools {
-                assert!(may_be_empty || !pool.servers.is_empty());
+                assert!(may_be_empty || pool.source.is_some() || !pool.servers.is_empty());
                 assert!(pool.timeout > Duration::ZERO);
                 let names: Vec<String> = pool.servers.iter().map(config::Server::label).collect();
                 assert!(names.iter().all(|n| !n.is_empty()));
