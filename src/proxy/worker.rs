@@ -327,11 +327,11 @@ async fn drain(context: &client::Context, time: Duration) {
     }
 }
 
-/// A worker's share of `buffer_bytes_max`. A quarter is for what the allocator needs beside: the bound is about memory,
+/// A worker's share of `buffer_bytes_max`. A third is for what the allocator needs beside: the bound is about memory,
 /// not about sums.
 const fn share_of(limits: &Limits, workers: usize) -> usize {
     let share = limits.buffer_bytes_max / if workers == 0 { 1 } else { workers };
-    share - share / 4
+    share - share / 3
 }
 
 /// The tasks that accept clients; each ends, and closes its socket, when its sender is dropped.
