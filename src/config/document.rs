@@ -65,12 +65,7 @@ pub(super) fn read(
         let problem = Problem::new("flags for mcrouter's files do nothing with this one");
         findings.warn(&Path::ROOT, At::Value, problem.help("`ringway convert` writes what they say"));
     }
-    if let Some(config) = &mut config {
-        if let Some(variables) = variables {
-            variables.put_into(&mut config.routes.document);
-        }
-        check(config, &findings);
-    }
+    RuntimeVars::put_and_check(variables, config.as_mut(), check, &findings);
     let is_sound = findings.faults_count() == 0 && syntax.is_none();
     let (faults, warnings) = placed(findings, syntax.into_iter().collect(), |list| {
         let positions = Positions::of(&source.text);

@@ -5,10 +5,11 @@
 //! that `key_fraction_range_rv` of shadows names (a variable, or an entry of `key_fractions`), and the weights that `weights_rv`
 //! names with `WeightedCh3Rv` (an entry of `hash_route_weights`). Source: mcrouter.md 2.8, `RuntimeVarsData`.
 
-use super::fault::{Fault, Faults, Source};
+use super::fault::{Fault, Faults, Findings, Source};
 use super::json;
 use super::node::Node;
 use super::position::place_at;
+use super::{CheckRoutes, Config};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -52,8 +53,22 @@ impl RuntimeVars {
         }
     }
 
+    /// Puts values where the routes of a configuration name variables, and has the routes checked.
+    pub(super) fn put_and_check(
+        variables: Option<&Self>,
+        config: Option<&mut Config>,
+        check: CheckRoutes,
+        findings: &Findings,
+    ) {
+        let Some(config) = config else { return };
+        if let Some(variables) = variables {
+            variables.put_into(&mut config.routes.document);
+        }
+        check(config, findings);
+    }
+
     /// Puts values where routes name variables. A name that nobody knows stays, and the route says what it makes of that.
-    pub(super) fn put_into(&self, node: &mut Node) {
+    fn put_into(&self, node: &mut Node) {
         match node {
             Node::List(list) => list.iter_mut().for_each(|item| self.put_into(item)),
             Node::Map(map) => {

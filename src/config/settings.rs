@@ -297,12 +297,7 @@ fn read_collect(node: &Node) -> Result<Collect, Problem> {
 }
 
 fn timeout_or_off(node: &Node) -> Result<Option<Duration>, Problem> {
-    match node {
-        Node::Text(text) if text == "off" => Ok(None),
-        _ => value::duration(node, &CLIENT_TIMEOUTS)
-            .map(Some)
-            .map_err(|problem| problem.help("`off`, or a time such as `60s`")),
-    }
+    value::duration_or_off(node, &CLIENT_TIMEOUTS, "60s")
 }
 
 impl Limits {

@@ -203,10 +203,5 @@ fn read_sync(node: &Node) -> Result<Sync, Problem> {
 }
 
 fn read_age(node: &Node) -> Result<Option<Duration>, Problem> {
-    match node {
-        Node::Text(text) if text == "off" => Ok(None),
-        _ => value::duration(node, &AGES)
-            .map(Some)
-            .map_err(|problem| problem.help("`off`, or a time such as `24h`")),
-    }
+    value::duration_or_off(node, &AGES, "24h")
 }

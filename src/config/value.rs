@@ -89,6 +89,20 @@ pub(crate) fn bytes(node: &Node, range: &RangeInclusive<usize>) -> Result<usize,
         .ok_or_else(|| expected(&what, node))
 }
 
+/// A duration, or `off`; `example` for whoever wrote something else.
+pub(crate) fn duration_or_off(
+    node: &Node,
+    range: &RangeInclusive<Duration>,
+    example: &str,
+) -> Result<Option<Duration>, Problem> {
+    match node {
+        Node::Text(text) if text == "off" => Ok(None),
+        _ => duration(node, range)
+            .map(Some)
+            .map_err(|problem| problem.help(format!("`off`, or a time such as `{example}`"))),
+    }
+}
+
 /// A duration: a number with its unit; without one nobody can tell seconds from milliseconds.
 pub(crate) fn duration(node: &Node, range: &RangeInclusive<Duration>) -> Result<Duration, Problem> {
     let what =

@@ -49,12 +49,13 @@ fn build(params: &Params<'_>) -> Option<Rc<dyn Route>> {
 
 /// mcrouter writes `mc_res_` in front of it, here alone.
 fn read_result(node: &Node) -> Result<Failure, Problem> {
+    const WHAT: &str = "a failure";
     match node {
-        Node::Text(text) => match text.strip_prefix("mc_res_") {
-            Some(name) => value::choice(&Node::Text(name.to_owned()), "a failure", Failure::ALL),
-            None => value::choice(node, "a failure", Failure::ALL),
-        },
-        _ => value::choice(node, "a failure", Failure::ALL),
+        Node::Text(text) => {
+            let name = text.strip_prefix("mc_res_").unwrap_or(text).to_owned();
+            value::choice(&Node::Text(name), WHAT, Failure::ALL)
+        }
+        _ => value::choice(node, WHAT, Failure::ALL),
     }
 }
 

@@ -14,7 +14,7 @@ use super::transition::Transition;
 use super::{Call, Chosen, Explained, Leaf, Route, Slot, When, rate_limit, shadow, shard_split};
 use crate::config::{Node, OnError, Pool, Section};
 use crate::hash::{Explained as Why, Member, Ring, Spec};
-use crate::protocol::{Cause, Class, Keys, Op, Reply, Request};
+use crate::protocol::{Cause, Keys, Op, Reply, Request};
 use std::rc::Rc;
 
 pub(super) const KIND: Kind = Kind {
@@ -231,23 +231,13 @@ impl PoolRoute {
         server * self.lanes + lane(key, self.lanes)
     }
 
-    /// Where a key's requests go while its server is out.
-    #[inline]
-    fn target<'a>(&self, watch: &'a Watch, key: &[u8]) -> Option<&'a Rc<dyn Route>> {
-        match watch.goes(&self.ring, key)? {
+    /// Who stands in for a key's server while that is out.
+    fn target<'a>(&self, watch: &'a Watch, goes: &Goes<'a>, key: &[u8]) -> Option<&'a Rc<dyn Route>> {
+        match *goes {
             Goes::Gutter(gutter) => Some(gutter),
             Goes::Next(server) => watch.target(self.lane(server, key)),
             Goes::Home(_) => None,
         }
-    }
-
-    /// See [`Watch::owed`].
-    #[inline]
-    fn owed<'a>(&self, watch: &'a Watch, request: &Request<'_>) -> Option<&'a Rc<dyn Leaf>> {
-        if request.op.class() != Class::DeleteLike {
-            return None;
-        }
-        watch.owed(&self.ring, request, &watch.goes(&self.ring, request.key)?)
     }
 
     /// Servers that have left the pool and may still have its keys.
@@ -262,7 +252,8 @@ impl PoolRoute {
         let Some(server) = server.filter(|server| transition.has_moved(request.key, *server)) else {
             return self.send_on(request, call, slot);
         };
-        let target = self.watch.as_ref().and_then(|watch| self.target(watch, request.key)).cloned();
+        let goes = self.watch.as_ref().and_then(|watch| Some((watch, watch.goes(&self.ring, request.key)?)));
+        let target = goes.and_then(|(watch, goes)| self.target(watch, &goes, request.key)).cloned();
         let leaf = || Some(Rc::clone(self.leaf(self.lane(server, request.key))?) as Rc<dyn Route>);
         match target.or_else(leaf) {
             Some(now) => transition.send(server, now, request, call, slot),
@@ -273,19 +264,27 @@ impl PoolRoute {
     #[inline]
     fn send_on(&self, request: &Request<'_>, call: &Call, slot: Slot) {
         if let Some(watch) = &self.watch {
-            let target = self.target(watch, request.key);
-            if let Some(owed) = self.owed(watch, request) {
-                let leaf = || Some(&**self.leaf(self.pick(request.key)?)? as &dyn Route);
-                let target = target.map(|target| &**target).or_else(leaf);
-                return delete_at_both(owed, target, request, call, slot);
-            }
-            if let Some(target) = target {
-                return target.send(request, call, slot);
-            }
+            return self.send_watched(watch, request, call, slot);
         }
         match self.pick(request.key).and_then(|index| self.leaf(index)) {
             Some(leaf) => leaf.send(request, call, slot),
             None => slot.fill(&self.no_server()),
+        }
+    }
+
+    fn send_watched(&self, watch: &Watch, request: &Request<'_>, call: &Call, slot: Slot) {
+        let Some(goes) = watch.goes(&self.ring, request.key) else { return slot.fill(&self.no_server()) };
+        let target = match (self.target(watch, &goes, request.key), &goes) {
+            (Some(target), _) => Some(&**target),
+            (None, Goes::Home(server) | Goes::Next(server)) => {
+                self.leaf(self.lane(*server, request.key)).map(|leaf| &**leaf as &dyn Route)
+            }
+            (None, Goes::Gutter(_)) => None,
+        };
+        match (watch.owed(&self.ring, request, &goes), target) {
+            (Some(owed), target) => delete_at_both(owed, target, request, call, slot),
+            (None, Some(target)) => target.send(request, call, slot),
+            (None, None) => slot.fill(&self.no_server()),
         }
     }
 

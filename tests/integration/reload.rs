@@ -254,11 +254,7 @@ fn nobody_notices_forty_changes() {
             let mut client = Client::connect(address);
             let mut count = 0;
             while !is_over.load(Ordering::Relaxed) {
-                let key = format!("key{name}-{}", count % 100);
-                client.ask(
-                    format!("set {key} 0 0 1\r\nx\r\ntouch {key} 100\r\nget none\r\n"),
-                    "STORED\r\nTOUCHED\r\nEND\r\n",
-                );
+                client.ask_round(name, count);
                 count += 1;
                 rounds.fetch_add(1, Ordering::Relaxed);
             }

@@ -56,12 +56,7 @@ pub(super) fn read(
     let findings = Findings::default();
     let document = &resolved.document;
     let mut config = read_document(&resolved, origin, &findings);
-    if let Some(config) = &mut config {
-        if let Some(variables) = variables {
-            variables.put_into(&mut config.routes.document);
-        }
-        check(config, &findings);
-    }
+    RuntimeVars::put_and_check(variables, config.as_mut(), check, &findings);
     let is_sound = findings.faults_count() == 0;
     let (faults, warnings) = placed(findings, Vec::<Fault>::new(), |list| {
         let spot = |finding: &Finding| {
