@@ -239,39 +239,43 @@ impl ReplyQueue {
             // No route above had a better answer: it will be delivered, which is as good as done.
             return self.fill_place(context, token, &Reply::line(Status::Deleted, line));
         }
+        let is_front = token >> PART_BITS == self.first;
+        let Some(item) = self.item(token) else { return Progress::None };
+        let Place::Waiting(how) = &item.place else { return self.fill_part(context, token, reply) };
+        count(context, how, reply);
+        if is_front {
+            if !self.out.has_room() {
+                self.out = context.spare_buf();
+            }
+            let before = self.out.len();
+            // Borrowed apart: the front's `how` and `out` are different fields.
+            let Some(Item { place: Place::Waiting(how), .. }) = self.items.front() else {
+                return Progress::None;
+            };
+            write_reply(how, reply, &mut self.out);
+            let held = self.out.len() - before;
+            self.learn(context, held);
+            self.reply_bytes += held;
+            return self.advance(context);
+        }
+        let mut buf = context.spare_buf();
+        write_reply(how, reply, &mut buf);
+        let (bytes, held) = (buf.len(), buf.held_bytes());
+        item.place = Place::Done(buf);
+        self.learn(context, bytes);
+        self.reply_bytes += bytes;
+        self.items_held += held;
+        Progress::None
+    }
+
+    /// One of several replies that make one answer has come.
+    fn fill_part(&mut self, context: &Context, token: u64, reply: &Reply<'_>) -> Progress {
         if reply.status == Status::Hit {
             // A key of a multi-key get that travelled alone is answered as a get of one key is.
             self.hit(context, token, 0, reply);
         }
-        let is_front = token >> PART_BITS == self.first;
         let Some(item) = self.item(token) else { return Progress::None };
         match &mut item.place {
-            Place::Waiting(how) => {
-                count(context, how, reply);
-                if is_front {
-                    if !self.out.has_room() {
-                        self.out = context.spare_buf();
-                    }
-                    let before = self.out.len();
-                    // Borrowed apart: the front's `how` and `out` are different fields.
-                    let Some(Item { place: Place::Waiting(how), .. }) = self.items.front() else {
-                        return Progress::None;
-                    };
-                    write_reply(how, reply, &mut self.out);
-                    let held = self.out.len() - before;
-                    self.learn(context, held);
-                    self.reply_bytes += held;
-                    return self.advance(context);
-                }
-                let mut buf = context.spare_buf();
-                write_reply(how, reply, &mut buf);
-                let (bytes, held) = (buf.len(), buf.held_bytes());
-                item.place = Place::Done(buf);
-                self.learn(context, bytes);
-                self.reply_bytes += bytes;
-                self.items_held += held;
-                return Progress::None;
-            }
             Place::Multi(how, multi) => {
                 multi.waiting = multi.waiting.saturating_sub(1);
                 if is_told_as_error(how, reply) && multi.error.is_none() {
@@ -293,13 +297,13 @@ impl ReplyQueue {
                     return Progress::None;
                 }
             }
-            Place::Done(_) => {
+            Place::Waiting(_) | Place::Done(_) => {
                 debug_assert!(false, "a request is answered once");
                 return Progress::None;
             }
         }
         self.finish_gathered(context, token);
-        if is_front { self.advance(context) } else { Progress::None }
+        if token >> PART_BITS == self.first { self.advance(context) } else { Progress::None }
     }
 
     /// All parts are there: one answer is made of them.

@@ -91,10 +91,12 @@ impl Budget {
 
     /// Whether the bound is kept, if need be after clients were closed. Nothing of a session may be borrowed.
     #[must_use]
+    #[inline]
     pub fn make_room(&self) -> bool {
-        if !self.is_over() {
-            return true;
-        }
+        !self.is_over() || self.relieve()
+    }
+
+    fn relieve(&self) -> bool {
         let now = Instant::now();
         if self.hopeless_until.get().is_some_and(|until| now < until) {
             return false;

@@ -138,6 +138,7 @@ impl Root {
     }
 
     /// The prefix of this key and the routes that it names; `None` where there is no prefix to look at.
+    #[inline]
     fn named<'k>(&self, key: &'k [u8]) -> Option<(&'k [u8], Vec<&Entry>)> {
         let prefixes = self.prefixes.as_ref()?;
         let (prefix, rest) = split_prefix(key)?;
