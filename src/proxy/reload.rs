@@ -145,6 +145,10 @@ impl Serving {
                 self.read = config;
                 self.told = None;
                 self.keep(to_keep);
+                let spool = self.shared.spool.as_ref().map(|spool| spool.config());
+                if self.read.settings.spool.as_ref() != spool {
+                    tracing::warn!("another `spool` takes effect at the next start");
+                }
                 let servers: usize = self.read.pools.iter().map(|pool| pool.servers.len()).sum();
                 tracing::info!(
                     pools = self.read.pools.len(),
@@ -244,9 +248,6 @@ impl Serving {
         if let Some(door) = door {
             self.close_door();
             self.hand_over = door;
-        }
-        if config.settings.spool.as_ref() != self.shared.spool.as_ref().map(|spool| spool.config()) {
-            tracing::warn!("another `spool` takes effect at the next start");
         }
         self.shared.health.forget_unused();
         let current = current(&config, &caches, &windows, About::default());
