@@ -21,6 +21,8 @@ pub(super) fn numbers(spool: Option<&Spool>, text: &mut String) {
         ("spool_replay_errors", &numbers.replay_errors),
         ("spool_disk_errors", &numbers.disk_errors),
         ("spool_broken_bytes", &numbers.broken_bytes),
+        ("spool_feed_written", &numbers.feed_written),
+        ("spool_feed_refused", &numbers.feed_refused),
         ("spool_bytes", &numbers.bytes),
         ("spool_segments", &numbers.segments),
         ("spool_syncs", &numbers.syncs),

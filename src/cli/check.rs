@@ -7,6 +7,7 @@ use crate::config::{
     self, Config, Loaded, Node, Pool, PoolSource, Server, Workers, show_bytes, show_duration,
 };
 use crate::hash::{Placement, Ring, Spec};
+use crate::spool::{self, SpoolError};
 use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -20,7 +21,8 @@ const SERVERS_ALL_COUNT_MAX: usize = 1_000;
 
 /// Check a configuration: every fault with its place, or a summary
 ///
-/// Warnings are what is legal and most likely not meant. The `tests` of the configuration are run.
+/// Warnings are what is legal and most likely not meant. The `tests` of the configuration are run. The directory of the `spool`
+/// is looked at: it is a warning when it is not there, and a fault when it cannot be used.
 #[derive(clap::Args)]
 #[command(after_help = "Example:\n  ringway check /etc/ringway.yaml\n\nExit code 2 when something is wrong.")]
 pub(super) struct Args {
@@ -41,14 +43,23 @@ pub(super) fn run(args: &Args) -> ExitCode {
             for warning in &warnings {
                 output::error(&format!("{}\n", warning.render(output::has_colour())));
             }
-            if args.strict && !warnings.is_empty() {
-                let count = plural(warnings.len(), "warning");
+            let mut warnings_count = warnings.len();
+            if let Some(Err(error)) = config.settings.spool.as_ref().map(spool::look) {
+                // What is not on this machine may be on the one that it is written for.
+                if !error.is_missing {
+                    return wrong_files(&error);
+                }
+                output::error(&format!("warning: {error}\n"));
+                warnings_count += 1;
+            }
+            if args.strict && warnings_count > 0 {
+                let count = plural(warnings_count, "warning");
                 output::error(&format!("{count}, which `--strict` takes for faults\n"));
                 return ExitCode::from(EXIT_WRONG);
             }
             let mut text = format!("{}: no faults", args.file.display());
-            if !warnings.is_empty() {
-                text.push_str(&format!(", {}", plural(warnings.len(), "warning")));
+            if warnings_count > 0 {
+                text.push_str(&format!(", {}", plural(warnings_count, "warning")));
             }
             text.push('\n');
             text.push_str(&summary(&config));
@@ -59,6 +70,12 @@ pub(super) fn run(args: &Args) -> ExitCode {
             ExitCode::from(EXIT_WRONG)
         }
     }
+}
+
+/// The text is right; what it names is not.
+fn wrong_files(error: &SpoolError) -> ExitCode {
+    output::error(&format!("error: {error}\n"));
+    ExitCode::from(EXIT_WRONG)
 }
 
 fn summary(config: &Config) -> String {

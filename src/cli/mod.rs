@@ -141,6 +141,9 @@ mod tests {
             "ringway check x.json --timeouts-until-tko 0",
             "ringway spool",
             "ringway spool export a b --format as3",
+            "ringway spool follow a",
+            "ringway spool follow a --to b --from 5",
+            "ringway spool follow a --to b --from now --position-file c",
             "ringway bogus",
         ] {
             let error = Cli::try_parse_from(line.split(' ')).err().unwrap();

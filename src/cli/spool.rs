@@ -1,6 +1,8 @@
 //! `ringway spool`: look into a spool, check it, deliver what is in it by hand, exchange it with mcrouter's programs.
 
 use super::output;
+use crate::spool::feed::{Position, Start};
+use crate::spool::follow::{Follow, FollowError};
 use crate::spool::mcrouter::{self, Version};
 use crate::spool::offline::{self, Summary};
 use crate::spool::{Delete, age_s, by_hand};
@@ -20,7 +22,8 @@ const BATCH_COUNT: usize = 4_096;
 #[command(after_help = "Examples:\n  \
     ringway spool list /var/spool/ringway\n  \
     ringway spool verify /var/spool/ringway\n  \
-    ringway spool import /var/spool/ringway /var/spool/mcrouter")]
+    ringway spool import /var/spool/ringway /var/spool/mcrouter\n  \
+    ringway spool follow /var/lib/ringway/feed --to other:11211 --position-file /var/lib/ringway/other.position")]
 pub(super) struct Args {
     #[command(subcommand)]
     verb: Verb,
@@ -63,6 +66,26 @@ enum Verb {
         #[arg(long, default_value = "as1", value_parser = parse_version)]
         format: Version,
     },
+    /// Tell another ringway or memcached of every delete in a feed (`spool: {feed: …}`), as it grows; each at least once. Ends
+    /// with an error when the next one is not there any more
+    Follow {
+        feed: PathBuf,
+        /// Who is told
+        #[arg(long, value_name = "ADDRESS")]
+        to: String,
+        /// `oldest`, `now`, or a position such as 6f1c0a5b22e94d07:1
+        #[arg(long, value_name = "POSITION", value_parser = parse_start, conflicts_with = "position_file")]
+        from: Option<Start>,
+        /// Go on with the position in this file, and keep it there; without one begin with the oldest
+        #[arg(long, value_name = "FILE")]
+        position_file: Option<PathBuf>,
+        /// Deletes that it is told of in a second
+        #[arg(long, value_name = "N", default_value_t = 100_000)]
+        rate: u32,
+        /// End when there is nothing new
+        #[arg(long)]
+        stop_at_end: bool,
+    },
     /// Read every byte, and tell of those that are no entry; exit code 1 when there are any
     Verify { dir: PathBuf },
 }
@@ -75,6 +98,14 @@ fn parse_version(text: &str) -> Result<Version, String> {
     }
 }
 
+fn parse_start(text: &str) -> Result<Start, String> {
+    match text {
+        "oldest" => Ok(Start::Oldest),
+        "now" => Ok(Start::Now),
+        position => position.parse().map(Start::At),
+    }
+}
+
 /// Does it.
 pub(super) fn run(args: &Args) -> ExitCode {
     let done = match &args.verb {
@@ -83,6 +114,15 @@ pub(super) fn run(args: &Args) -> ExitCode {
         Verb::Replay { dir, rate } => replay(dir, *rate),
         Verb::Import { dir, from } => import(dir, from),
         Verb::Export { dir, to, format } => export(dir, to, *format),
+        Verb::Follow { feed, to, from, position_file, rate, stop_at_end } => {
+            let file = position_file.as_deref();
+            let start = from.clone().map_or_else(|| file.map_or(Ok(Start::Oldest), read_position), Ok);
+            start.and_then(|start| {
+                let per_second_max = usize::try_from((*rate).max(1)).unwrap_or(usize::MAX);
+                let stops_at_end = *stop_at_end;
+                follow(Follow { feed, to, start, per_second_max, stops_at_end }, file)
+            })
+        }
         Verb::Verify { dir } => verify(dir),
     };
     done.unwrap_or_else(|why| output::failed(&why))
@@ -232,6 +272,39 @@ fn import(dir: &Path, from: &[PathBuf]) -> Done {
     faults.iter().for_each(|fault| output::error(fault));
     output::answer(&format!("{count} deletes of {} files, {} lines are none\n", files.len(), faults.len()));
     Ok(if faults.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// What was kept; with nothing kept, the oldest.
+fn read_position(file: &Path) -> Result<Start, String> {
+    match fs::read_to_string(file) {
+        Ok(text) => text.parse().map(Start::At).map_err(|why| format!("{}: {why}", file.display())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Start::Oldest),
+        Err(error) => Err(format!("{}: {error}", file.display())),
+    }
+}
+
+/// In one step: a reader finds the old one or the new one.
+fn write_position(file: &Path, position: &Position) -> io::Result<()> {
+    let mut new = file.as_os_str().to_owned();
+    new.push(".new");
+    let mut out = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
+    writeln!(out, "{position}")?;
+    out.sync_all()?;
+    fs::rename(&new, file)
+}
+
+fn follow(follow: Follow<'_>, position_file: Option<&Path>) -> Done {
+    let name = follow.feed.display().to_string();
+    let keep = |position: &Position| position_file.map_or(Ok(()), |file| write_position(file, position));
+    let done = follow.run(keep, |trouble| output::error(&format!("{name}: {trouble}\n")));
+    let done = done.map_err(|error| match error {
+        FollowError::Feed(error) => format!("{name}: {error}"),
+        error @ FollowError::Position(_) => error.to_string(),
+    })?;
+    let position = done.position.map_or_else(|| "there is none yet".to_owned(), |p| p.to_string());
+    let text = format!("{} told, {} refused, position {position}\n", done.told_count, done.refused_count);
+    output::answer(&text);
+    Ok(if done.refused_count == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// The files below a path.

@@ -174,7 +174,12 @@ const SPOOL: &[Row] = &[
     ("settle", "how long a server that answers again is given for what was on its way to it", duration),
     ("replay_rate", "deletes that one server is told of in a second", || count(1, 10_000_000)),
     ("on_gone", "what becomes of deletes for a server that is in no pool", || choice(names(OnGone::ALL))),
+    ("feed", "where every delete that was acknowledged is written, for others to follow", || {
+        keys(spool::FEED_KEYS, FEED)
+    }),
 ];
+const FEED: &[Row] =
+    &[("file", "the file, an absolute path", text), ("bytes_max", "the file and the one before it", size)];
 const SERVER: &[Row] = &[
     ("address", "ip, ip:port, host, host:port, [ip6]:port or unix:/path", text),
     ("weight", "its share", || count(1, 65_535)),
@@ -321,7 +326,7 @@ mod tests {
     fn every_key_is_told_of() {
         let top: Vec<&str> = settings::KEYS.iter().chain(document::KEYS).copied().collect();
         let of_pool: Vec<&str> = pool::KEYS.iter().chain(placement::KEYS).copied().collect();
-        let sections: [(&[&str], &[Row]); 12] = [
+        let sections: [(&[&str], &[Row]); 13] = [
             (&top, TOP),
             (Limits::KEYS, LIMITS),
             (Resolver::KEYS, RESOLVER),
@@ -332,6 +337,7 @@ mod tests {
             (tko::KEYS, TKO),
             (transition::KEYS, TRANSITION),
             (spool::KEYS, SPOOL),
+            (spool::FEED_KEYS, FEED),
             (server::KEYS, SERVER),
             (server::ROUTE_KEYS, MEMBER),
         ];

@@ -22,7 +22,9 @@ pub(super) const KEYS: &[&str] = &[
     "settle",
     "replay_rate",
     "on_gone",
+    "feed",
 ];
+pub(super) const FEED_KEYS: &[&str] = &["file", "bytes_max"];
 const HINTS: &[Hint] = &[
     ("directory", "write `dir`"),
     ("path", "write `dir`"),
@@ -32,6 +34,7 @@ const HINTS: &[Hint] = &[
     ("size_max", "write `bytes_max`"),
     ("rate", "write `replay_rate`"),
 ];
+const FEED_HINTS: &[Hint] = &[("path", "write `file`"), ("size_max", "write `bytes_max`")];
 /// Below a mebibyte there is no room for two segments.
 const BYTES: RangeInclusive<usize> = (1 << 20)..=(1 << 44);
 const SYNC_TIMES: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(60);
@@ -61,6 +64,16 @@ pub struct Spool {
     /// Deletes that one server is told of in a second.
     pub replay_per_second_max: usize,
     pub on_gone: OnGone,
+    /// `None`: nobody is told of deletes.
+    pub feed: Option<Feed>,
+}
+
+/// Every delete that was acknowledged is written here, for others to follow.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Feed {
+    pub file: PathBuf,
+    /// The file and the one before it.
+    pub bytes_max: usize,
 }
 
 /// When the system is told to write to the disk what it was given.
@@ -133,6 +146,7 @@ impl Spool {
             settle: Duration::from_millis(500),
             replay_per_second_max: 100_000,
             on_gone: OnGone::default(),
+            feed: None,
         }
     }
 
@@ -151,7 +165,7 @@ impl Spool {
             let help = "as in `spool: {dir: /var/spool/ringway}`";
             findings.fault(path, At::Key, Problem::new("a spool without `dir`").help(help));
         }
-        let dir = section.value("dir", read_dir);
+        let dir = section.value("dir", |node| read_absolute(node, "the absolute path of a directory"));
         let default = Self::at(dir.clone().unwrap_or_default());
         let flag = |key, otherwise| section.value(key, value::boolean).unwrap_or(otherwise);
         let spool = Self {
@@ -176,14 +190,28 @@ impl Spool {
             on_gone: section
                 .value("on_gone", |node| value::choice(node, "`owner` or `drop`", OnGone::ALL))
                 .unwrap_or_default(),
+            feed: section.node("feed").and_then(|node| Feed::read(node, &path.key("feed"), findings)),
             dir: default.dir,
         };
         dir.map(|_| spool)
     }
 }
 
-fn read_dir(node: &Node) -> Result<PathBuf, Problem> {
-    let what = "the absolute path of a directory";
+impl Feed {
+    fn read(node: &Node, path: &Path<'_>, findings: &Findings) -> Option<Self> {
+        let section = Section::open(node, path, findings, "a map as in `{file: /var/lib/ringway/feed}`")?;
+        section.refuse_unknown(FEED_KEYS, FEED_HINTS);
+        if section.node("file").is_none() {
+            let help = "as in `feed: {file: /var/lib/ringway/feed}`";
+            findings.fault(path, At::Key, Problem::new("a feed without `file`").help(help));
+        }
+        let bytes_max = section.value("bytes_max", |node| value::bytes(node, &BYTES)).unwrap_or(1 << 30);
+        let file = section.value("file", |node| read_absolute(node, "the absolute path of a file"))?;
+        Some(Self { file, bytes_max })
+    }
+}
+
+fn read_absolute(node: &Node, what: &'static str) -> Result<PathBuf, Problem> {
     let text = value::text(node, what)?;
     if !text.starts_with('/') {
         let help = "a relative path would be another place whenever the program is started elsewhere";

@@ -7,7 +7,7 @@ use super::caches::Caches;
 use super::windows::Windows;
 use crate::cache::CacheLeaf;
 use crate::config::{Config, Endpoint, OnError, Pool, Server};
-use crate::route::{self, Busy, Change, Leaf, Leaves, Logged, Past, Root, Window};
+use crate::route::{self, Busy, Change, Fed, Leaf, Leaves, Logged, Past, Root, Window};
 use crate::spool::Desk;
 use crate::time::Clock;
 use crate::upstream::{Destination, Shared};
@@ -160,6 +160,10 @@ impl Building<'_> {
 }
 
 impl Leaves for Building<'_> {
+    fn fed(&self) -> Option<Fed> {
+        self.desk.and_then(Desk::fed)
+    }
+
     fn of_pool(&self, pool: &Pool) -> (Vec<Rc<dyn Leaf>>, usize) {
         let terms = Pool {
             servers: Vec::new(),

@@ -11,7 +11,7 @@ use super::on_down::Plan;
 use super::registry::{self, KINDS, Params};
 use super::root::Prefixes;
 use super::transition::{Past, Transition};
-use super::{Explained, Leaf, PoolRoute, Root, Route, Target};
+use super::{Explained, Fed, Leaf, PoolRoute, Root, Route, Target};
 use super::{domain, pool, shadow};
 use crate::config::{
     At, Config, DEFAULT_PREFIX, Dialect, Endpoint, Findings, Location, Node, OnDown, Path, Pool, Problem,
@@ -37,6 +37,11 @@ pub trait Leaves {
     /// What is still to be remembered of this pool's past.
     fn past(&self, pool: &Pool) -> Option<Past> {
         let _ = pool;
+        None
+    }
+
+    /// Who is told of deletes.
+    fn fed(&self) -> Option<Fed> {
         None
     }
 }
@@ -160,7 +165,7 @@ impl<'a> Builder<'a> {
         // `flush_all` goes to every server of every pool, those included that no route leads to.
         let pools = Path::ROOT.key("pools");
         let all = self.config.pools.iter().map(|pool| self.pool(&pool.name, &pools.key(&pool.name)));
-        Some(Root::new(default, prefixes, all.collect::<Option<_>>()?))
+        Some(Root::new(default, prefixes, self.leaves.fed(), all.collect::<Option<_>>()?))
     }
 
     /// `route`, or `routes` with their prefixes; and which is the default.

@@ -198,7 +198,7 @@ pub fn with_delete(key: &[u8], send: impl FnOnce(&Request<'_>)) {
 }
 
 /// Whether it makes sure that what was under the key is not shown any more.
-fn is_delete(request: &Request<'_>, with_negative_exptime: bool) -> bool {
+pub(super) fn is_delete(request: &Request<'_>, with_negative_exptime: bool) -> bool {
     match request.op {
         Op::Delete | Op::MetaDelete => true,
         Op::Touch | Op::Set => with_negative_exptime && request.exptime < 0,

@@ -3,11 +3,12 @@
 //! A key `/region/cluster/rest` goes to the route of that prefix, without it; the client sees the key that it asked for.
 //! `*` stands for any name: `/*/*/key` goes to all routes, the default one first, whose reply is the answer. Prefixes are
 //! looked for only where the configuration has `routes`; else a key that begins with a slash is a key like any other.
+//! Here, too, deletes are told to the feed, where there is one.
 //! Source: mcrouter's `RootRoute`, `RouteSelectorMap`.
 
 use super::prefix_selector::NO_ROUTE;
 use super::rekey::send_as;
-use super::{Call, Explained, Leaf, PoolRoute, Route, Slot, When};
+use super::{Call, Explained, Fed, Leaf, PoolRoute, Route, Slot, When};
 use crate::protocol::{Cause, Op, Reply, Request, Status};
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -16,13 +17,21 @@ use std::rc::Rc;
 pub struct Root {
     /// Where requests without a routing prefix go.
     default: Rc<dyn Route>,
-    /// `None`: keys have no routing prefixes.
-    prefixes: Option<Prefixes>,
+    /// `None`: all of them do, and nothing else is to be done.
+    front: Option<Front>,
     /// All pools that routes lead to.
     pools: Vec<Rc<PoolRoute>>,
     tells_misses: bool,
     /// Where the whole tree is one pool.
     only: Option<Rc<PoolRoute>>,
+}
+
+/// What requests meet before the routes.
+struct Front {
+    /// `None`: keys have no routing prefixes.
+    prefixes: Option<Prefixes>,
+    /// `None`: nobody is told of deletes.
+    fed: Option<Fed>,
 }
 
 /// A routing prefix and its route.
@@ -101,18 +110,24 @@ pub(super) fn split_prefix(key: &[u8]) -> Option<(&[u8], &[u8])> {
 
 impl Root {
     #[must_use]
-    pub(super) fn new(default: Rc<dyn Route>, prefixes: Option<Prefixes>, pools: Vec<Rc<PoolRoute>>) -> Self {
+    pub(super) fn new(
+        default: Rc<dyn Route>,
+        prefixes: Option<Prefixes>,
+        fed: Option<Fed>,
+        pools: Vec<Rc<PoolRoute>>,
+    ) -> Self {
         let tells_misses = pools.iter().any(|pool| pool.is_miss_on_error());
         let whole = |pool: &&Rc<PoolRoute>| std::ptr::addr_eq(Rc::as_ptr(pool), Rc::as_ptr(&default));
         let only = pools.iter().find(whole).filter(|pool| prefixes.is_none() && !pool.is_watched()).cloned();
-        Self { default, prefixes, pools, tells_misses, only }
+        let front = (prefixes.is_some() || fed.is_some()).then_some(Front { prefixes, fed });
+        Self { default, front, pools, tells_misses, only }
     }
 
     /// A tree that is one pool.
     #[must_use]
     pub fn of_pool(pool: PoolRoute) -> Self {
         let pool = Rc::new(pool);
-        Self::new(Rc::clone(&pool) as Rc<dyn Route>, None, vec![pool])
+        Self::new(Rc::clone(&pool) as Rc<dyn Route>, None, None, vec![pool])
     }
 
     /// The pool that is the whole tree.
@@ -140,6 +155,12 @@ impl Root {
     /// The prefix of this key and the routes that it names; `None` where there is no prefix to look at.
     #[inline]
     fn named<'k>(&self, key: &'k [u8]) -> Option<(&'k [u8], Vec<&Entry>)> {
+        self.front.as_ref()?.named(key)
+    }
+}
+
+impl Front {
+    fn named<'k>(&self, key: &'k [u8]) -> Option<(&'k [u8], Vec<&Entry>)> {
         let prefixes = self.prefixes.as_ref()?;
         let (prefix, rest) = split_prefix(key)?;
         Some((rest, prefixes.of(prefix)))
@@ -149,7 +170,12 @@ impl Root {
 impl Route for Root {
     #[inline]
     fn send(&self, request: &Request<'_>, call: &Call, slot: Slot) {
-        let Some((rest, routes)) = self.named(request.key) else {
+        let Some(front) = &self.front else { return self.default.send(request, call, slot) };
+        let slot = match &front.fed {
+            Some(fed) => fed.around(request, slot),
+            None => slot,
+        };
+        let Some((rest, routes)) = front.named(request.key) else {
             return self.default.send(request, call, slot);
         };
         let Some((first, others)) = routes.split_first() else {
@@ -171,7 +197,7 @@ impl Route for Root {
     }
 
     fn pool(&self, op: Op, key: &[u8]) -> Option<&PoolRoute> {
-        if self.prefixes.is_some() && split_prefix(key).is_some() {
+        if self.front.as_ref().is_some_and(|front| front.prefixes.is_some()) && split_prefix(key).is_some() {
             return None; // the key changes on the way
         }
         self.default.pool(op, key)

@@ -40,6 +40,9 @@ pub struct Numbers {
     pub sync_us: AtomicU64,
     pub sync_us_max: AtomicU64,
     pub disk_errors: AtomicU64,
+    /// Deletes that others can read in the feed, and those that they cannot.
+    pub feed_written: AtomicU64,
+    pub feed_refused: AtomicU64,
     /// Found to be no entries when segments were read.
     pub broken_bytes: AtomicU64,
     /// Now.

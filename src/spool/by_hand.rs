@@ -1,6 +1,7 @@
 //! What `ringway spool` changes in a spool that no process has: deletes are put in, or delivered.
 
 use super::book::Book;
+use super::courier::{Answer, Courier, UNDER_WAY_COUNT_MAX};
 use super::disk::{Directory, Disk};
 use super::entry::{Delete, Why};
 use super::home::{self, Shelf, SpoolError};
@@ -8,21 +9,10 @@ use super::owed::Owed;
 use super::store::{Bounds, Cursor, Store, Wanted};
 use super::writer::now_ms;
 use crate::config::OnFull;
-use crate::protocol::{WireBuf, ascii, meta};
-use crate::route::with_delete;
-use std::io::{self, BufRead, BufReader, Read, Write};
-use std::net::{TcpStream, ToSocketAddrs};
-use std::os::unix::net::UnixStream;
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-
-/// Longer than a server that is there needs for a few hundred deletes.
-const TIMEOUT: Duration = Duration::from_secs(5);
-/// Deletes that are sent before their answers are read.
-const UNDER_WAY_COUNT_MAX: usize = 512;
-/// The longest answer to a delete.
-const ANSWER_BYTES_MAX: u64 = 4_096;
 
 fn unbounded() -> Bounds {
     Bounds { bytes_max: u64::MAX, age_max: None, on_full: OnFull::Error, syncs_each: false }
@@ -123,32 +113,20 @@ fn deliver_to(
     per_second_max: usize,
     told: &mut impl FnMut(usize),
 ) -> io::Result<()> {
-    let mut server = connect(&owed.address)?;
+    let mut server = Courier::connect(&owed.address)?;
     owed.settle(u64::MAX);
     let began = Instant::now();
     let mut sent_count = 0;
     let mut cursor = Some(Cursor::default());
     while let Some(from) = cursor {
         let (batch, next) = store.look(owed, from, UNDER_WAY_COUNT_MAX)?;
-        let mut out = WireBuf::new();
-        for pending in &batch {
-            with_delete(&pending.key, |request| match request.op.is_meta() {
-                true => drop(meta::write_request(request, None, &mut out)),
-                false => ascii::write_request(request, &mut out),
-            });
-        }
-        server.get_mut().write_all(out.single().unwrap_or_default())?;
+        server.send(batch.iter().map(|pending| pending.key.as_slice()))?;
         let mut numbers = Vec::with_capacity(batch.len());
         for pending in &batch {
-            let mut line = Vec::new();
-            server.by_ref().take(ANSWER_BYTES_MAX).read_until(b'\n', &mut line)?;
             // What the server calls our fault it will never take.
-            let is_done = [&b"DELETED"[..], b"NOT_FOUND", b"HD", b"NF", b"CLIENT_ERROR"]
-                .iter()
-                .any(|a| line.starts_with(a));
-            if !is_done {
+            if let Answer::Error(line) = server.answer()? {
                 store.done(Why::Delivered, numbers);
-                return Err(io::Error::other(format!("it answered: {}", line.escape_ascii())));
+                return Err(io::Error::other(format!("it answered: {line}")));
             }
             if owed.remove(owed.hash(&pending.key), pending.number) {
                 numbers.push(pending.number);
@@ -163,29 +141,4 @@ fn deliver_to(
         cursor = next;
     }
     Ok(())
-}
-
-trait Stream: Read + Write {}
-impl<T: Read + Write> Stream for T {}
-
-fn connect(address: &str) -> io::Result<BufReader<Box<dyn Stream>>> {
-    if let Some(path) = address.strip_prefix("unix:") {
-        let stream = UnixStream::connect(path)?;
-        stream.set_read_timeout(Some(TIMEOUT))?;
-        stream.set_write_timeout(Some(TIMEOUT))?;
-        return Ok(BufReader::new(Box::new(stream)));
-    }
-    let mut last = io::Error::new(io::ErrorKind::NotFound, "no such host");
-    for address in address.to_socket_addrs()? {
-        match TcpStream::connect_timeout(&address, TIMEOUT) {
-            Ok(stream) => {
-                stream.set_nodelay(true)?;
-                stream.set_read_timeout(Some(TIMEOUT))?;
-                stream.set_write_timeout(Some(TIMEOUT))?;
-                return Ok(BufReader::new(Box::new(stream)));
-            }
-            Err(error) => last = error,
-        }
-    }
-    Err(last)
 }

@@ -4,7 +4,10 @@
 //! and the one that takes over, or by accident. What a process that ended left behind is taken over by the next one that
 //! starts, or by one that is there already.
 
-use super::disk::open;
+use super::disk::{Directory, open};
+use super::feed;
+use super::store::check_shelf;
+use crate::config;
 use rustix::fs::{FlockOperation, OFlags};
 use std::fs::{self, File};
 use std::hash::{BuildHasher, RandomState};
@@ -22,11 +25,17 @@ const NOT_FOREIGN: &[&str] = &["lost+found"];
 pub struct SpoolError {
     dir: PathBuf,
     what: String,
+    /// It is not there: elsewhere it may be.
+    pub is_missing: bool,
 }
 
 impl SpoolError {
     pub(super) fn new(dir: &Path, what: impl ToString) -> Self {
-        Self { dir: dir.to_owned(), what: what.to_string() }
+        Self { dir: dir.to_owned(), what: what.to_string(), is_missing: false }
+    }
+
+    pub(super) fn missing(dir: &Path, what: impl ToString) -> Self {
+        Self { is_missing: true, ..Self::new(dir, what) }
     }
 }
 
@@ -52,7 +61,7 @@ pub fn check(dir: &Path, creates: bool) -> Result<(), SpoolError> {
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             let help = format!("make it with `install -d -m 0700 {}`, or set `create: true`", dir.display());
-            return wrong(format!("there is no such directory ({help})"));
+            return Err(SpoolError::missing(dir, format!("there is no such directory ({help})")));
         }
         Err(error) => return wrong(error.to_string()),
     };
@@ -72,6 +81,28 @@ pub fn check(dir: &Path, creates: bool) -> Result<(), SpoolError> {
         ));
     }
     foreign(dir)
+}
+
+/// What would keep a spool from being opened. Nothing is changed, and nothing made.
+///
+/// # Errors
+/// As [`check`]; or when something in it, or what is where the feed should be, is not ours or newer than we are.
+pub fn look(config: &config::Spool) -> Result<(), SpoolError> {
+    let dir = &config.dir;
+    let is_to_be_made = config.creates_dir && !dir.exists();
+    if is_to_be_made {
+        let parent = dir.parent().unwrap_or(Path::new("/"));
+        if !parent.is_dir() {
+            let what = format!("cannot be made: {} is not there", parent.display());
+            return Err(SpoolError::missing(dir, what));
+        }
+    } else {
+        check(dir, false)?;
+        for path in shelves(dir).map_err(|error| SpoolError::new(dir, error))? {
+            check_shelf(&Directory::new(&path)).map_err(|error| SpoolError::new(&path, error))?;
+        }
+    }
+    config.feed.as_ref().map_or(Ok(()), |feed| feed::check(&feed.file))
 }
 
 /// Complains of the first thing that is not ours.

@@ -1,11 +1,13 @@
-//! The delete log of one server as a worker has it: looks into the shared books, and hands deletes to the writer.
+//! The delete log of one server as a worker has it: looks into the shared books, and hands deletes to the writer. Those for the
+//! feed go the same way.
 
 use super::book::{Book, Numbers};
 use super::entry::Why;
+use super::feed;
 use super::owed::Owed;
 use super::store::Wanted;
 use super::writer::{Writer, Written};
-use crate::route::{DeleteLog, Mark, Taken};
+use crate::route::{DeleteLog, Feed, Mark, Refused, Taken};
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -34,6 +36,19 @@ impl Desk {
 
     pub(super) fn log(self: &Rc<Self>, address: &str, pool: &str) -> Log {
         Log { owed: self.book.server(address), pool: pool.into(), desk: Rc::clone(self) }
+    }
+
+    pub(super) fn feed(self: &Rc<Self>, writer: feed::Writer) -> ToFeed {
+        ToFeed { writer, desk: Rc::clone(self) }
+    }
+
+    /// Gives something to a writer under a token; `then` hears what became of it.
+    fn give(&self, then: Taken, give: impl FnOnce(u64, &UnboundedSender<Written>) -> Result<(), Refused>) {
+        let token = self.next_token.replace(self.next_token.get() + 1);
+        match give(token, &self.inbox) {
+            Ok(()) => drop(self.waiting.borrow_mut().insert(token, then)),
+            Err(refused) => then(Err(refused)),
+        }
     }
 }
 
@@ -71,16 +86,23 @@ impl DeleteLog for Log {
     }
 
     fn take(&self, key: &[u8], then: Taken) {
-        let Desk { writer, book, inbox, waiting, next_token } = &*self.desk;
         if self.owed.covers(key) {
-            Numbers::add(&book.numbers.collapsed, 1);
+            Numbers::add(&self.desk.book.numbers.collapsed, 1);
             return then(Ok(()));
         }
         let wanted = Wanted { owed: Arc::clone(&self.owed), pool: Arc::clone(&self.pool), key: key.into() };
-        let token = next_token.replace(next_token.get() + 1);
-        match writer.take(wanted, token, inbox) {
-            Ok(()) => drop(waiting.borrow_mut().insert(token, then)),
-            Err(refused) => then(Err(refused)),
-        }
+        self.desk.give(then, |token, inbox| self.desk.writer.take(wanted, token, inbox));
+    }
+}
+
+/// What was acknowledged, on its way to the feed.
+pub(super) struct ToFeed {
+    writer: feed::Writer,
+    desk: Rc<Desk>,
+}
+
+impl Feed for ToFeed {
+    fn tell(&self, key: &[u8], then: Taken) {
+        self.desk.give(then, |token, inbox| self.writer.tell(key, token, inbox));
     }
 }

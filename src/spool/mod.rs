@@ -7,12 +7,17 @@
 //!                     ▲                                │
 //!                     └──────── replay ── deletes ─────┴──► server
 //! ```
+//! Beside it the feed (`feed/`): what was acknowledged, for others to follow.
+//!
 //! `docs/spool-format.md` has the files, `ARCHITECTURE.md` the reasons.
 
 mod book;
 pub mod by_hand;
+mod courier;
 pub mod disk;
 mod entry;
+pub mod feed;
+pub mod follow;
 pub mod home;
 mod log;
 pub mod mcrouter;
@@ -30,15 +35,16 @@ mod tests;
 
 pub use book::{Book, Numbers};
 pub use entry::{Delete, Why};
-pub use home::{SpoolError, check};
+pub use home::{SpoolError, check, look};
 pub use owed::Owed;
 pub use replay::{Owner, Replay, Targets};
 pub use store::{Bounds, Cursor, Pending, Store, StoreError, Wanted};
 
 use crate::config::{self, Sync};
 use crate::protocol::Status;
-use crate::route::{DeleteLog, LoggedTerms};
+use crate::route::{DeleteLog, Fed, LoggedTerms};
 use disk::{Directory, Disk};
+use feed::FeedFile;
 use home::Shelf;
 use neighbours::Neighbours;
 use replay::Pace;
@@ -52,6 +58,8 @@ pub struct Spool {
     config: config::Spool,
     book: Arc<Book>,
     writer: Writer,
+    /// `None`: nobody is told of deletes.
+    feed: Option<feed::Writer>,
 }
 
 /// A worker's part of it.
@@ -69,12 +77,15 @@ impl Spool {
         let dir = &config.dir;
         let failed = |error: &dyn std::fmt::Display| SpoolError::new(dir, error);
         check(dir, config.creates_dir)?;
+        let syncs_each = config.sync == Sync::Each;
+        let open_feed = |feed: &config::Feed| FeedFile::open(&feed.file, feed.bytes_max as u64, syncs_each);
+        let feed_file = config.feed.as_ref().map(open_feed).transpose()?;
         let book = Arc::new(Book::default());
         let bounds = Bounds {
             bytes_max: config.bytes_max as u64,
             age_max: config.age_max,
             on_full: config.on_full,
-            syncs_each: config.sync == Sync::Each,
+            syncs_each,
         };
         let mut abandoned = home::abandoned(dir).map_err(|error| failed(&error))?;
         // Most often there is one. It is used where it is; what others hold is copied.
@@ -106,7 +117,9 @@ impl Spool {
         let neighbours = Neighbours::new(dir.clone(), shelf, &book).map_err(|error| failed(&error))?;
         let writer = Writer::start(store, disk, config.sync, Arc::clone(&book), neighbours)
             .map_err(|error| failed(&error))?;
-        Ok(Arc::new(Self { config: config.clone(), book, writer }))
+        let start_feed = |file| feed::Writer::start(file, Arc::clone(&book));
+        let feed = feed_file.map(start_feed).transpose().map_err(|error| failed(&error))?;
+        Ok(Arc::new(Self { config: config.clone(), book, writer, feed }))
     }
 
     /// What it was opened with.
@@ -142,6 +155,9 @@ impl Spool {
     /// All that was accepted is safe; nothing more is.
     pub fn close(&self) {
         self.writer.close();
+        if let Some(feed) = &self.feed {
+            feed.close();
+        }
     }
 
     /// How long the oldest pending delete has waited.
@@ -156,6 +172,13 @@ impl Desk {
     #[must_use]
     pub fn log(&self, address: &str, pool: &str) -> Rc<dyn DeleteLog> {
         Rc::new(self.desk.log(address, pool))
+    }
+
+    /// Who is told of deletes that were acknowledged.
+    #[must_use]
+    pub fn fed(&self) -> Option<Fed> {
+        let feed = Rc::new(self.desk.feed(self.spool.feed.clone()?));
+        Some(Fed { feed, negative_exptime: self.spool.config.spools_negative_exptime })
     }
 
     /// What is a delete, and what is said of it. `miss_on_error` is the pool's.

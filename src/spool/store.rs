@@ -121,21 +121,30 @@ impl Segment {
     }
 }
 
+/// The segments of a directory and their sizes, in their order.
+///
+/// # Errors
+/// When something in it is none of ours, or newer than we are. Nothing is changed.
+pub(super) fn check_shelf(disk: &dyn Disk) -> Result<Vec<(SegmentId, u64)>, StoreError> {
+    let mut ids = Vec::new();
+    for (name, bytes) in disk.list()? {
+        let id = SegmentId::parse(&name).ok_or_else(|| StoreError::Foreign(name.clone()))?;
+        if let Header::Newer(version) = read_header(&disk.read(&name, 0, HEADER_BYTES)?) {
+            return Err(StoreError::Newer(name, version));
+        }
+        ids.push((id, bytes));
+    }
+    ids.sort();
+    Ok(ids)
+}
+
 impl Store {
     /// Takes over what a directory holds: from now on it is pending.
     ///
     /// # Errors
     /// When the directory holds what is not ours, or cannot be read. Nothing is changed.
     pub fn open(disk: Arc<dyn Disk>, book: Arc<Book>, bounds: Bounds) -> Result<Self, StoreError> {
-        let mut ids = Vec::new();
-        for (name, bytes) in disk.list()? {
-            let id = SegmentId::parse(&name).ok_or_else(|| StoreError::Foreign(name.clone()))?;
-            if let Header::Newer(version) = read_header(&disk.read(&name, 0, HEADER_BYTES)?) {
-                return Err(StoreError::Newer(name, version));
-            }
-            ids.push((id, bytes));
-        }
-        ids.sort();
+        let ids = check_shelf(&*disk)?;
         let mut store = Self {
             disk,
             book,

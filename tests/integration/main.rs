@@ -20,6 +20,8 @@ mod discovery;
 mod every_route;
 /// A server that stalls, resets, lies or leaves: no client ever gets an answer that is not its own.
 mod faults;
+/// Deletes told to others: none is left out, none is passed by in silence.
+mod feed;
 /// mcrouter's hash functions and a second implementation of them give the same answers.
 mod hand_over;
 mod hashes;

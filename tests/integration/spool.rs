@@ -203,11 +203,24 @@ fn a_server_that_left_its_pool_leaves_its_deletes_to_the_next_owner() {
 fn a_directory_that_cannot_be_used_is_told_of_at_once() {
     let directory = spool_directory();
     let config = spooled(&["127.0.0.1:1"], &directory, "");
+    let file = directory.write("ringway.yaml", &config);
     let refused = |wanted: &str| {
         let (code, said) = Proxy::refuses(&config);
         assert!(code == 1 && said.contains(wanted), "{code}: {said}");
+        let (code, said) = Proxy::ends(&["check", "--strict", &file]);
+        assert!(code == 2 && said.contains(wanted), "{code}: {said}");
     };
     let dir = directory.file("spool");
+    assert_eq!(Proxy::ends(&["check", "--strict", &file]), (0, String::new()));
+    let shelf = Path::new(&dir).join("ringway-0123456789abcdef");
+    std::fs::create_dir(&shelf).unwrap();
+    let segment = shelf.join("0000000000000001-9f3a5c7e.spool");
+    std::fs::write(&segment, newer_header()).unwrap();
+    refused("0000000000000001-9f3a5c7e.spool is of a newer version (2); nothing was changed");
+    assert_eq!(std::fs::read(&segment).unwrap(), newer_header());
+    std::fs::rename(&segment, shelf.join("notes.txt")).unwrap();
+    refused("notes.txt is none of the spool's files; nothing was changed");
+    std::fs::remove_dir_all(&shelf).unwrap();
     std::fs::write(Path::new(&dir).join("notes.txt"), "mine").unwrap();
     refused("`notes.txt` in it is not ours; nothing was changed");
     std::fs::remove_file(Path::new(&dir).join("notes.txt")).unwrap();
@@ -215,10 +228,21 @@ fn a_directory_that_cannot_be_used_is_told_of_at_once() {
     refused("others may write in it (mode 0777)");
     std::fs::remove_dir(&dir).unwrap();
     refused("there is no such directory");
+    // it may be there on another machine
+    let (code, said) = Proxy::ends(&["check", &file]);
+    assert!(code == 0 && said.starts_with("warning: spool: "), "{code}: {said}");
+    assert!(!Path::new(&dir).exists());
+}
+
+/// A segment's, as a later version would write it.
+fn newer_header() -> Vec<u8> {
+    let mut header = [b"RWSPOOL\n", &2_u16.to_le_bytes()[..], &[0; 18]].concat();
+    header.extend(crc32fast::hash(&header).to_le_bytes());
+    header
 }
 
 /// `ringway spool …`: its exit code and what it said on stdout.
-fn spool_verb(arguments: &[&str]) -> (i32, String) {
+pub(crate) fn spool_verb(arguments: &[&str]) -> (i32, String) {
     let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_ringway"));
     let output = command.arg("spool").args(arguments).output().unwrap();
     let said = [output.stdout, output.stderr].concat();

@@ -1,0 +1,141 @@
+//! Invalidations that are told to others: a client hears that its delete is done when the feed has it.
+//!
+//! Taken at the root, so each request counts once, under the key that the client wrote, whatever routes stand below. What is told
+//! is what was acknowledged: a delete that a server carried out, or that was taken over for later. One that failed is not.
+
+use super::delete_log::is_delete;
+use super::{Refused, Sink, Slot, Taken};
+use crate::protocol::{Cause, OwnedReply, Reply, Request, Status};
+use std::cell::Cell;
+use std::rc::Rc;
+
+/// Takes what was acknowledged.
+pub trait Feed {
+    /// `then` is called once others can read it, or cannot.
+    fn tell(&self, key: &[u8], then: Taken);
+}
+
+/// Which requests are told, and to whom.
+#[derive(Clone)]
+pub struct Fed {
+    pub feed: Rc<dyn Feed>,
+    /// `touch`, `set` and `ms` with a negative time are deletes too.
+    pub negative_exptime: bool,
+}
+
+impl Fed {
+    /// The slot to send the request with.
+    pub(super) fn around(&self, request: &Request<'_>, slot: Slot) -> Slot {
+        if !is_delete(request, self.negative_exptime) {
+            return slot;
+        }
+        let told = Told { key: request.key.into(), feed: Rc::clone(&self.feed), slot: Cell::new(Some(slot)) };
+        Slot::new(Rc::new(told), 0)
+    }
+}
+
+/// Waits for what becomes of a delete.
+struct Told {
+    key: Box<[u8]>,
+    feed: Rc<dyn Feed>,
+    slot: Cell<Option<Slot>>,
+}
+
+impl Sink for Told {
+    fn hit(&self, _token: u64, _index: usize, _reply: &Reply<'_>) {
+        debug_assert!(false, "a delete finds nothing");
+    }
+
+    fn fill(&self, _token: u64, reply: &Reply<'_>) {
+        let Some(slot) = self.slot.take() else { return };
+        if !is_acknowledged(reply) {
+            return slot.fill(reply);
+        }
+        let reply = OwnedReply::new(reply);
+        let then = move |told: Result<(), Refused>| match told {
+            Ok(()) => slot.fill(&reply.as_reply()),
+            Err(Refused(line)) => slot.fill(&Reply::line(Status::Failed(Cause::Aborted), line.as_bytes())),
+        };
+        self.feed.tell(&self.key, Box::new(then));
+    }
+}
+
+/// Whether the client is told that what it wanted gone is gone.
+fn is_acknowledged(reply: &Reply<'_>) -> bool {
+    let is_done =
+        matches!(reply.status, Status::Deleted | Status::NotFound | Status::Stored | Status::Touched);
+    is_done || reply.accepted.is_some()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::scripted::Waiting;
+    use super::*;
+    use crate::protocol::Op;
+    use std::cell::RefCell;
+
+    #[derive(Default)]
+    struct Kept(RefCell<Vec<(Vec<u8>, Taken)>>);
+
+    impl Feed for Kept {
+        fn tell(&self, key: &[u8], then: Taken) {
+            self.0.borrow_mut().push((key.to_vec(), then));
+        }
+    }
+
+    fn fed(negative_exptime: bool) -> (Rc<Kept>, Fed) {
+        let kept = Rc::new(Kept::default());
+        (Rc::clone(&kept), Fed { feed: kept, negative_exptime })
+    }
+
+    fn answered(fed: &Fed, request: &Request<'_>, reply: &Reply<'_>) -> Rc<Waiting> {
+        let (waiting, slot) = Waiting::slot();
+        fed.around(request, slot).fill(reply);
+        waiting
+    }
+
+    #[test]
+    fn the_client_waits_until_others_can_read_it() {
+        let (kept, fed) = fed(false);
+        let waiting =
+            answered(&fed, &Request::new(Op::Delete, b"k"), &Reply::line(Status::Deleted, b"DELETED"));
+        assert_eq!(waiting.reply(), None);
+        let (key, then) = kept.0.borrow_mut().pop().unwrap();
+        assert_eq!(key, b"k");
+        then(Ok(()));
+        assert_eq!(waiting.reply().as_deref(), Some("DELETED"));
+    }
+
+    #[test]
+    fn what_cannot_be_told_is_an_error() {
+        let (kept, fed) = fed(false);
+        let waiting =
+            answered(&fed, &Request::new(Op::Delete, b"k"), &Reply::line(Status::NotFound, b"NOT_FOUND"));
+        let (_, then) = kept.0.borrow_mut().pop().unwrap();
+        then(Err(Refused("SERVER_ERROR no")));
+        assert_eq!(waiting.reply().as_deref(), Some("SERVER_ERROR no"));
+    }
+
+    #[test]
+    fn what_failed_is_not_told_and_what_waits_in_the_spool_is() {
+        let (kept, fed) = fed(false);
+        let delete = Request::new(Op::Delete, b"k");
+        let failed = Reply::failed(Cause::Timeout);
+        let waiting = answered(&fed, &delete, &failed);
+        assert_eq!(waiting.reply().as_deref(), Some("SERVER_ERROR Reply timeout"));
+        answered(&fed, &Request::new(Op::MetaDelete, b"k"), &Reply::line(Status::Exists, b"EX"));
+        assert!(kept.0.borrow().is_empty());
+        answered(&fed, &delete, &Reply { accepted: Some(b"DELETED"), ..failed });
+        assert_eq!(kept.0.borrow().len(), 1);
+    }
+
+    #[test]
+    fn a_set_that_is_over_at_once_is_told_where_it_counts_as_a_delete() {
+        for (negative_exptime, exptime, count) in [(true, -1, 1), (true, 0, 0), (false, -1, 0)] {
+            let (kept, fed) = fed(negative_exptime);
+            let set = Request { exptime, ..Request::new(Op::Set, b"k") };
+            answered(&fed, &set, &Reply::line(Status::Stored, b"STORED"));
+            assert_eq!(kept.0.borrow().len(), count);
+        }
+    }
+}
