@@ -82,6 +82,9 @@ enum Verb {
         /// Deletes that it is told of in a second
         #[arg(long, value_name = "N", default_value_t = 100_000)]
         rate: u32,
+        /// Send `delete`, to a target that knows no meta commands (a memcached before 1.6, another proxy)
+        #[arg(long)]
+        plain: bool,
         /// End when there is nothing new
         #[arg(long)]
         stop_at_end: bool,
@@ -114,13 +117,13 @@ pub(super) fn run(args: &Args) -> ExitCode {
         Verb::Replay { dir, rate } => replay(dir, *rate),
         Verb::Import { dir, from } => import(dir, from),
         Verb::Export { dir, to, format } => export(dir, to, *format),
-        Verb::Follow { feed, to, from, position_file, rate, stop_at_end } => {
+        Verb::Follow { feed, to, from, position_file, rate, plain, stop_at_end } => {
             let file = position_file.as_deref();
             let start = from.clone().map_or_else(|| file.map_or(Ok(Start::Oldest), read_position), Ok);
             start.and_then(|start| {
                 let per_second_max = usize::try_from((*rate).max(1)).unwrap_or(usize::MAX);
-                let stops_at_end = *stop_at_end;
-                follow(Follow { feed, to, start, per_second_max, stops_at_end }, file)
+                let (is_plain, stops_at_end) = (*plain, *stop_at_end);
+                follow(Follow { feed, to, start, per_second_max, is_plain, stops_at_end }, file)
             })
         }
         Verb::Verify { dir } => verify(dir),

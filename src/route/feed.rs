@@ -1,13 +1,17 @@
 //! Invalidations that are told to others: a client hears that its delete is done when the feed has it.
 //!
 //! Taken at the root, so each request counts once, under the key that the client wrote, whatever routes stand below. What is told
-//! is what was acknowledged: a delete that a server carried out, or that was taken over for later. One that failed is not.
+//! is what was acknowledged: a delete that a server carried out, or that was taken over for later. One that failed is not, and
+//! neither is one that came from a feed: two that follow each other would tell each other the same for ever.
 
 use super::delete_log::is_delete;
-use super::{Refused, Sink, Slot, Taken};
-use crate::protocol::{Cause, OwnedReply, Reply, Request, Status};
+use super::{Refused, Sink, Slot, Taken, rekey};
+use crate::protocol::{Cause, Meta, Op, OwnedReply, Reply, Request, Status, letter_bit};
 use std::cell::Cell;
 use std::rc::Rc;
+
+/// The opaque of deletes that come from a feed.
+const RELAYED: &[u8] = b"ringway-feed";
 
 /// Takes what was acknowledged.
 pub trait Feed {
@@ -26,12 +30,26 @@ pub struct Fed {
 impl Fed {
     /// The slot to send the request with.
     pub(super) fn around(&self, request: &Request<'_>, slot: Slot) -> Slot {
-        if !is_delete(request, self.negative_exptime) {
+        if !is_delete(request, self.negative_exptime) || request.meta.opaque == Some(RELAYED) {
             return slot;
         }
         let told = Told { key: request.key.into(), feed: Rc::clone(&self.feed), slot: Cell::new(Some(slot)) };
         Slot::new(Rc::new(told), 0)
     }
+}
+
+/// Calls `send` with a delete of this key that no feed tells again.
+pub fn with_relayed(key: &[u8], send: impl FnOnce(&Request<'_>)) {
+    const FLAGS: &[u8] = b"b Oringway-feed";
+    let mut request = Request::new(Op::MetaDelete, key);
+    let letters = letter_bit(b'O');
+    request.meta = Meta { flags: &FLAGS[2..], letters, opaque: Some(RELAYED), token_count: 3, ..Meta::EMPTY };
+    if rekey::is_sendable(key, false) {
+        return send(&request);
+    }
+    let letters = letters | letter_bit(b'b');
+    request.meta = Meta { flags: FLAGS, letters, token_count: 4, ..request.meta };
+    rekey::with_key(&request, key, |request, _, _| send(request));
 }
 
 /// Waits for what becomes of a delete.
@@ -127,6 +145,18 @@ mod tests {
         assert!(kept.0.borrow().is_empty());
         answered(&fed, &delete, &Reply { accepted: Some(b"DELETED"), ..failed });
         assert_eq!(kept.0.borrow().len(), 1);
+    }
+
+    #[test]
+    fn what_came_from_a_feed_is_not_told_again() {
+        let (kept, fed) = fed(false);
+        for key in [&b"k"[..], b"k k"] {
+            with_relayed(key, |request| {
+                let waiting = answered(&fed, request, &Reply::line(Status::Deleted, b"HD"));
+                assert_eq!(waiting.reply().as_deref(), Some("HD"));
+            });
+        }
+        assert!(kept.0.borrow().is_empty());
     }
 
     #[test]

@@ -107,7 +107,7 @@ pub use busy::Busy;
 pub use call::{Call, Client, Kind};
 pub use delete_log::{DeleteLog, Logged, LoggedTerms, Mark, Refused, Taken, with_delete};
 pub use explain::{Explained, Target, When};
-pub use feed::{Fed, Feed};
+pub use feed::{Fed, Feed, with_relayed};
 pub use host_id::host_id;
 pub use moved::{Moved, prefixes};
 pub use pool::PoolRoute;

@@ -1,7 +1,7 @@
 //! What `ringway spool` changes in a spool that no process has: deletes are put in, or delivered.
 
 use super::book::Book;
-use super::courier::{Answer, Courier, UNDER_WAY_COUNT_MAX};
+use super::courier::{Answer, Courier, UNDER_WAY_COUNT_MAX, Words};
 use super::disk::{Directory, Disk};
 use super::entry::{Delete, Why};
 use super::home::{self, Shelf, SpoolError};
@@ -120,7 +120,7 @@ fn deliver_to(
     let mut cursor = Some(Cursor::default());
     while let Some(from) = cursor {
         let (batch, next) = store.look(owed, from, UNDER_WAY_COUNT_MAX)?;
-        server.send(batch.iter().map(|pending| pending.key.as_slice()))?;
+        server.send(batch.iter().map(|pending| pending.key.as_slice()), Words::Plain)?;
         let mut numbers = Vec::with_capacity(batch.len());
         for pending in &batch {
             // What the server calls our fault it will never take.

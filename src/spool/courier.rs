@@ -1,7 +1,8 @@
 //! Deletes told to one server by a verb of the command line: some hundreds are sent, then their answers are read.
 
+use crate::protocol::Request;
 use crate::protocol::{WireBuf, ascii, meta};
-use crate::route::with_delete;
+use crate::route::{with_delete, with_relayed};
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
 use std::os::unix::net::UnixStream;
@@ -16,6 +17,15 @@ const ANSWER_BYTES_MAX: u64 = 4_096;
 
 /// A connection.
 pub(super) struct Courier(BufReader<Box<dyn Stream>>);
+
+/// How deletes are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Words {
+    /// `delete`, where the key can be written so.
+    Plain,
+    /// `md` with a sign that it comes from a feed.
+    Relayed,
+}
 
 /// What a server says to a delete.
 pub(super) enum Answer {
@@ -53,13 +63,17 @@ impl Courier {
     }
 
     /// Sends deletes of these keys, no more than [`UNDER_WAY_COUNT_MAX`]; each has an answer.
-    pub(super) fn send<'a>(&mut self, keys: impl Iterator<Item = &'a [u8]>) -> io::Result<()> {
+    pub(super) fn send<'a>(&mut self, keys: impl Iterator<Item = &'a [u8]>, words: Words) -> io::Result<()> {
         let mut out = WireBuf::new();
+        let mut put = |request: &Request<'_>| match request.op.is_meta() {
+            true => drop(meta::write_request(request, None, &mut out)),
+            false => ascii::write_request(request, &mut out),
+        };
         for key in keys {
-            with_delete(key, |request| match request.op.is_meta() {
-                true => drop(meta::write_request(request, None, &mut out)),
-                false => ascii::write_request(request, &mut out),
-            });
+            match words {
+                Words::Plain => with_delete(key, &mut put),
+                Words::Relayed => with_relayed(key, &mut put),
+            }
         }
         self.0.get_mut().write_all(out.single().unwrap_or_default())
     }

@@ -1,6 +1,6 @@
 //! A feed followed into another ringway or memcached: each delete is told there until it has answered, at least once.
 
-use super::courier::{Answer, Courier, UNDER_WAY_COUNT_MAX};
+use super::courier::{Answer, Courier, UNDER_WAY_COUNT_MAX, Words};
 use super::feed::{FeedError, Position, Reader, Start, Told};
 use std::io;
 use std::path::Path;
@@ -21,6 +21,8 @@ pub struct Follow<'a> {
     pub start: Start,
     /// Deletes that the target is told of in a second.
     pub per_second_max: usize,
+    /// The target knows no meta commands: it cannot be told that deletes come from a feed.
+    pub is_plain: bool,
     /// Ends when there is nothing new.
     pub stops_at_end: bool,
 }
@@ -55,7 +57,8 @@ impl Follow<'_> {
         mut say: impl FnMut(&str),
     ) -> Result<Followed, FollowError> {
         let mut reader = Reader::new(self.feed, self.start);
-        let mut target = Target { address: self.to, server: None, followed: Followed::default() };
+        let words = if self.is_plain { Words::Plain } else { Words::Relayed };
+        let mut target = Target { address: self.to, words, server: None, followed: Followed::default() };
         let mut kept: Option<Position> = None;
         let mut kept_at = Instant::now();
         let began = Instant::now();
@@ -103,6 +106,7 @@ fn keep_new(
 /// Who is told.
 struct Target<'a> {
     address: &'a str,
+    words: Words,
     server: Option<Courier>,
     followed: Followed,
 }
@@ -136,7 +140,7 @@ impl Target<'_> {
             Some(server) => server,
             none => none.insert(Courier::connect(self.address)?),
         };
-        server.send(left.iter().map(|told| told.key.as_slice()))?;
+        server.send(left.iter().map(|told| told.key.as_slice()), self.words)?;
         while let Some((first, rest)) = left.split_first() {
             match server.answer()? {
                 Answer::Done => self.followed.told_count += 1,

@@ -92,6 +92,33 @@ fn what_was_acknowledged_is_told_and_nothing_else() {
 }
 
 #[test]
+fn two_that_follow_each_other_tell_each_delete_once() {
+    if !has_memcached() {
+        return;
+    }
+    let (servers, directories) = (Memcached::start_several(2), [spool_directory(), spool_directory()]);
+    let proxies = [0, 1].map(|i| Proxy::with(&fed(&[servers[i].address()], &directories[i], "")));
+    for (key, plain, told_back) in [("k", false, "0 told"), ("md", true, "1 told")] {
+        for server in &servers {
+            server.client().ask(format!("set {key} 0 0 3\r\nold\r\n"), "STORED\r\n");
+        }
+        proxies[0].client().ask(format!("delete {key}\r\n"), "DELETED\r\n");
+        let follow = |from: usize, to: usize| {
+            let (feed, position) = (directories[from].file("feed"), directories[from].file("position"));
+            let to = proxies[to].address();
+            let mut arguments =
+                vec!["follow", &feed, "--to", to, "--position-file", &position, "--stop-at-end"];
+            arguments.extend(plain.then_some("--plain"));
+            spool_verb(&arguments).1
+        };
+        assert!(follow(0, 1).starts_with("1 told"));
+        servers[1].client().ask(format!("get {key}\r\n"), "END\r\n");
+        let said = follow(1, 0);
+        assert!(said.starts_with(told_back), "{key}: {said}");
+    }
+}
+
+#[test]
 fn what_failed_is_not_told() {
     let directory = spool_directory();
     let config =
