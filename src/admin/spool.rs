@@ -23,6 +23,7 @@ pub(super) fn numbers(spool: Option<&Spool>, text: &mut String) {
         ("spool_broken_bytes", &numbers.broken_bytes),
         ("spool_feed_written", &numbers.feed_written),
         ("spool_feed_refused", &numbers.feed_refused),
+        ("spool_asynclog_errors", &numbers.asynclog_errors),
         ("spool_bytes", &numbers.bytes),
         ("spool_segments", &numbers.segments),
         ("spool_syncs", &numbers.syncs),

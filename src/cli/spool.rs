@@ -1,6 +1,7 @@
 //! `ringway spool`: look into a spool, check it, deliver what is in it by hand, exchange it with mcrouter's programs.
 
 use super::output;
+use crate::spool::asynclog::Asynclog;
 use crate::spool::feed::{Position, Start};
 use crate::spool::follow::{Follow, FollowError};
 use crate::spool::mcrouter::{self, Version};
@@ -10,7 +11,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use std::fmt::Write as _;
 use std::fs::{self, OpenOptions};
 use std::io::{self, BufRead, BufReader, Write};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -329,27 +330,11 @@ fn export(dir: &Path, to: &Path, version: Version) -> Done {
         visit(dir, |delete| out.write_all(&mcrouter::write_line(delete, version)))?;
         return out.flush().map(|()| ExitCode::SUCCESS).map_err(|error| error.to_string());
     }
-    let mut open: Option<(String, io::BufWriter<fs::File>)> = None;
+    let mut files = Asynclog::private(to, version);
     visit(dir, |delete| {
-        let name = mcrouter::file_of(delete.time_ms);
-        if open.as_ref().is_none_or(|(known, _)| *known != name) {
-            if let Some((_, mut file)) = open.take() {
-                file.flush()?;
-            }
-            let path = to.join(&name);
-            let folder = path.parent().unwrap_or(to);
-            fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
-            let file = OpenOptions::new().append(true).create(true).mode(0o600).open(&path)?;
-            open = Some((name, io::BufWriter::new(file)));
-        }
         count += 1;
-        match &mut open {
-            Some((_, file)) => file.write_all(&mcrouter::write_line(delete, version)),
-            None => Ok(()),
-        }
+        files.write(delete)
     })?;
-    if let Some((_, mut file)) = open {
-        file.flush().map_err(|error| error.to_string())?;
-    }
+    files.flush().map_err(|error| error.to_string())?;
     Ok(output::answer(&format!("{count} deletes written below {}\n", to.display())))
 }

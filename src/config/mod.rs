@@ -59,7 +59,7 @@ pub use resolver::Resolver;
 pub(crate) use section::{Section, nearest_help};
 pub use settings::{AdminKeys, Collect, Limits, Settings, Workers};
 pub use source::{Follow, OnEmpty, PoolSource, StatefulSet};
-pub use spool::{Answer, Feed, OnFull, OnGone, Spool, Sync};
+pub use spool::{Answer, Asynclog, AsynclogFormat, Feed, OnFull, OnGone, Spool, Sync};
 pub use tko::{FailOpen, Share, Tko};
 pub use transition::Transition;
 pub(crate) use value::{show_bytes, show_duration};

@@ -6,8 +6,8 @@
 
 use super::node::Node;
 use super::{
-    AdminKeys, Answer, Limits, OnEmpty, OnError, OnFull, OnGone, Resolver, document, embedded, on_down,
-    placement, pool, server, settings, source, spool, tko, transition,
+    AdminKeys, Answer, AsynclogFormat, Limits, OnEmpty, OnError, OnFull, OnGone, Resolver, document,
+    embedded, on_down, placement, pool, server, settings, source, spool, tko, transition,
 };
 use crate::hash::{KeyHash, Placement};
 
@@ -177,6 +177,13 @@ const SPOOL: &[Row] = &[
     ("feed", "where every delete that was acknowledged is written, for others to follow", || {
         keys(spool::FEED_KEYS, FEED)
     }),
+    ("asynclog", "where what is written into the spool is written as mcrouter does it, too", || {
+        keys(spool::ASYNCLOG_KEYS, ASYNCLOG)
+    }),
+];
+const ASYNCLOG: &[Row] = &[
+    ("dir", "the directory, an absolute path", text),
+    ("format", "how lines are written", || choice(names(AsynclogFormat::ALL))),
 ];
 const FEED: &[Row] =
     &[("file", "the file, an absolute path", text), ("bytes_max", "the file and the one before it", size)];
@@ -326,7 +333,7 @@ mod tests {
     fn every_key_is_told_of() {
         let top: Vec<&str> = settings::KEYS.iter().chain(document::KEYS).copied().collect();
         let of_pool: Vec<&str> = pool::KEYS.iter().chain(placement::KEYS).copied().collect();
-        let sections: [(&[&str], &[Row]); 13] = [
+        let sections: [(&[&str], &[Row]); 14] = [
             (&top, TOP),
             (Limits::KEYS, LIMITS),
             (Resolver::KEYS, RESOLVER),
@@ -338,6 +345,7 @@ mod tests {
             (transition::KEYS, TRANSITION),
             (spool::KEYS, SPOOL),
             (spool::FEED_KEYS, FEED),
+            (spool::ASYNCLOG_KEYS, ASYNCLOG),
             (server::KEYS, SERVER),
             (server::ROUTE_KEYS, MEMBER),
         ];

@@ -23,7 +23,9 @@ pub(super) const KEYS: &[&str] = &[
     "replay_rate",
     "on_gone",
     "feed",
+    "asynclog",
 ];
+pub(super) const ASYNCLOG_KEYS: &[&str] = &["dir", "format"];
 pub(super) const FEED_KEYS: &[&str] = &["file", "bytes_max"];
 const HINTS: &[Hint] = &[
     ("directory", "write `dir`"),
@@ -66,6 +68,23 @@ pub struct Spool {
     pub on_gone: OnGone,
     /// `None`: nobody is told of deletes.
     pub feed: Option<Feed>,
+    /// `None`: nothing is written in mcrouter's way.
+    pub asynclog: Option<Asynclog>,
+}
+
+/// What is written into the spool is written here too, as mcrouter does it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Asynclog {
+    pub dir: PathBuf,
+    pub format: AsynclogFormat,
+}
+
+/// How mcrouter writes a line.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum AsynclogFormat {
+    #[default]
+    As1,
+    As2,
 }
 
 /// Every delete that was acknowledged is written here, for others to follow.
@@ -125,6 +144,10 @@ impl Answer {
         &[("deleted", Self::Deleted), ("not_found", Self::NotFound)];
 }
 
+impl AsynclogFormat {
+    pub(super) const ALL: &'static [(&'static str, Self)] = &[("as1", Self::As1), ("as2", Self::As2)];
+}
+
 impl OnGone {
     pub(super) const ALL: &'static [(&'static str, Self)] = &[("owner", Self::Owner), ("drop", Self::Drop)];
 }
@@ -147,6 +170,7 @@ impl Spool {
             replay_per_second_max: 100_000,
             on_gone: OnGone::default(),
             feed: None,
+            asynclog: None,
         }
     }
 
@@ -191,9 +215,27 @@ impl Spool {
                 .value("on_gone", |node| value::choice(node, "`owner` or `drop`", OnGone::ALL))
                 .unwrap_or_default(),
             feed: section.node("feed").and_then(|node| Feed::read(node, &path.key("feed"), findings)),
+            asynclog: section
+                .node("asynclog")
+                .and_then(|node| Asynclog::read(node, &path.key("asynclog"), findings)),
             dir: default.dir,
         };
         dir.map(|_| spool)
+    }
+}
+
+impl Asynclog {
+    fn read(node: &Node, path: &Path<'_>, findings: &Findings) -> Option<Self> {
+        let section = Section::open(node, path, findings, "a map as in `{dir: /var/spool/mcrouter}`")?;
+        section.refuse_unknown(ASYNCLOG_KEYS, HINTS);
+        if section.node("dir").is_none() {
+            let help = "as in `asynclog: {dir: /var/spool/mcrouter}`";
+            findings.fault(path, At::Key, Problem::new("an asynclog without `dir`").help(help));
+        }
+        let format =
+            section.value("format", |node| value::choice(node, "`as1` or `as2`", AsynclogFormat::ALL));
+        let dir = section.value("dir", |node| read_absolute(node, "the absolute path of a directory"))?;
+        Some(Self { dir, format: format.unwrap_or_default() })
     }
 }
 

@@ -13,6 +13,8 @@ pub struct Call {
     pub parts: Option<Parts>,
     /// Who asked, where that is known.
     pub client: Option<Client>,
+    /// A route on the way wants a delete that fails to be told so (`asynclog: false`).
+    pub is_unlogged: bool,
 }
 
 /// A client, by its IP address.

@@ -124,7 +124,8 @@ impl Logged {
 
 impl Route for Logged {
     fn send(&self, request: &Request<'_>, call: &Call, slot: Slot) {
-        if is_delete(request, self.terms.negative_exptime) && call.kind != Kind::Shadow {
+        let is_kept = call.kind != Kind::Shadow && !call.is_unlogged;
+        if is_kept && is_delete(request, self.terms.negative_exptime) {
             return self.delete(request, call, slot);
         }
         match if self.log.is_empty() { None } else { self.log.mark(request.key) } {
@@ -416,6 +417,16 @@ mod tests {
         assert_eq!(waiting.reply(), None);
         log.written();
         assert_eq!(waiting.reply().as_deref(), Some("SERVER_ERROR Reply timeout"), "routes see the failure");
+    }
+
+    #[test]
+    fn a_way_that_wants_no_log_sees_the_failure() {
+        let (_, log, leaf) = logged(TERMS, vec![Say::Fail(Cause::Timeout)]);
+        let way = super::super::unlogged::Unlogged(Rc::new(leaf));
+        let (waiting, slot) = Waiting::slot();
+        way.send(&Request::new(Op::Delete, b"k"), &Call::default(), slot);
+        assert_eq!(waiting.reply().as_deref(), Some("SERVER_ERROR Reply timeout"));
+        assert!(log.is_empty());
     }
 
     #[test]

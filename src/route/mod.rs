@@ -44,6 +44,7 @@ mod schema;
 mod slot;
 mod transition;
 mod translate;
+mod unlogged;
 mod window;
 
 // select

@@ -11,6 +11,7 @@ use super::outstanding_limit::{self, OUTSTANDING_COUNT_MAX};
 use super::registry::{Key, Kind, Params};
 use super::slow_warm_up::WarmUp;
 use super::transition::Transition;
+use super::unlogged::Unlogged;
 use super::{Call, Chosen, Explained, Leaf, Route, Slot, When, rate_limit, shadow, shard_split};
 use crate::config::{Node, OnError, Pool, Section};
 use crate::hash::{Explained as Why, Member, Ring, Spec};
@@ -33,6 +34,7 @@ pub(super) const KIND: Kind = Kind {
         Key { name: "over", what: "with `rates`: `default` or `error`" },
         Key { name: "shard_splits", what: "shards in several copies, as in `shard_split`" },
         Key { name: "max_outstanding", what: "requests under way to one server at once; the others wait" },
+        Key { name: "asynclog", what: "false: deletes that fail on this way do not go to the spool" },
         Key { name: "slow_warmup", what: "a cold server gets few gets, as in `slow_warm_up`" },
     ],
     build,
@@ -78,7 +80,10 @@ fn build(params: &Params<'_>) -> Option<Rc<dyn Route>> {
     if params.has("rates") {
         outer = rate_limit::of(params, outer)?;
     }
-    if params.has("shard_splits") { shard_split::of(params, outer) } else { Some(outer) }
+    if params.has("shard_splits") {
+        outer = shard_split::of(params, outer)?;
+    }
+    Some(if params.flag("asynclog", true) { outer } else { Rc::new(Unlogged(outer)) })
 }
 
 /// The route that a pool of mcrouter's without servers is: `error_on_empty` says which, and `on_error` has it.

@@ -43,6 +43,8 @@ pub struct Numbers {
     /// Deletes that others can read in the feed, and those that they cannot.
     pub feed_written: AtomicU64,
     pub feed_refused: AtomicU64,
+    /// Deletes that are in no file of mcrouter's, though they should be.
+    pub asynclog_errors: AtomicU64,
     /// Found to be no entries when segments were read.
     pub broken_bytes: AtomicU64,
     /// Now.

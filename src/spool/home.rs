@@ -102,7 +102,20 @@ pub fn look(config: &config::Spool) -> Result<(), SpoolError> {
             check_shelf(&Directory::new(&path)).map_err(|error| SpoolError::new(&path, error))?;
         }
     }
+    config.asynclog.as_ref().map_or(Ok(()), check_asynclog)?;
     config.feed.as_ref().map_or(Ok(()), |feed| feed::check(&feed.file))
+}
+
+/// Whatever is in it is the business of those who read it.
+pub(super) fn check_asynclog(config: &config::Asynclog) -> Result<(), SpoolError> {
+    match fs::metadata(&config.dir) {
+        Ok(meta) if meta.is_dir() => Ok(()),
+        Ok(_) => Err(SpoolError::new(&config.dir, "this is no directory")),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            Err(SpoolError::missing(&config.dir, "there is no such directory"))
+        }
+        Err(error) => Err(SpoolError::new(&config.dir, error)),
+    }
 }
 
 /// Complains of the first thing that is not ours.

@@ -11,6 +11,7 @@
 //!
 //! `docs/spool-format.md` has the files, `ARCHITECTURE.md` the reasons.
 
+pub mod asynclog;
 mod book;
 pub mod by_hand;
 mod courier;
@@ -40,12 +41,14 @@ pub use owed::Owed;
 pub use replay::{Owner, Replay, Targets};
 pub use store::{Bounds, Cursor, Pending, Store, StoreError, Wanted};
 
-use crate::config::{self, Sync};
+use crate::config::{self, AsynclogFormat, Sync};
 use crate::protocol::Status;
 use crate::route::{DeleteLog, Fed, LoggedTerms};
+use asynclog::Asynclog;
 use disk::{Directory, Disk};
 use feed::FeedFile;
 use home::Shelf;
+use mcrouter::Version;
 use neighbours::Neighbours;
 use replay::Pace;
 use std::rc::Rc;
@@ -79,6 +82,7 @@ impl Spool {
         check(dir, config.creates_dir)?;
         let syncs_each = config.sync == Sync::Each;
         let open_feed = |feed: &config::Feed| FeedFile::open(&feed.file, feed.bytes_max as u64, syncs_each);
+        let asynclog = config.asynclog.as_ref().map(open_asynclog).transpose()?;
         let feed_file = config.feed.as_ref().map(open_feed).transpose()?;
         let book = Arc::new(Book::default());
         let bounds = Bounds {
@@ -115,7 +119,7 @@ impl Spool {
         }
         // What the process before this one has accepted must not be read here either.
         let neighbours = Neighbours::new(dir.clone(), shelf, &book).map_err(|error| failed(&error))?;
-        let writer = Writer::start(store, disk, config.sync, Arc::clone(&book), neighbours)
+        let writer = Writer::start(store, disk, config.sync, Arc::clone(&book), neighbours, asynclog)
             .map_err(|error| failed(&error))?;
         let start_feed = |file| feed::Writer::start(file, Arc::clone(&book));
         let feed = feed_file.map(start_feed).transpose().map_err(|error| failed(&error))?;
@@ -195,6 +199,15 @@ impl Desk {
             miss_on_error,
         }
     }
+}
+
+fn open_asynclog(config: &config::Asynclog) -> Result<Asynclog, SpoolError> {
+    home::check_asynclog(config)?;
+    let version = match config.format {
+        AsynclogFormat::As1 => Version::As1,
+        AsynclogFormat::As2 => Version::As2,
+    };
+    Ok(Asynclog::shared(&config.dir, version))
 }
 
 /// Seconds since then.

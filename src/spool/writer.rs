@@ -6,9 +6,10 @@
 //!     └────────── inbox ◄───────────┘
 //! ```
 
+use super::asynclog::Asynclog;
 use super::book::{Book, Numbers};
 use super::disk::{Disk, Growing};
-use super::entry::Why;
+use super::entry::{Delete, Why};
 use super::neighbours::Neighbours;
 use super::owed::Owed;
 use super::store::{Cursor, FULL, Pending, Store, Wanted};
@@ -70,6 +71,7 @@ impl Writer {
         sync: Sync,
         book: Arc<Book>,
         neighbours: Neighbours,
+        asynclog: Option<Asynclog>,
     ) -> io::Result<Self> {
         let (orders, received) = mpsc::channel();
         let waiting_count = Arc::new(AtomicUsize::new(0));
@@ -81,6 +83,7 @@ impl Writer {
             store,
             syncer,
             neighbours,
+            asynclog,
             book: Arc::clone(&book),
             waiting_count: Arc::clone(&waiting_count),
             kept_at: Instant::now(),
@@ -139,6 +142,8 @@ struct Desk {
     store: Store,
     syncer: Option<Syncer>,
     neighbours: Neighbours,
+    /// What is written is written in mcrouter's way too.
+    asynclog: Option<Asynclog>,
     book: Arc<Book>,
     waiting_count: Arc<AtomicUsize>,
     kept_at: Instant,
@@ -191,10 +196,17 @@ impl Desk {
             return;
         }
         let (wanted, takers): (Vec<Wanted>, Vec<Taker>) = std::mem::take(batch).into_iter().unzip();
-        let written = self.store.append(&wanted, now_ms());
+        let time_ms = now_ms();
+        let written = self.store.append(&wanted, time_ms);
         self.waiting_count.fetch_sub(takers.len(), Relaxed);
         if written.is_err() {
             Numbers::add(&self.book.numbers.refused, takers.len());
+        } else if let Some(asynclog) = &mut self.asynclog
+            && let Err(error) = write_all(asynclog, &wanted, time_ms)
+        {
+            // It is safe here, and will be delivered: no client need hear of it.
+            Numbers::add(&self.book.numbers.asynclog_errors, takers.len());
+            tracing::warn!("the asynclog cannot be written: {error}");
         }
         for Taker { token, inbox } in takers {
             // A worker that has ended waits for nothing.
@@ -249,6 +261,14 @@ impl Desk {
         }
         self.neighbours.leave();
     }
+}
+
+fn write_all(asynclog: &mut Asynclog, wanted: &[Wanted], time_ms: u64) -> io::Result<()> {
+    for Wanted { owed, pool, key } in wanted {
+        let (pool, address, key) = (pool.to_string(), owed.address.clone(), key.to_vec());
+        asynclog.write(&Delete { number: 0, time_ms, pool, address, key })?;
+    }
+    asynclog.flush()
 }
 
 /// For people who read entries; nothing is decided by it.

@@ -18,7 +18,7 @@ pub(crate) fn spool_directory() -> Directory {
 }
 
 /// One pool of these servers with a spool there.
-fn spooled(servers: &[&str], directory: &Directory, more: &str) -> String {
+pub(crate) fn spooled(servers: &[&str], directory: &Directory, more: &str) -> String {
     format!("spool: {{dir: {}{more}}}\n{}", directory.file("spool"), pool_of(servers, QUICK))
 }
 
@@ -385,4 +385,41 @@ fn what_another_process_has_accepted_is_not_read_and_is_its_own_to_deliver() {
     await_nothing_pending(&mut client);
     assert_eq!(client.stat("spool_replayed"), 2);
     server.client().ask("get k\r\n", "END\r\n");
+}
+
+#[test]
+fn mcrouters_files_are_written_beside_the_spool() {
+    for (format, wanted) in [
+        ("as1", r#",["127.0.0.1",PORT,"delete k\r\n"]]"#),
+        ("as2", r#",{"a":{},"f":"","h":"[127.0.0.1]:PORT","k":"k","p":"main","r":"","s":"ringway"}]"#),
+    ] {
+        let (directory, away) = (spool_directory(), dead_address());
+        let files = directory.file("asynclog");
+        let more = format!(", asynclog: {{dir: {files}, format: {format}}}");
+        let config = spooled(&[&away], &directory, &more);
+        let (code, said) = Proxy::refuses(&config);
+        assert!(code == 1 && said.contains("asynclog: there is no such directory"), "{code}: {said}");
+        std::fs::create_dir(&files).unwrap();
+        let proxy = Proxy::with(&config);
+        let mut client = proxy.client();
+        client.ask("delete k\r\n", "DELETED\r\n");
+        let only =
+            |path: &Path| std::fs::read_dir(path).unwrap().map(|entry| entry.unwrap().path()).next().unwrap();
+        let file = only(&only(Path::new(&files)));
+        let line = std::fs::read_to_string(&file).unwrap();
+        let port = away.rsplit_once(':').unwrap().1;
+        assert!(line.trim_end().ends_with(&wanted.replace("PORT", port)), "{line}");
+        // without a place for them the spool is enough
+        std::fs::remove_dir_all(&files).unwrap();
+        std::fs::write(&files, "").unwrap();
+        client.ask("delete l\r\n", "DELETED\r\n");
+        assert_eq!((client.stat("spool_pending"), client.stat("spool_asynclog_errors")), (2, 1));
+        drop(proxy);
+        std::fs::remove_file(&files).unwrap();
+        std::fs::create_dir(&files).unwrap();
+        let other = spool_directory();
+        std::fs::write(Path::new(&files).join("file"), line).unwrap();
+        let (code, said) = spool_verb(&["import", &other.file("spool"), &files]);
+        assert!(code == 0 && said.starts_with("1 deletes of 1 files"), "{said}");
+    }
 }
