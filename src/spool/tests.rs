@@ -9,6 +9,7 @@ use crate::config::OnFull;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
 
 const ADDRESSES: [&str; 2] = ["10.0.0.1:11211", "cache-1.cache:11211"];
 
@@ -35,13 +36,17 @@ impl Spool {
 
     /// Whether these deletes were accepted.
     fn append(&mut self, keys: &[(usize, u64)]) -> bool {
+        self.append_at(keys, 1_000)
+    }
+
+    fn append_at(&mut self, keys: &[(usize, u64)], time_ms: u64) -> bool {
         let wanted = |(server, key): &(usize, u64)| Wanted {
             owed: self.book.server(ADDRESSES[*server]),
             pool: "main".into(),
             key: name(*key).into(),
         };
         let wanted: Vec<Wanted> = keys.iter().map(wanted).collect();
-        self.store.append(&wanted, 1_000).is_ok()
+        self.store.append(&wanted, time_ms).is_ok()
     }
 
     fn is_pending(&self, (server, key): (usize, u64)) -> bool {
@@ -100,6 +105,25 @@ fn what_was_written_is_pending_again_in_its_order() {
         assert_eq!(spool.book.pending(), 3);
         assert_eq!(spool.looked(0, count_max), [name(2), name(3)]);
         assert_eq!(spool.looked(1, count_max), [name(1)]);
+    }
+}
+
+#[test]
+fn a_clock_that_steps_changes_nothing() {
+    let disk = Power::default();
+    let aged = || Bounds { age_max: Some(Duration::from_secs(60)), ..bounds() };
+    let mut spool = Spool::open(&disk, aged());
+    for (key, time_ms) in [(1, 1_700_000_000_000), (2, 0), (3, u64::MAX), (4, 5)] {
+        assert!(spool.append_at(&[(0, key)], time_ms));
+        spool.store.expire();
+    }
+    spool.deliver((0, 2));
+    spool.store.write_done(u64::MAX);
+    let mut again = Spool::open(&disk, aged());
+    again.store.expire();
+    for mut spool in [spool, again] {
+        assert_eq!(spool.looked(0, 9), [name(1), name(3), name(4)]);
+        assert!(spool.append_at(&[(0, 5)], 0) && spool.is_pending((0, 5)));
     }
 }
 

@@ -9,7 +9,7 @@ use std::process::Command;
 use std::time::Instant;
 
 /// One pool of these servers, with a spool and a feed there.
-fn fed(servers: &[&str], directory: &Directory, more: &str) -> String {
+pub(crate) fn fed(servers: &[&str], directory: &Directory, more: &str) -> String {
     format!(
         "spool: {{dir: {}, feed: {{file: {}{more}}}}}\n{}",
         directory.file("spool"),

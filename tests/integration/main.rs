@@ -16,6 +16,8 @@ mod clients;
 mod clock;
 /// Names that are followed while servers come, go and move.
 mod discovery;
+/// Disks that fill up or cannot be written, under the spool and the feed.
+mod disks;
 /// Every route, with every operation, over children that hit, miss and fail.
 mod every_route;
 /// A server that stalls, resets, lies or leaves: no client ever gets an answer that is not its own.

@@ -56,8 +56,34 @@ impl Proxy {
         Self::start(&["run", "--listen", "127.0.0.1:0", "--workers", "1"])
     }
 
+    /// With file systems of its own, as `mounts` (a line of a shell) makes them: they go with the process, and nobody else sees
+    /// them but by [`Self::inside`].
+    pub(crate) fn with_mounts(yaml: &str, mounts: &str) -> Self {
+        let directory = Directory::new();
+        let path = directory.write("ringway.yaml", &completed(yaml));
+        let process = Process::start(&mut mounted(mounts, &["run", "-c", &path]));
+        Self::listening(process, listeners(yaml), directory)
+    }
+
+    /// The same, of one that ends by itself: its exit code and what it said.
+    pub(crate) fn refuses_with_mounts(yaml: &str, mounts: &str) -> (i32, String) {
+        let directory = Directory::new();
+        let path = directory.write("ringway.yaml", yaml);
+        let mut process = Process::start(&mut mounted(mounts, &["run", "-c", &path]));
+        let status = process.exit();
+        (status.code().expect("no signal ended it"), process.stderr())
+    }
+
+    /// A path as this process sees it.
+    pub(crate) fn inside(&self, path: &str) -> String {
+        format!("/proc/{}/root{path}", self.pid())
+    }
+
     fn launch(arguments: &[&str], listeners: usize, directory: Directory) -> Self {
-        let process = Process::start(&mut command(arguments));
+        Self::listening(Process::start(&mut command(arguments)), listeners, directory)
+    }
+
+    fn listening(process: Process, listeners: usize, directory: Directory) -> Self {
         let addresses = process.await_stderr(|lines| {
             let found: Vec<String> = lines.iter().filter_map(|l| listening(l)).collect();
             (found.len() >= listeners).then_some(found)
@@ -174,6 +200,24 @@ fn command(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_ringway"));
     command.args(arguments).env("NO_COLOR", "1").env("RUST_BACKTRACE", "1");
     command
+}
+
+fn mounted(mounts: &str, arguments: &[&str]) -> Command {
+    let script = format!("{mounts} && exec \"$0\" \"$@\"");
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "sh", "-c", &script, env!("CARGO_BIN_EXE_ringway")]).args(arguments);
+    command.env("NO_COLOR", "1").env("RUST_BACKTRACE", "1");
+    command
+}
+
+/// Whether [`Proxy::with_mounts`] can be had: it needs to be root. When not, the test is skipped with a line.
+pub(crate) fn can_mount() -> bool {
+    let done = Command::new("unshare").args(["--mount", "sh", "-c", "mount -t tmpfs tmpfs /tmp"]).status();
+    let is_there = done.is_ok_and(|status| status.success());
+    if !is_there {
+        eprintln!("SKIPPED: nobody but root can mount a file system");
+    }
+    is_there
 }
 
 /// The address in a line like `… listening on 127.0.0.1:5000 …`.
