@@ -101,10 +101,11 @@ fn not_memcached() -> ConnectFailure {
     ConnectFailure::new("the answer to 'version' is not memcached's")
 }
 
+/// What is asked on a new connection has shorter answers.
+const ANSWER_BYTES_MAX: usize = 512;
+
 /// Sends a question on a new connection, and takes the one line that comes.
 async fn line_for(stream: &mut Stream, question: &[u8]) -> Result<Vec<u8>, ConnectFailure> {
-    /// What is asked here has shorter answers.
-    const ANSWER_BYTES_MAX: usize = 512;
     #[expect(clippy::disallowed_methods, reason = "whoever drops this drops the new connection with it")]
     stream.write_all(question).await.map_err(io_failure)?;
     let mut answer = Vec::with_capacity(64);
@@ -141,7 +142,89 @@ fn io_failure(error: io::Error) -> ConnectFailure {
 
 #[cfg(test)]
 mod tests {
-    use super::{ConnectFailure, is_modern};
+    use super::{ANSWER_BYTES_MAX, ConnectFailure, Dial, ask, connect, is_modern};
+    use crate::config::Endpoint;
+    use crate::protocol::Cause;
+    use std::cell::RefCell;
+    use std::io;
+    use std::path::Path;
+    use std::rc::Rc;
+    use std::time::Duration;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
+
+    const TIMEOUT: Duration = Duration::from_secs(1);
+
+    /// Waits until `question` is there, then says these pieces one after the other; and holds on, or closes.
+    async fn answer(mut server: DuplexStream, question: &[u8], pieces: &[&[u8]], closes: bool) {
+        let mut asked = vec![0; question.len()];
+        server.read_exact(&mut asked).await.unwrap();
+        assert_eq!(asked, question);
+        for piece in pieces {
+            server.write_all(piece).await.unwrap();
+            tokio::task::yield_now().await;
+        }
+        if !closes {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    /// What `connect` says of a server that answers `version` so.
+    async fn greeted(pieces: &[&[u8]]) -> Result<bool, ConnectFailure> {
+        let (here, there) = duplex(1 << 16);
+        let here = RefCell::new(Some(here));
+        let dial = Dial::Memory(Rc::new(move |_| here.take().ok_or(io::ErrorKind::ConnectionRefused.into())));
+        let endpoint = Endpoint::Unix(Path::new("/in/memory").into());
+        let answered = answer(there, b"version\r\n", pieces, false);
+        tokio::select! {
+            biased;
+            connected = connect(&endpoint, &dial, TIMEOUT) => connected.map(|(_, modern)| modern),
+            () = answered => unreachable!("it holds on"),
+        }
+    }
+
+    async fn refused(pieces: &[&[u8]]) -> String {
+        greeted(pieces).await.unwrap_err().text
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_memcached_says_its_version_in_however_many_pieces() {
+        assert!(greeted(&[b"VERSION 1.6.45\r\n"]).await.unwrap());
+        assert!(!greeted(&[b"VERSION 1.6.18\r\n"]).await.unwrap());
+        assert!(greeted(&[b"VER", b"SION 1.6.4", b"5\r", b"\n"]).await.unwrap());
+        let longest = [b"VERSION ".as_slice(), &vec![b'1'; ANSWER_BYTES_MAX - 8]].concat();
+        assert!(!greeted(&[&longest, b"\r\n"]).await.unwrap(), "no more than what is too much");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_is_no_memcached_is_found_out() {
+        const NOT: &str = "SERVER_ERROR connection error: the answer to 'version' is not memcached's";
+        assert_eq!(refused(&[b"HTTP/1.1 400 Bad Request\r\n"]).await, NOT);
+        assert_eq!(refused(&[b"VERSION 1.6.45\r\nmore"]).await, NOT, "who says more is not asked that");
+        assert_eq!(refused(&[&vec![b'V'; ANSWER_BYTES_MAX + 1]]).await, NOT, "a line without an end");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_says_nothing_is_given_up() {
+        let failure = greeted(&[]).await.unwrap_err();
+        assert_eq!(failure.cause, Cause::ConnectTimeout);
+        let failure = greeted(&[b"VERSION 1.6"]).await.unwrap_err();
+        assert_eq!(failure.cause, Cause::ConnectTimeout);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_probe_takes_any_line_for_an_answer() {
+        const QUESTION: &[u8] = b"mg __ringway_probe__\r\n";
+        let (here, there) = duplex(1 << 10);
+        let answered = tokio::join!(ask(here.into(), TIMEOUT), async {
+            tokio::time::timeout(TIMEOUT, answer(there, QUESTION, &[b"SERVER_ERROR busy\r\n"], false)).await
+        });
+        assert!(answered.0.is_ok());
+        let (here, there) = duplex(1 << 10);
+        let answered = tokio::join!(ask(here.into(), TIMEOUT), answer(there, QUESTION, &[], true));
+        assert_eq!(answered.0.unwrap_err().cause, Cause::Connect);
+        let (here, _there) = duplex(1 << 10);
+        assert_eq!(ask(here.into(), TIMEOUT).await.unwrap_err().cause, Cause::Timeout);
+    }
 
     #[test]
     fn a_failure_is_one_line_whatever_it_is_made_of() {

@@ -220,6 +220,8 @@ impl Client {
             Stream::Unix(s) => s.read(&mut buffer),
         };
         match read {
+            // this process was stopped and goes on: the wait begins again
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => self.try_read_more(),
             Ok(0) => Ok(false),
             Ok(n) => {
                 self.ahead.extend_from_slice(&buffer[..n]);
