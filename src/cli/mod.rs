@@ -143,7 +143,6 @@ mod tests {
             "ringway spool export a b --format as3",
             "ringway spool follow a",
             "ringway spool follow a --to b --from 5",
-            "ringway spool follow a --to b --from now --position-file c",
             "ringway bogus",
         ] {
             let error = Cli::try_parse_from(line.split(' ')).err().unwrap();

@@ -74,10 +74,10 @@ enum Verb {
         /// Who is told
         #[arg(long, value_name = "ADDRESS")]
         to: String,
-        /// `oldest`, `now`, or a position such as 6f1c0a5b22e94d07:1
-        #[arg(long, value_name = "POSITION", value_parser = parse_start, conflicts_with = "position_file")]
-        from: Option<Start>,
-        /// Go on with the position in this file, and keep it there; without one begin with the oldest
+        /// Where to begin: `oldest`, `now`, or a position such as 6f1c0a5b22e94d07:1
+        #[arg(long, value_name = "POSITION", value_parser = parse_start, default_value = "oldest")]
+        from: Start,
+        /// Keep the position in this file, and go on with it where there is one
         #[arg(long, value_name = "FILE")]
         position_file: Option<PathBuf>,
         /// Deletes that it is told of in a second
@@ -120,8 +120,7 @@ pub(super) fn run(args: &Args) -> ExitCode {
         Verb::Export { dir, to, format } => export(dir, to, *format),
         Verb::Follow { feed, to, from, position_file, rate, plain, stop_at_end } => {
             let file = position_file.as_deref();
-            let start = from.clone().map_or_else(|| file.map_or(Ok(Start::Oldest), read_position), Ok);
-            start.and_then(|start| {
+            file.map_or_else(|| Ok(from.clone()), |file| read_position(file, from)).and_then(|start| {
                 let per_second_max = usize::try_from((*rate).max(1)).unwrap_or(usize::MAX);
                 let (is_plain, stops_at_end) = (*plain, *stop_at_end);
                 follow(Follow { feed, to, start, per_second_max, is_plain, stops_at_end }, file)
@@ -278,11 +277,11 @@ fn import(dir: &Path, from: &[PathBuf]) -> Done {
     Ok(if faults.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// What was kept; with nothing kept, the oldest.
-fn read_position(file: &Path) -> Result<Start, String> {
+/// What was kept, if anything.
+fn read_position(file: &Path, otherwise: &Start) -> Result<Start, String> {
     match fs::read_to_string(file) {
         Ok(text) => text.parse().map(Start::At).map_err(|why| format!("{}: {why}", file.display())),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Start::Oldest),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(otherwise.clone()),
         Err(error) => Err(format!("{}: {error}", file.display())),
     }
 }

@@ -74,7 +74,9 @@ impl Follow<'_> {
             };
             if reader.broken_count > target.followed.broken_count {
                 target.followed.broken_count = reader.broken_count;
-                say("a line in it is none: passed by, no delete was lost with it");
+                say(
+                    "a line in it is none, and passed by: the number behind it tells whether a delete was lost with it",
+                );
             }
             target.tell(&batch, &mut say);
             target.followed.position = reader.position().cloned();

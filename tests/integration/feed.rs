@@ -196,10 +196,15 @@ fn a_follower_that_is_too_late_is_told_so() {
     );
     assert_eq!(std::fs::read_to_string(&position).unwrap(), before);
     assert_eq!(there.stat("delete_misses"), 1, "nothing behind the gap was told");
-    // whoever knows what to do about it goes on with what is there
+    // whoever knows what to do about it goes on with what is there, or with what is to come
+    std::fs::remove_file(&position).unwrap();
+    let (code, said) = spool_verb(&[&arguments[..], &["--from", "now"]].concat());
+    assert!(code == 0 && said.starts_with("0 told, ") && said.trim_end().ends_with(":9002"), "{said}");
+    client.ask("delete last\r\n", "NOT_FOUND\r\n");
+    assert!(spool_verb(&[&arguments[..], &["--from", "oldest"]].concat()).1.starts_with("1 told, "));
     let (code, said) =
         spool_verb(&["follow", &feed, "--to", there.address(), "--from", "oldest", "--stop-at-end"]);
-    assert!(code == 0 && said.trim_end().ends_with(":9002"), "{said}");
+    assert!(code == 0 && said.trim_end().ends_with(":9003"), "{said}");
     let bytes = |path: &str| std::fs::metadata(path).unwrap().len();
     assert!(bytes(&feed) + bytes(&format!("{feed}.1")) <= 1 << 20);
 }

@@ -18,6 +18,7 @@ mod chaos;
 mod corpus;
 mod differential;
 mod dns;
+mod feed;
 mod fuzz;
 mod hostile_clients;
 mod hostile_servers;
@@ -87,6 +88,13 @@ const PARTS: &[Part] = &[
         commit: Amount::Count(10_000),
         release: Amount::Count(500_000),
         run: dns::run,
+    },
+    Part {
+        name: "feed",
+        about: "deletes through a ringway that is killed, followed elsewhere by a follower that is killed: none is missing there",
+        commit: Amount::Count(30),
+        release: Amount::Count(2_000),
+        run: feed::run,
     },
     Part {
         name: "fuzz",

@@ -214,7 +214,7 @@ fn ask(client: &mut Client, request: &str) -> Option<String> {
     line(client)
 }
 
-fn line(client: &mut Client) -> Option<String> {
+pub(crate) fn line(client: &mut Client) -> Option<String> {
     while !client.ahead().windows(2).any(|w| w == b"\r\n") {
         if !client.try_read_more().ok()? {
             return None;
