@@ -221,7 +221,7 @@ impl Client {
         };
         match read {
             // this process was stopped and goes on: the wait begins again
-            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => self.try_read_more(),
+            Err(error) if error.kind() == ErrorKind::Interrupted => self.try_read_more(),
             Ok(0) => Ok(false),
             Ok(n) => {
                 self.ahead.extend_from_slice(&buffer[..n]);
