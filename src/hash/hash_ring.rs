@@ -5,16 +5,17 @@
 //! number for all.
 
 use super::{Member, xxh};
+use std::sync::Arc;
 
 /// As many as a ketama ring has.
 pub(super) const POINTS_PER_SERVER: u32 = 160;
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct HashRing {
     /// Invariant: strictly ascending, not empty.
-    values: Box<[u64]>,
+    values: Arc<[u64]>,
     /// Invariant: one longer than `values`, the first again at the end: the wrap.
-    owners: Box<[u32]>,
+    owners: Arc<[u32]>,
 }
 
 impl HashRing {

@@ -41,8 +41,9 @@ use scope::Scope;
 
 /// Which member has a key. Immutable, in flat arrays; asking allocates nothing.
 ///
-/// Not `Sync` (the placement `random` keeps its state in a cell): each worker builds its own.
-#[derive(Debug)]
+/// Not `Sync` (the placement `random` keeps its state in a cell): each worker has its own. A copy costs little, long tables are
+/// shared.
+#[derive(Clone, Debug)]
 pub struct Ring {
     len: usize,
     placement: Placement,

@@ -6,7 +6,7 @@
 use super::{Member, SpecError};
 
 /// The list is not written out: a server owns the slots from its predecessor's end up to its own.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Slots {
     /// Invariant: strictly ascending, not empty.
     ends: Box<[u32]>,

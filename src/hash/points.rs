@@ -1,15 +1,17 @@
 //! Points on a circle of 32 bits and the first one at or after a hash.
 
-/// Points in two flat arrays, and a third that leads to the right neighbourhood at once.
-#[derive(Debug)]
+use std::sync::Arc;
+
+/// Points in two flat arrays, and a third that leads to the right neighbourhood at once. Copies share them.
+#[derive(Clone, Debug)]
 pub(super) struct Points {
     /// Invariant: ascending.
-    values: Box<[u32]>,
+    values: Arc<[u32]>,
     /// `owners[i]` is the server of `values[i]`. Invariant: one longer than `values`, the first again at the end: the wrap.
-    owners: Box<[u32]>,
+    owners: Arc<[u32]>,
     /// `starts[b]` is the first point whose upper bits are ≥ b; there are about two buckets per point, so that the scan from
     /// there ends after a step or two.
-    starts: Box<[u32]>,
+    starts: Arc<[u32]>,
     /// `hash >> shift` is the bucket. Invariant: < 32 and fits `starts`.
     shift: u32,
 }

@@ -6,7 +6,7 @@
 
 use super::Member;
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Pymemcache {
     prefixes: Box<[Prefix]>,
 }
@@ -72,7 +72,7 @@ fn node(member: &Member) -> String {
 }
 
 /// A server's half of the hashed text, hashed as far as it goes: only the key is left to do per pick.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Prefix {
     /// Decides ties: the larger string wins.
     node: String,

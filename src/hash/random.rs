@@ -10,6 +10,13 @@ pub(super) struct Random {
     state: Cell<u64>,
 }
 
+/// Starts elsewhere too.
+impl Clone for Random {
+    fn clone(&self) -> Self {
+        Self::new()
+    }
+}
+
 impl Random {
     /// Each ring starts elsewhere, so that workers and nodes do not walk in step.
     pub(super) fn new() -> Self {

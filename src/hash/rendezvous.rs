@@ -13,13 +13,13 @@ const M: u64 = 0x9ddf_ea08_eb38_2d69;
 const FRACTION_BITS: u32 = 53;
 
 /// Scores the tags of a list for a key.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Rendezvous {
     tags: Box<[u64]>,
     weights: Weights,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 enum Weights {
     /// `Rendezvous`.
     None,

@@ -14,7 +14,7 @@ use super::{
 };
 
 /// For at least two servers.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) enum Rule {
     Hashed { digest: Digest, table: Table },
     Pymemcache(Pymemcache),
@@ -46,7 +46,7 @@ pub(super) enum Digest {
 }
 
 /// Turns hashes of 32 bits (the first three and `Crc32`) or 64 bits into indexes.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) enum Table {
     Points(Points),
     Slots(Slots),

@@ -3,10 +3,10 @@
 //! They outlive the tree. When the configuration changes, a server that is still there and talked to in the same way
 //! keeps its connections and all that is under way on them; only what is new is made, only what is gone ends.
 
-use super::caches::Caches;
-use super::windows::Windows;
+use super::common::Common;
 use crate::cache::CacheLeaf;
 use crate::config::{Config, Endpoint, OnError, Pool, Server};
+use crate::hash::{Ring, SpecError};
 use crate::route::{self, Busy, Change, Fed, Leaf, Leaves, Logged, Past, Root, Window};
 use crate::spool::Desk;
 use crate::time::Clock;
@@ -17,7 +17,6 @@ use std::mem;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::oneshot;
 
 /// Of one worker.
 pub(super) struct Ends {
@@ -52,17 +51,44 @@ impl Known {
 /// A tree that is ready when its new servers are connected to, or cannot be.
 pub(super) struct Built {
     pub(super) root: Root,
-    warming: Vec<oneshot::Receiver<()>>,
+    warming: Vec<Rc<dyn Leaf>>,
+    before: Before,
 }
 
+/// The ends of the tree before.
+pub(super) struct Before(Vec<Rc<dyn Leaf>>);
+
+/// Connections that are begun or ended at once; then requests have their turn. A thousand at once, and they wait for tens of
+/// milliseconds.
+const AT_ONCE_COUNT_MAX: usize = 64;
+const TURN: Duration = Duration::from_millis(1);
+
 impl Built {
-    /// Each attempt to connect is bounded by its `connect_timeout`, and all go on at once.
-    pub(super) async fn warmed(self) -> Root {
-        for end in self.warming {
+    /// Each attempt to connect is bounded by its `connect_timeout`; nobody waits for another one's.
+    pub(super) async fn warmed(self) -> (Root, Before) {
+        let mut warming = Vec::with_capacity(self.warming.len());
+        for (index, leaf) in self.warming.iter().enumerate() {
+            if index > 0 && index.is_multiple_of(AT_ONCE_COUNT_MAX) {
+                tokio::time::sleep(TURN).await;
+            }
+            warming.extend(leaf.warm());
+        }
+        for end in warming {
             // the other end is dropped, whatever came of it
             let _ = end.await;
         }
-        self.root
+        (self.root, self.before)
+    }
+}
+
+impl Before {
+    /// Lets go of those that only this holds, once another tree serves: their connections end.
+    pub(super) async fn let_go(mut self) {
+        self.0.retain(|leaf| Rc::strong_count(leaf) == 1);
+        while !self.0.is_empty() {
+            self.0.truncate(self.0.len().saturating_sub(AT_ONCE_COUNT_MAX));
+            tokio::time::sleep(TURN).await;
+        }
     }
 }
 
@@ -72,19 +98,13 @@ impl Ends {
     }
 
     /// The tree of a configuration, with the ends that are there already as far as they fit.
-    pub(super) fn build(
-        &mut self,
-        config: &Config,
-        caches: &Caches,
-        windows: &Windows,
-    ) -> Result<Built, String> {
+    pub(super) fn build(&mut self, config: &Config, common: &Common) -> Result<Built, String> {
         self.shared.late_count_max.set(config.settings.limits.late_count_max);
         let former = mem::take(&mut self.pools);
         let building = Building {
             shared: &self.shared,
             desk: self.desk.as_ref(),
-            caches,
-            windows,
+            common,
             former: &former,
             made: RefCell::default(),
             warming: RefCell::default(),
@@ -92,7 +112,9 @@ impl Ends {
         match route::build(config, &building) {
             Ok(root) => {
                 self.pools = building.made.into_inner();
-                Ok(Built { root, warming: building.warming.into_inner() })
+                let warming = building.warming.into_inner();
+                let before = former.into_values().flat_map(|known| known.leaves.into_values().flatten());
+                Ok(Built { root, warming, before: Before(before.collect()) })
             }
             Err(error) => {
                 self.pools = former;
@@ -105,17 +127,16 @@ impl Ends {
 struct Building<'a> {
     shared: &'a Shared,
     desk: Option<&'a Desk>,
-    caches: &'a Caches,
-    windows: &'a Windows,
+    common: &'a Common,
     former: &'a HashMap<String, Known>,
     made: RefCell<HashMap<String, Known>>,
-    warming: RefCell<Vec<oneshot::Receiver<()>>>,
+    warming: RefCell<Vec<Rc<dyn Leaf>>>,
 }
 
 impl Building<'_> {
     fn of_server(&self, pool: &Pool, server: &Server, former: Option<&Known>) -> Vec<Rc<dyn Leaf>> {
         if let Endpoint::Embedded(embedded) = server.endpoint
-            && let Some(cache) = self.caches.get(&pool.name, embedded.shard)
+            && let Some(cache) = self.common.caches.get(&pool.name, embedded.shard)
         {
             return vec![Rc::new(CacheLeaf::new(Arc::clone(cache), server.label(), Clock::System))];
         }
@@ -125,7 +146,7 @@ impl Building<'_> {
         let leaves = self.connected(pool, server);
         // At the start nobody uses anything else meanwhile: the first request connects.
         if pool.warms_connections && !self.former.is_empty() {
-            self.warming.borrow_mut().extend(leaves.iter().filter_map(|leaf| leaf.warm()));
+            self.warming.borrow_mut().extend(leaves.iter().cloned());
         }
         leaves
     }
@@ -194,8 +215,12 @@ impl Leaves for Building<'_> {
         (leaves, lanes)
     }
 
+    fn ring(&self, pool: &Pool) -> Result<Ring, SpecError> {
+        self.common.rings.of_pool(pool)
+    }
+
     fn past(&self, pool: &Pool) -> Option<Past> {
-        let windows = self.windows.of_pool(&pool.name);
+        let windows = self.common.windows.of_pool(&pool.name);
         let mut made = self.made.borrow_mut();
         let known = made.get_mut(&pool.name)?;
         let mut changes = Vec::with_capacity(windows.len());
@@ -204,7 +229,8 @@ impl Leaves for Building<'_> {
             for (server, leaves) in window.former.servers.iter().zip(&gone).filter(|(_, l)| !l.is_empty()) {
                 known.gone.insert(identity(server), leaves.iter().map(Rc::downgrade).collect());
             }
-            changes.push(Change { window: Arc::clone(window), gone });
+            let ring = self.ring(&window.former).ok()?; // what was a ring is one again
+            changes.push(Change { window: Arc::clone(window), gone, ring });
         }
         let (busy, counters) = (Rc::clone(&known.busy), Arc::clone(&self.shared.counters));
         (!changes.is_empty()).then_some(Past { changes, busy, counters })

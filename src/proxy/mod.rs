@@ -3,6 +3,7 @@
 mod admin_port;
 mod caches;
 mod collect;
+mod common;
 mod couriers;
 mod drain;
 mod ends;
@@ -13,6 +14,7 @@ mod memory;
 mod names;
 mod reload;
 mod renew;
+mod rings;
 mod shared;
 mod take_over;
 mod watch;
@@ -29,7 +31,7 @@ use crate::net;
 use crate::spool::{Spool, SpoolError};
 use crate::stats::Stats;
 use admin_port::AdminPort;
-use caches::Caches;
+use common::Common;
 use events::{Event, Events, Why};
 use hand_over::HandOver;
 use names::Names;
@@ -43,7 +45,6 @@ use std::sync::Arc;
 use std::sync::mpsc::Sender;
 use std::thread;
 use std::time::{Duration, Instant};
-use windows::Windows;
 use worker::Worker;
 
 /// A successor that has not found its servers by then does not take over.
@@ -185,10 +186,9 @@ fn start(
     let mut fitted = names.follow(&read, addresses.iter().map(|address| address.bound.label.as_str()));
     fit_descriptors(&mut fitted, count);
     let config = Arc::new(fitted);
-    let caches = Arc::new(Caches::of(&config, &Caches::default()));
+    let common = Arc::new(Common::of(&config, &Common::default(), tokio::time::Instant::now()));
     let told = about.instead_of.as_ref().map(|refused| refused.faults.clone());
-    let windows = Arc::new(Windows::of(&config, &Windows::default(), tokio::time::Instant::now()));
-    let current = reload::current(&config, &caches, &windows, about);
+    let current = reload::current(&config, &common, about);
     let process = Process::new(current, stats.clone(), Arc::clone(&health)).with_spool(spool.clone());
     let process = Arc::new(process);
     if told.is_some() {
@@ -208,15 +208,14 @@ fn start(
     let hand_over = config.settings.hand_over.as_ref().map(door).transpose()?;
     let mut workers = Vec::with_capacity(count);
     for (index, sockets) in listeners.into_iter().enumerate() {
-        let plan = shared.plan(&config, &caches, &windows, count, shared.stats.of(index), sockets);
+        let plan = shared.plan(&config, &common, count, shared.stats.of(index), sockets);
         workers.push(Worker::start(index, plan)?);
     }
     names.on_served(None, &config);
     let mut serving = Serving {
         read,
         serves: config,
-        caches,
-        windows,
+        common,
         names,
         is_discovered: false,
         addresses,

@@ -2,14 +2,13 @@
 //! each worker between two requests. Whatever is wrong with it, the one that serves goes on.
 
 use super::admin_port::AdminPort;
-use super::caches::Caches;
+use super::common::Common;
 use super::events::{Event, Why};
 use super::hand_over::HandOver;
 use super::keep::keep;
 use super::names::Names;
 use super::shared::Shared;
 use super::watch::{self, Watch};
-use super::windows::Windows;
 use super::worker::{Adopt, Worker};
 use super::{fit_descriptors, workers_count};
 use crate::admin::{Current, Reloaded};
@@ -86,8 +85,7 @@ pub(super) struct Serving {
     pub(super) read: Config,
     /// As it serves: with the servers that its names have now.
     pub(super) serves: Arc<Config>,
-    pub(super) caches: Arc<Caches>,
-    pub(super) windows: Arc<Windows>,
+    pub(super) common: Arc<Common>,
     pub(super) names: Names,
     /// Something was known of all pools' servers once.
     pub(super) is_discovered: bool,
@@ -214,8 +212,7 @@ impl Serving {
         let count = workers_count(read);
         fit_descriptors(&mut filled, count);
         let config = Arc::new(filled);
-        let caches = Arc::new(Caches::of(&config, &self.caches));
-        let windows = Arc::new(Windows::of(&config, &self.windows, Instant::now()));
+        let common = Arc::new(Common::of(&config, &self.common, Instant::now()));
         let mut opened = self.bind_new(read)?;
         let admin = self.admin_port_of(read)?;
         let door = self.door_of(read)?;
@@ -231,7 +228,7 @@ impl Serving {
             let stay = self.addresses.iter_mut().filter(|address| !is_closed(address));
             Some(spread(stay.chain(&mut opened), count).map_err(|error| error.to_string())?)
         };
-        if let Err(error) = self.change_workers(&config, &caches, &windows, count, listeners) {
+        if let Err(error) = self.change_workers(&config, &common, count, listeners) {
             // Nobody would accept from those that were added.
             for (address, count) in self.addresses.iter_mut().zip(sockets_before) {
                 address.bound.sockets.truncate(count);
@@ -250,9 +247,8 @@ impl Serving {
             self.hand_over = door;
         }
         self.shared.health.forget_unused();
-        let current = current(&config, &caches, &windows, About::default());
-        self.caches = caches;
-        self.windows = windows;
+        let current = current(&config, &common, About::default());
+        self.common = common;
         self.names.on_served(Some(&self.serves), &config);
         self.serves = config;
         Ok(current)
@@ -262,17 +258,15 @@ impl Serving {
     pub(super) fn accept(&mut self) -> Result<(), String> {
         let count = self.workers.len();
         let listeners = spread(self.addresses.iter_mut(), count).map_err(|error| error.to_string())?;
-        let (serves, caches, windows) =
-            (Arc::clone(&self.serves), Arc::clone(&self.caches), Arc::clone(&self.windows));
-        self.change_workers(&serves, &caches, &windows, count, Some(listeners))
+        let (serves, common) = (Arc::clone(&self.serves), Arc::clone(&self.common));
+        self.change_workers(&serves, &common, count, Some(listeners))
     }
 
     /// Has so many workers serve with this configuration. `listeners`: for each worker what it accepts from, if that changes.
     fn change_workers(
         &mut self,
         config: &Arc<Config>,
-        caches: &Arc<Caches>,
-        windows: &Arc<Windows>,
+        common: &Arc<Common>,
         count: usize,
         mut listeners: Option<Vec<Vec<Bound>>>,
     ) -> Result<(), String> {
@@ -281,7 +275,7 @@ impl Serving {
         let mut added = Vec::new();
         for index in stays..count {
             let (counters, sockets) = (self.free_counters(), of_new.next().unwrap_or_default());
-            let plan = self.shared.plan(config, caches, windows, count, counters, sockets);
+            let plan = self.shared.plan(config, common, count, counters, sockets);
             match Worker::start(index, plan) {
                 Ok(worker) => added.push(worker),
                 Err(error) => {
@@ -295,8 +289,7 @@ impl Serving {
         for worker in self.workers.iter().take(count) {
             worker.adopt(Adopt {
                 config: Arc::clone(config),
-                caches: Arc::clone(caches),
-                windows: Arc::clone(windows),
+                common: Arc::clone(common),
                 workers_count: count,
                 listeners: listeners.as_mut().and_then(Iterator::next),
                 done: done.clone(),
@@ -459,12 +452,12 @@ fn remove_file(path: Option<&Path>) {
 }
 
 /// What `stats` says of a configuration.
-pub(super) fn current(config: &Arc<Config>, caches: &Caches, windows: &Windows, about: About) -> Current {
+pub(super) fn current(config: &Arc<Config>, common: &Common, about: About) -> Current {
     Current {
         settings: config.settings.clone(),
-        caches: caches.all(),
-        memory_bytes_max: caches.memory_bytes_max(),
-        transitions: windows.ends(),
+        caches: common.caches.all(),
+        memory_bytes_max: common.caches.memory_bytes_max(),
+        transitions: common.windows.ends(),
         config: Some(Arc::clone(config)),
         about,
     }

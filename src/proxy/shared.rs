@@ -1,8 +1,7 @@
 //! What all workers share, whatever the configuration.
 
-use super::caches::Caches;
+use super::common::Common;
 use super::events::Event;
-use super::windows::Windows;
 use super::worker::Plan;
 use crate::admin::Process;
 use crate::config::Config;
@@ -31,8 +30,7 @@ impl Shared {
     pub(super) fn plan(
         &self,
         config: &Arc<Config>,
-        caches: &Arc<Caches>,
-        windows: &Arc<Windows>,
+        common: &Arc<Common>,
         workers_count: usize,
         counters: Arc<Counters>,
         listeners: Vec<Bound>,
@@ -43,8 +41,7 @@ impl Shared {
             process: Arc::clone(&self.process),
             clients: Arc::clone(&self.clients),
             health: Arc::clone(&self.health),
-            caches: Arc::clone(caches),
-            windows: Arc::clone(windows),
+            common: Arc::clone(common),
             spool: self.spool.clone(),
             delivers: false,
             workers_count,

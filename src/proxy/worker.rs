@@ -1,12 +1,11 @@
 //! A worker: one thread, one event loop, its own tree and connections, and copies of its listening sockets.
 
 use super::StartError;
-use super::caches::Caches;
 use super::collect;
+use super::common::Common;
 use super::couriers::Couriers;
 use super::ends::Ends;
 use super::memory;
-use super::windows::Windows;
 use crate::admin::{Admin, BEAT, Process, Pulse};
 use crate::client::{self, MovesTo};
 use crate::config::{Config, Limits};
@@ -37,8 +36,7 @@ pub(super) struct Plan {
     pub(super) clients: Arc<AtomicUsize>,
     /// What all workers know of the servers.
     pub(super) health: Arc<Health>,
-    pub(super) caches: Arc<Caches>,
-    pub(super) windows: Arc<Windows>,
+    pub(super) common: Arc<Common>,
     pub(super) spool: Option<Arc<Spool>>,
     /// This one delivers what the spool holds, for all workers. (The first one, which stays as long as the process does.)
     pub(super) delivers: bool,
@@ -65,8 +63,7 @@ enum Leave {
 /// Another configuration.
 pub(super) struct Adopt {
     pub(super) config: Arc<Config>,
-    pub(super) caches: Arc<Caches>,
-    pub(super) windows: Arc<Windows>,
+    pub(super) common: Arc<Common>,
     pub(super) workers_count: usize,
     /// What to accept from now on, when that changes; clients that are there stay.
     pub(super) listeners: Option<Vec<Bound>>,
@@ -171,7 +168,7 @@ async fn serve(
     let budget = Budget::new(share_of(&limits, plan.workers_count), Arc::clone(&plan.counters));
     let shared = shared(&plan, &block, &budget);
     let mut ends = Ends::new(shared.clone(), plan.spool.as_ref().map(Spool::desk));
-    let root = match ends.build(&plan.config, &plan.caches, &plan.windows) {
+    let root = match ends.build(&plan.config, &plan.common) {
         Ok(built) => built.root,
         Err(error) => return drop(ready.send(Err(StartError::Routes(error)))),
     };
@@ -209,14 +206,18 @@ async fn serve(
             // When the main thread is gone, that is the same as being told to finish.
             None => break Leave::Drain(Duration::ZERO),
         };
-        let Adopt { config, caches, windows, workers_count, listeners, done } = *adopt;
+        let Adopt { config, common, workers_count, listeners, done } = *adopt;
         let limits = config.settings.limits;
         // The old tree serves while the new one connects.
-        let root = match ends.build(&config, &caches, &windows) {
+        let built = match ends.build(&config, &common) {
             Ok(built) => Ok(built.warmed().await),
             Err(error) => Err(error),
         };
-        let adopted = root.and_then(|root| accepting.take(Rc::new(root), limits, listeners));
+        let adopted = built.and_then(|(root, before)| {
+            accepting.take(Rc::new(root), limits, listeners)?;
+            tokio::task::spawn_local(before.let_go());
+            Ok(())
+        });
         if adopted.is_ok() {
             budget.set_bytes_max(share_of(&limits, workers_count));
             collect::set(config.settings.collect);

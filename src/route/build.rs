@@ -34,6 +34,14 @@ pub trait Leaves {
     /// `lanes` leaves for each server of the pool, in the order of its list; and the number of lanes.
     fn of_pool(&self, pool: &Pool) -> (Vec<Rc<dyn Leaf>>, usize);
 
+    /// The pool's ring, which may have been built before.
+    ///
+    /// # Errors
+    /// What is wrong with it, where it has not been checked.
+    fn ring(&self, pool: &Pool) -> Result<Ring, SpecError> {
+        Ring::build(&pool.hash, &pool.members())
+    }
+
     /// What is still to be remembered of this pool's past.
     fn past(&self, pool: &Pool) -> Option<Past> {
         let _ = pool;
@@ -381,8 +389,7 @@ impl<'a> Builder<'a> {
     }
 
     fn ring(&self, pool: &Pool) -> Result<Ring, SpecError> {
-        let members = pool.members();
-        if self.is_draft { Ring::unplaced(&pool.hash, &members) } else { Ring::build(&pool.hash, &members) }
+        if self.is_draft { Ring::unplaced(&pool.hash, &pool.members()) } else { self.leaves.ring(pool) }
     }
 
     /// What mcrouter's pool of this name is instead of a pool.

@@ -3,6 +3,7 @@
 use super::scripted::{Say, Scripted, Waiting};
 use super::{Busy, Call, Change, Leaf, Leaves, Past, Route, Window, build};
 use crate::config::{self, Config, Pool};
+use crate::hash::Ring;
 use crate::protocol::ascii::{Framed, Scratch, frame, parse_request};
 use crate::protocol::{Cause, Line, Request, Status, Value};
 use crate::stats::Counters;
@@ -74,7 +75,8 @@ pub(super) fn tree_after<const N: usize>(
         let former = read("test", &text(pool)).pools.remove(0);
         let gone = former.servers.iter().map(|server| vec![stage.leaf(server)]).collect();
         let until = Instant::now() + settings.time;
-        Change { window: Arc::new(Window::new(former, until, settings, Arc::clone(&pace))), gone }
+        let ring = Ring::build(&former.hash, &former.members()).expect("a ring");
+        Change { window: Arc::new(Window::new(former, until, settings, Arc::clone(&pace))), gone, ring }
     };
     let changes = before.iter().map(change).collect();
     let past = Past { changes, busy: Rc::new(Busy::default()), counters: Arc::clone(&counters) };

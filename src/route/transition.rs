@@ -33,6 +33,8 @@ pub struct Past {
 pub struct Change {
     pub window: Arc<Window>,
     pub gone: Vec<Vec<Rc<dyn Leaf>>>,
+    /// Of the former pool.
+    pub ring: Ring,
 }
 
 /// Of one pool of one worker, until all its windows have ended.
@@ -65,7 +67,7 @@ impl Transition {
         let places: HashMap<String, usize> =
             pool.servers.iter().enumerate().map(|(i, server)| (server.label(), i)).collect();
         let mut formers = Vec::with_capacity(past.changes.len());
-        for Change { window, gone } in past.changes {
+        for Change { window, gone, ring } in past.changes {
             let mut gone = gone.into_iter();
             let place = |(index, label): (usize, String)| {
                 let gone = gone.next().unwrap_or_default();
@@ -78,8 +80,6 @@ impl Transition {
             };
             let servers = window.former.servers.iter().map(|server| server.label()).enumerate().map(place);
             let servers = servers.collect();
-            // what was a ring is one again
-            let ring = Ring::build(&window.former.hash, &window.former.members()).ok()?;
             formers.push(Rc::new(Former { window, ring, servers }));
         }
         let settings = formers.last()?.window.settings;

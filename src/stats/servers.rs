@@ -107,7 +107,12 @@ impl Servers {
         let listed =
             Listed { address: address.into(), timeout, pool: pool.into(), traffic: Arc::downgrade(&traffic) };
         let mut list = self.0.lock();
-        list.retain(|listed| listed.traffic.strong_count() > 0);
+        // a thousand come at once: not a look at all others for each
+        if list.len() == list.capacity() {
+            list.retain(|listed| listed.traffic.strong_count() > 0);
+            let count = list.len();
+            list.reserve(count);
+        }
         list.push(listed);
         traffic
     }

@@ -1,6 +1,7 @@
 //! Connections that clients share: order, batches, noreply, clients that do not read.
 
-use crate::support::{Client, Memcached, Mock, Proxy, has_memcached, usual_answer};
+use crate::support::{Client, Memcached, Mock, Proxy, has_memcached, pool_of, usual_answer};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 #[test]
 fn requests_of_one_client_for_one_key_reach_the_server_in_order() {
@@ -103,7 +104,7 @@ fn many_clients_get_their_own_answers() {
     }
     let servers = Memcached::start_several(3);
     let addresses: Vec<&str> = servers.iter().map(Memcached::address).collect();
-    let yaml = crate::support::pool_of(&addresses, "timeout: 20s");
+    let yaml = pool_of(&addresses, "timeout: 20s");
     let proxy = Proxy::with(&format!("workers: 2\n{yaml}"));
     let address = proxy.address().to_owned();
     let threads: Vec<_> = (0..16)
@@ -251,4 +252,34 @@ fn a_slow_server_holds_back_only_what_comes_behind_it() {
     proxy.client().ask(format!("get {quick}\r\n"), "END\r\n");
     slow.go();
     client.expect("END\r\nEND\r\n");
+}
+
+/// Ten thousand, where so many files may be open.
+#[test]
+fn servers_see_the_connections_that_are_set_however_many_clients_there_are() {
+    const OWN_FILES: u64 = 1_000;
+    if !has_memcached() {
+        return;
+    }
+    let limit = getrlimit(Resource::Nofile);
+    let files = limit.maximum.unwrap_or(u64::MAX).min(20_000);
+    setrlimit(Resource::Nofile, Rlimit { current: Some(files.max(limit.current.unwrap_or(files))), ..limit })
+        .unwrap();
+    let most = files.saturating_sub(OWN_FILES).min(10_000);
+    for (workers, connections, clients) in [(1, 1, most), (2, 3, most.min(300))] {
+        let servers = Memcached::start_several(3);
+        let addresses: Vec<&str> = servers.iter().map(Memcached::address).collect();
+        let pool = pool_of(&addresses, &format!("connections: {connections}"));
+        let proxy = Proxy::with(&format!("workers: {workers}\n{pool}"));
+        let mut clients: Vec<Client> = (0..clients).map(|_| proxy.client()).collect();
+        for (n, client) in clients.iter_mut().enumerate() {
+            client.send(format!("get key{n}\r\n"));
+        }
+        clients.iter_mut().for_each(|client| client.expect("END\r\n"));
+        assert_eq!(proxy.client().stat("curr_connections"), clients.len() as u64 + 1);
+        for server in &servers {
+            // who asks is one of them
+            assert_eq!(server.stat("curr_connections"), workers * connections + 1);
+        }
+    }
 }

@@ -340,7 +340,7 @@ fn program(seed: u64, answers: u64, outcome: &mut Outcome) {
     };
     publish(count);
     let mut proxy = Proxy::with(&format!(
-        "resolver: {{servers: \"{}\", file: {file}}}\npools: {{main: {{dns: cache.example, refresh: {{max: 100ms}}}}}}\n",
+        "resolver: {{servers: \"{}\", file: {file}}}\npools: {{main: {{dns: cache.example, on_empty: error, refresh: {{max: 100ms}}}}}}\n",
         dns.address()
     ));
     let mut client = proxy.client();

@@ -1,0 +1,24 @@
+//! What all workers have in common while a configuration serves, made by the main thread before they hear of it.
+
+use super::caches::Caches;
+use super::rings::Rings;
+use super::windows::Windows;
+use crate::config::Config;
+use std::sync::Arc;
+use tokio::time::Instant;
+
+#[derive(Default)]
+pub(super) struct Common {
+    pub(super) caches: Caches,
+    pub(super) rings: Rings,
+    pub(super) windows: Windows,
+}
+
+impl Common {
+    /// That of a configuration which takes the place of the one that `former` is of.
+    pub(super) fn of(config: &Arc<Config>, former: &Self, now: Instant) -> Self {
+        let windows = Windows::of(config, &former.windows, now);
+        let rings = Rings::of(config, &windows, &former.rings);
+        Self { caches: Caches::of(config, &former.caches), rings, windows }
+    }
+}
