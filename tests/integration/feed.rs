@@ -14,7 +14,7 @@ pub(crate) fn fed(servers: &[&str], directory: &Directory, more: &str) -> String
         "spool: {{dir: {}, feed: {{file: {}{more}}}}}\n{}",
         directory.file("spool"),
         directory.file("feed"),
-        pool_of(servers, "timeout: 200ms\nconnect_timeout: 200ms")
+        pool_of(servers, "timeout: 2s\nconnect_timeout: 2s")
     )
 }
 

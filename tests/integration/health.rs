@@ -196,7 +196,7 @@ fn as_mcrouter_a_server_that_closes_is_out() {
 fn without_tko_every_request_tries() {
     let (address, mock) = (dead_address(), Mock::start(|peer| while peer.request().is_some() {}));
     let servers = [address.as_str(), mock.address()];
-    let proxy = Proxy::before(&servers, "timeout: 50ms\nhash: modula\ntko: off");
+    let proxy = Proxy::before(&servers, "timeout: 50ms\nconnect_timeout: 5s\nhash: modula\ntko: off");
     let mut client = proxy.client();
     let (mut refused, mut timeouts) = (0, 0);
     for n in 0..40 {
