@@ -147,12 +147,13 @@ fn come_in(serving: &mut Serving, mut taken: TakenOver, events: &Events) -> Resu
     }
     serving.accept().map_err(StartError::Routes)?;
     let Shared { process, tell, .. } = &serving.shared;
+    // Before its first probe can come: on the same port the other process said until now that all is well.
+    process.probes().enter(Phase::Serving);
     if let Some(address) = serving.read.settings.admin
         && let Some(handed) = taken.take_admin(address)
     {
         serving.admin = Some(AdminPort::open(address, Some(handed), process, tell)?);
     }
-    process.probes().enter(Phase::Serving);
     taken.serves(tell.clone()).map_err(StartError::Worker)
 }
 
