@@ -10,8 +10,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
-/// After a failure: at first, and then twice as long each time, up to a bound that is still short: when the name server is
-/// back, all shall be well soon.
+/// After a failure: at first, and then twice as long each time, up to a bound that is still short, and never longer than the
+/// last answer was good for: when the name server is back, all shall be well soon.
 const RETRY_FIRST: Duration = Duration::from_millis(500);
 const RETRY_MAX: Duration = Duration::from_secs(5);
 /// So that nodes which started together do not ask together: a tenth of the time, and at most so much.
@@ -63,6 +63,8 @@ struct Entry {
     /// be a wildcard of somebody else.
     is_settled: bool,
     good: Option<Records>,
+    /// How long the last answer was.
+    good_for: Duration,
     /// In how many attempts since the last good one.
     failures_count: u32,
     /// `None`: it is being asked.
@@ -119,6 +121,7 @@ impl Table {
             at: 0,
             is_settled: false,
             good: None,
+            good_for: RETRY_MAX,
             failures_count: 0,
             due: Some(now),
         };
@@ -238,8 +241,9 @@ impl Table {
     }
 
     fn schedule(&mut self, question: &Question, ttl: Duration, now: Instant) {
-        let Some(entry) = self.entries.get(question) else { return };
+        let Some(entry) = self.entries.get_mut(question) else { return };
         let ttl = ttl.clamp(entry.refresh.min, entry.refresh.max);
+        entry.good_for = ttl;
         let jitter = self.part_of((ttl / 10).min(JITTER_MAX));
         self.at(question, now + ttl + jitter);
     }
@@ -251,7 +255,8 @@ impl Table {
         }
         let is_first = entry.failures_count == 0;
         self.is_changed |= is_first; // whoever waits for the first answers waits no longer for this one
-        let pause = RETRY_FIRST.saturating_mul(1 << entry.failures_count.min(8)).min(RETRY_MAX);
+        let most = entry.good_for.clamp(RETRY_FIRST, RETRY_MAX);
+        let pause = RETRY_FIRST.saturating_mul(1 << entry.failures_count.min(8)).min(most);
         entry.failures_count += 1;
         let jitter = self.part_of(pause / 4);
         self.at(question, now + pause + jitter);

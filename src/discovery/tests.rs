@@ -140,6 +140,17 @@ fn failures_change_nothing_and_are_tried_again_soon() {
 }
 
 #[test]
+fn after_a_long_failure_it_is_asked_as_often_as_before() {
+    let mut room = Room::of("dns: cache.example");
+    let briefly = Records::Addresses { v4: Some(vec!["10.0.0.1".parse().unwrap()]), v6: Some(Vec::new()) };
+    room.answer("cache.example.", Answer::Found(briefly, SECOND));
+    for _ in 0..20 {
+        // a second, a quarter of one for the jitter, and the tenth in which the room turns
+        room.after(SECOND * 14 / 10).answer("cache.example.", failed());
+    }
+}
+
+#[test]
 fn one_family_that_fails_keeps_what_it_had() {
     let mut room = Room::of("dns: cache.example");
     room.answer("cache.example.", addresses(&["10.0.0.1", "fd00::1"]));

@@ -20,8 +20,8 @@ pub(crate) const SCENES: &[(&str, Scene)] = &[
 
 /// All that is known must be in place by then.
 const CONVERGED_MAX: Duration = TTL.saturating_add(Duration::from_secs(1));
-/// A question that was lost is given up after a second, and the next one comes after 5 s and a quarter of it at most.
-const ASKED_AGAIN_MAX: Duration = Duration::from_millis(7_250);
+/// A question that was lost is given up after a second, and the next one comes a TTL and a quarter of it later at most.
+const ASKED_AGAIN_MAX: Duration = Duration::from_millis(2_750);
 /// Between two changes, so that the second is not held down.
 const QUIET: Duration = Duration::from_millis(2_200);
 
