@@ -18,6 +18,7 @@ const TIMEOUT_MAX: Duration = Duration::from_secs(2);
 const ASK_TIMEOUT: Duration = Duration::from_secs(8);
 /// Where the server does not say how long "no such name" holds.
 const NEGATIVE_TTL_DEFAULT: Duration = Duration::from_secs(5);
+const BARE: &str = "no records, and no SOA that vouches for it (an alias of itself?)";
 
 /// Asks name servers. It keeps no answers.
 #[derive(Clone)]
@@ -57,6 +58,11 @@ impl Resolver {
         if let (Err(Failure::Nothing(ttl)), Err(Failure::Nothing(_))) = (&v4, &v6) {
             return Answer::Nothing(*ttl);
         }
+        if let (Err(none4), Err(none6)) = (&v4, &v6)
+            && matches!((none4, none6), (Failure::Bare, _) | (_, Failure::Bare))
+        {
+            return Answer::Failed(BARE.to_owned());
+        }
         let (mut all4, mut all6, mut ttls) = (None, None, Vec::new());
         let mut why = None;
         for (answer, is_v4) in [(v4, true), (v6, false)] {
@@ -65,7 +71,8 @@ impl Resolver {
                     ttls.push(ttl_of(&lookup));
                     lookup.answers().iter().filter_map(|record| address(&record.data)).collect()
                 }
-                Err(Failure::Nothing(_) | Failure::NoName(_)) => Vec::new(),
+                // for one of the two that is no cause for doubt: Docker's name server never sends a SOA
+                Err(Failure::Nothing(_) | Failure::NoName(_) | Failure::Bare) => Vec::new(),
                 Err(Failure::Unknown(failure)) => {
                     why = Some(failure);
                     continue;
@@ -99,6 +106,7 @@ impl Resolver {
         let lookup = match self.ask(name, RecordType::SRV).await {
             Ok(lookup) => lookup,
             Err(Failure::Nothing(ttl) | Failure::NoName(ttl)) => return Answer::Nothing(ttl),
+            Err(Failure::Bare) => return Answer::Failed(BARE.to_owned()),
             Err(Failure::Unknown(why)) => return Answer::Failed(why),
         };
         let target = |data: &RData| match data {
@@ -124,8 +132,7 @@ impl Resolver {
             Ok(Ok(lookup)) if lookup.answers().iter().any(|record| record.record_type() == kind) => {
                 Ok(lookup)
             }
-            // an alias of something that has nothing of the kind
-            Ok(Ok(lookup)) => Err(Failure::Nothing(ttl_of(&lookup))),
+            Ok(Ok(_)) => Err(Failure::Bare),
             Ok(Err(error)) => Err(Failure::of(&error)),
             Err(_) => Err(Failure::Unknown("no answer in time".to_owned())),
         }
@@ -138,6 +145,9 @@ enum Failure {
     Nothing(Duration),
     /// None of any kind.
     NoName(Duration),
+    /// No records, and no SOA that vouches for it (RFC 2308, 2.2). An alias that leads back to itself looks the same, for
+    /// hickory ends it so; servers that were there are not given up for that.
+    Bare,
     Unknown(String),
 }
 
@@ -146,10 +156,10 @@ impl Failure {
         let NetError::Dns(DnsError::NoRecordsFound(none)) = error else {
             return Self::Unknown(plain(error));
         };
-        let ttl = none.negative_ttl.map_or(NEGATIVE_TTL_DEFAULT, |ttl| Duration::from_secs(ttl.into()));
+        let ttl = none.negative_ttl.map(|ttl| Duration::from_secs(ttl.into()));
         match none.response_code {
-            ResponseCode::NXDomain => Self::NoName(ttl),
-            ResponseCode::NoError => Self::Nothing(ttl),
+            ResponseCode::NXDomain => Self::NoName(ttl.unwrap_or(NEGATIVE_TTL_DEFAULT)),
+            ResponseCode::NoError => ttl.map_or(Self::Bare, Self::Nothing),
             code => Self::Unknown(plain(&code)),
         }
     }

@@ -148,10 +148,19 @@ impl Client {
 
     /// Asks until one number of `stats` is this.
     pub(crate) fn await_stat(&mut self, name: &str, wanted: u64) {
+        self.await_that(name, &format!("{wanted}"), |value| value == wanted);
+    }
+
+    /// Asks until one number of `stats` is more than it was.
+    pub(crate) fn await_more(&mut self, name: &str, was: u64) {
+        self.await_that(name, &format!("more than {was}"), |value| value > was);
+    }
+
+    fn await_that(&mut self, name: &str, wanted: &str, is_so: impl Fn(u64) -> bool) {
         let began = std::time::Instant::now();
         loop {
             let value = self.stat(name);
-            if value == wanted {
+            if is_so(value) {
                 return;
             }
             assert!(began.elapsed() < PATIENCE, "{name} stays at {value}, not {wanted}");
