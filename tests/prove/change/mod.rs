@@ -199,9 +199,11 @@ fn some_yaml(addresses: &[&str], directory: &Directory, random: &mut Random, num
 fn drain(addresses: &[&str], outcome: &mut Outcome) {
     const CLIENTS: usize = 20;
     let mut proxy = Proxy::before(addresses, "timeout: 20s");
-    let address = proxy.address().to_owned();
+    // all before it is told to leave: who comes later is refused, and rightly
+    let clients: Vec<Client> = (0..CLIENTS).map(|_| Client::connect(proxy.address())).collect();
     let (cut, answered): (u64, u64) = thread::scope(|scope| {
-        let clients: Vec<_> = (0..CLIENTS).map(|_| scope.spawn(|| ask_until_closed(&address))).collect();
+        let asking = |client| scope.spawn(move || ask_until_closed(client));
+        let clients: Vec<_> = clients.into_iter().map(asking).collect();
         watch::pass(std::time::Duration::from_millis(50));
         proxy.signal(Signal::TERM);
         let ends = clients.into_iter().map(|client| client.join().unwrap());
@@ -216,8 +218,7 @@ fn drain(addresses: &[&str], outcome: &mut Outcome) {
 }
 
 /// Whether the last request was cut off, and how many were answered.
-fn ask_until_closed(address: &str) -> (u64, u64) {
-    let mut client = Client::connect(address);
+fn ask_until_closed(mut client: Client) -> (u64, u64) {
     for answered in 0.. {
         if client.try_send(b"get drain\r\n").is_err() {
             return (1, answered);
