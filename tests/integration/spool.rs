@@ -60,7 +60,7 @@ fn a_server_that_stood_still_never_shows_what_was_deleted_meanwhile() {
         assert!(line == "END" || line.starts_with("SERVER_ERROR"), "{line}");
         assert!(began.elapsed() < PATIENCE, "the deletes are not delivered");
     }
-    assert_eq!(client.stat("spool_replayed"), KEYS as u64);
+    client.await_stat("spool_replayed", KEYS as u64);
     let mut direct = server.client();
     for key in all {
         direct.ask(format!("get {key}\r\n"), "END\r\n");
@@ -383,7 +383,7 @@ fn what_another_process_has_accepted_is_not_read_and_is_its_own_to_deliver() {
     // however it ends, the other one takes it over
     before.signal(Signal::KILL);
     await_nothing_pending(&mut client);
-    assert_eq!(client.stat("spool_replayed"), 2);
+    client.await_stat("spool_replayed", 2);
     server.client().ask("get k\r\n", "END\r\n");
 }
 

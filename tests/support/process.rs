@@ -87,12 +87,31 @@ impl Process {
         }
     }
 
-    /// Sends a signal; to one that has just ended there is nothing to send.
+    /// Sends a signal; to one that has just ended there is nothing to send. One that is stopped stands still when this returns:
+    /// a thread of it that runs would answer once more.
     pub(crate) fn signal(&self, signal: Signal) {
         match kill_process(self.pid, signal) {
             Ok(()) | Err(rustix::io::Errno::SRCH) => {}
             Err(error) => panic!("{}: {error}", self.name),
         }
+        let began = Instant::now();
+        while signal == Signal::STOP && self.runs() {
+            assert!(began.elapsed() < PATIENCE, "{} does not stop", self.name);
+            thread::yield_now();
+        }
+    }
+
+    /// Whether one of its threads is neither stopped nor at its end.
+    fn runs(&self) -> bool {
+        let Ok(threads) = std::fs::read_dir(format!("/proc/{}/task", self.pid())) else { return false };
+        let state = |path: std::path::PathBuf| {
+            let line = std::fs::read_to_string(path.join("stat")).ok()?;
+            line[line.rfind(')')?..].chars().nth(2) // "PID (name) STATE …"
+        };
+        threads
+            .flatten()
+            .filter_map(|thread| state(thread.path()))
+            .any(|state| !matches!(state, 'T' | 'Z' | 'X'))
     }
 
     /// Waits for its end; all of stderr is there afterwards.
