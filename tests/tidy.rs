@@ -22,7 +22,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("cache", &["route", "protocol", "stats", "time", "sync"]),
     ("bench", &[]), // the load tool shares nothing with what it checks
     ("spool", &["route", "protocol", "config", "stats", "sync"]),
-    ("admin", &["route", "config", "health", "stats", "cache", "spool", "protocol", "sync"]),
+    ("admin", &["route", "config", "health", "stats", "cache", "spool", "protocol", "sync", "net"]),
     ("client", &["admin", "route", "protocol", "net", "config", "stats", "time"]),
     ("proxy", &["*"]), // the composition root
     ("cli", &["proxy", "discovery", "config", "admin", "route", "hash", "protocol", "spool", "bench"]),

@@ -83,7 +83,7 @@ async fn connected() -> UnixStream {
         budget,
     );
     let path = std::env::temp_dir().join(format!("ringway-bench-{}.sock", std::process::id()));
-    let bound = bind(&Listen::Unix(path.clone())).expect("a socket in the temporary folder");
+    let bound = bind(&Listen::Unix(path.clone()), false).expect("a socket in the temporary folder");
     let socket = bound.sockets.into_iter().next().expect("one for the worker");
     let listener = Listener::new(socket).expect("a watched socket");
     tokio::task::spawn_local(client::accept(context, listener, std::future::pending::<()>()));

@@ -1,25 +1,25 @@
-//! The admin port: HTTP for probes, and for whoever changed the configuration and wants to know what became of it.
+//! The admin port, TCP or a unix socket: HTTP for probes, and for whoever changed the configuration and wants to know what became of it.
 //!
 //! It has a thread of its own, so that it answers when every worker hangs. Whoever connects is a stranger: few at once, for a
 //! few seconds, one small request each. When too many come the oldest has to go, so that nobody can keep a probe out by
 //! holding on to connections.
 
 use super::Process;
+use crate::net::{Bound, Listener, Stream};
 use hyper::body::{Body, Bytes, Frame, Incoming, SizeHint};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode, header};
 use std::collections::VecDeque;
 use std::convert::Infallible;
+use std::future::poll_fn;
 use std::io;
-use std::net::SocketAddr;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::oneshot;
 use tokio::task::{JoinHandle, spawn_local};
@@ -49,11 +49,7 @@ impl Http {
     ///
     /// # Errors
     /// When there can be no thread, or no event loop for it.
-    pub fn start(
-        listener: std::net::TcpListener,
-        process: Arc<Process>,
-        ask_reload: AskReload,
-    ) -> io::Result<Self> {
+    pub fn start(socket: Bound, process: Arc<Process>, ask_reload: AskReload) -> io::Result<Self> {
         let (stop, stopped) = oneshot::channel();
         let (tell, told) = std::sync::mpsc::channel();
         std::thread::Builder::new().name("ringway-admin".to_owned()).spawn(move || {
@@ -61,7 +57,7 @@ impl Http {
                 Builder::new_current_thread().enable_io().enable_time().build_local(LocalOptions::default());
             let listener = runtime.and_then(|runtime| {
                 let _inside = runtime.enter();
-                Ok((TcpListener::from_std(listener)?, runtime))
+                Ok((Listener::new(socket)?, runtime))
             });
             // Who started the thread waits for this.
             let _ = match listener {
@@ -78,14 +74,14 @@ impl Http {
     }
 }
 
-async fn serve(listener: TcpListener, port: Rc<Port>, mut stopped: oneshot::Receiver<Infallible>) {
+async fn serve(listener: Listener, port: Rc<Port>, mut stopped: oneshot::Receiver<Infallible>) {
     let mut connections: VecDeque<JoinHandle<()>> = VecDeque::new();
     loop {
         let accepted = tokio::select! {
-            accepted = listener.accept() => accepted, // cancel-safe: what is not accepted stays in the queue
+            accepted = poll_fn(|cx| listener.poll_accept(cx)) => accepted, // cancel-safe: what is not accepted stays in the queue
             _ = &mut stopped => break,
         };
-        let Ok((stream, peer)) = accepted else {
+        let Ok(stream) = accepted else {
             tokio::time::sleep(PAUSE).await;
             continue;
         };
@@ -95,7 +91,7 @@ async fn serve(listener: TcpListener, port: Rc<Port>, mut stopped: oneshot::Rece
         {
             oldest.abort();
         }
-        connections.push_back(spawn_local(converse(stream, peer, Rc::clone(&port))));
+        connections.push_back(spawn_local(converse(stream, Rc::clone(&port))));
     }
     drop(listener);
     // Whoever has asked is answered; all of it takes no longer than one connection may.
@@ -105,8 +101,8 @@ async fn serve(listener: TcpListener, port: Rc<Port>, mut stopped: oneshot::Rece
 }
 
 /// One request and its answer.
-async fn converse(stream: TcpStream, peer: SocketAddr, port: Rc<Port>) {
-    let is_near = peer.ip().to_canonical().is_loopback();
+async fn converse(stream: Stream, port: Rc<Port>) {
+    let is_near = stream.is_near();
     let service = service_fn(move |request| {
         let port = Rc::clone(&port);
         async move { Ok::<_, Infallible>(port.answer(request, is_near).await) }
@@ -212,7 +208,7 @@ impl Body for Text {
 }
 
 /// A socket as hyper wants to see it.
-struct Io(TcpStream);
+struct Io(Stream);
 
 impl hyper::rt::Read for Io {
     fn poll_read(

@@ -30,7 +30,7 @@ pub(super) struct Args {
     /// The configuration that it was started with
     #[arg(short, long, value_name = "FILE", value_parser = config_file(), conflicts_with = "admin")]
     config: Option<PathBuf>,
-    /// The admin port, `host:port`
+    /// The admin port, `host:port` or `unix:/path`
     #[arg(long, value_name = "ADDR")]
     admin: Option<String>,
     /// Ask whether it lives, not whether clients should be sent to it
@@ -76,14 +76,14 @@ enum Place {
 impl Place {
     /// Of a process with these settings.
     fn of(settings: &Settings) -> Result<Self, String> {
-        if let Some(admin) = settings.admin.filter(|admin| admin.port() != 0) {
-            return Ok(Self::Admin(here(admin).to_string()));
-        }
         let reachable = |listen: &Listen| match listen {
             Listen::Tcp(address) if address.port() != 0 => Some(here(*address).to_string()),
             Listen::Unix(path) => Some(format!("unix:{}", path.display())),
             Listen::Tcp(_) | Listen::Fd(_) => None,
         };
+        if let Some(admin) = settings.admin.as_ref().and_then(reachable) {
+            return Ok(Self::Admin(admin));
+        }
         let first = settings.listen.iter().find_map(reachable);
         first.map(Self::Clients).ok_or_else(|| "its ports are not known: name one".to_owned())
     }

@@ -9,7 +9,6 @@ use crate::config::{
     self, AdminKeys, Collect, Config, Dialect, Faults, Listen, Loaded, Settings, Spool, Workers,
 };
 use crate::proxy::{self, TakenOver};
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -38,9 +37,12 @@ pub(super) struct Args {
     /// this machine
     #[arg(long, value_name = "WHO")]
     pub(super) admin_keys: Option<AdminKeys>,
-    /// Where probes ask over HTTP, instead of what the file says: `127.0.0.1:5001`
-    #[arg(long, value_name = "ADDR")]
-    pub(super) admin: Option<SocketAddr>,
+    /// Listen beside another process of the same user on the same ports, from when the servers are known
+    #[arg(long)]
+    pub(super) reuse_port: bool,
+    /// Where probes ask over HTTP, instead of what the file says: `127.0.0.1:5001`, `unix:/path`
+    #[arg(long, value_name = "ADDR", value_parser = parse_admin)]
+    pub(super) admin: Option<Listen>,
     /// How long to serve after SIGTERM though not ready any more, instead of what the file says: `10s`
     #[arg(long, value_name = "TIME", value_parser = parse_drain_delay)]
     pub(super) drain_delay: Option<Duration>,
@@ -143,8 +145,9 @@ impl Args {
         if let Some(admin_keys) = self.admin_keys {
             config.settings.admin_keys = admin_keys;
         }
-        if let Some(admin) = self.admin {
-            config.settings.admin = Some(admin);
+        config.settings.reuse_port |= self.reuse_port;
+        if let Some(admin) = &self.admin {
+            config.settings.admin = Some(admin.clone());
         }
         if let Some(hand_over) = &self.hand_over {
             config.settings.hand_over = Some(hand_over.clone());
@@ -180,6 +183,10 @@ fn is_activated() -> bool {
 
 fn parse_drain_delay(text: &str) -> Result<Duration, String> {
     Settings::parse_drain_time(text).map_err(|problem| problem.message)
+}
+
+fn parse_admin(text: &str) -> Result<Listen, String> {
+    Settings::parse_admin(text).map_err(|problem| problem.message)
 }
 
 fn parse_workers(text: &str) -> Result<Workers, String> {

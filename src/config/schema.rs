@@ -28,7 +28,12 @@ const TOP: &[Row] = &[
     ("allow_flush", "whether flush_all goes to every server", boolean),
     ("admin_keys", "whose `get __mcrouter__.…` is answered", || choice(names(AdminKeys::ALL))),
     ("strict", "refuse control characters in keys and bare newlines", boolean),
-    ("admin", "where probes ask, over HTTP: ip:port; absent: nowhere", text),
+    (
+        "reuse_port",
+        "another process of the same user may listen on the same ports; this one begins when its servers are known",
+        boolean,
+    ),
+    ("admin", "where probes ask, over HTTP: ip:port, unix:/path; absent: nowhere", text),
     (
         "drain_delay",
         "how long clients are accepted and served after SIGTERM, though not ready any more",

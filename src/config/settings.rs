@@ -23,6 +23,7 @@ pub(super) const KEYS: &[&str] = &[
     "allow_flush",
     "admin_keys",
     "strict",
+    "reuse_port",
     "admin",
     "drain_delay",
     "drain_timeout",
@@ -60,8 +61,10 @@ pub struct Settings {
     pub admin_keys: AdminKeys,
     /// Keys with control characters, and lines that end in a bare newline, are refused.
     pub strict: bool,
+    /// Another process of the same user may listen on the same TCP addresses; this one begins when its servers are known.
+    pub reuse_port: bool,
     /// Where probes ask, over HTTP; `None`: nowhere.
-    pub admin: Option<SocketAddr>,
+    pub admin: Option<Listen>,
     /// How long clients are accepted and served after SIGTERM, though no longer wanted.
     pub drain_delay: Duration,
     /// How long replies under way may take after that.
@@ -171,6 +174,7 @@ impl Default for Settings {
             allow_flush: false,
             admin_keys: AdminKeys::default(),
             strict: false,
+            reuse_port: false,
             admin: None,
             drain_delay: Duration::ZERO,
             drain_timeout: Duration::from_secs(5),
@@ -196,6 +200,7 @@ impl Settings {
             allow_flush: top.value("allow_flush", value::boolean).unwrap_or(default.allow_flush),
             admin_keys: top.value("admin_keys", read_admin_keys).unwrap_or(default.admin_keys),
             strict: top.value("strict", value::boolean).unwrap_or(default.strict),
+            reuse_port: top.value("reuse_port", value::boolean).unwrap_or(default.reuse_port),
             admin: top.value("admin", read_admin),
             drain_delay: top
                 .value("drain_delay", |node| value::duration(node, &DRAIN_TIMES))
@@ -221,11 +226,24 @@ impl Settings {
         value::duration(&Node::Text(text.to_owned()), &DRAIN_TIMES)
     }
 
+    /// Where probes ask, as in a file.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn parse_admin(text: &str) -> Result<Listen, Problem> {
+        match text.parse()? {
+            Listen::Fd(_) => {
+                Err(Problem::new(format!("{} is not {ADMIN}", quoted(text))).help(ADMIN_EXAMPLES))
+            }
+            listen => Ok(listen),
+        }
+    }
+
     /// Where others connect is not where clients do.
     fn check_clashes(&self, top: &Section<'_>) {
-        if let Some(admin) = self.admin
-            && admin.port() != 0
-            && self.listen.contains(&Listen::Tcp(admin))
+        if let Some(admin) = &self.admin
+            && !matches!(admin, Listen::Tcp(address) if address.port() == 0)
+            && self.listen.contains(admin)
         {
             top.fault("admin", Problem::new("clients connect there: it is one of `listen`"));
         }
@@ -234,6 +252,16 @@ impl Settings {
         {
             top.fault("hand_over", Problem::new("clients connect there: it is one of `listen`"));
         }
+    }
+}
+
+const ADMIN: &str = "an IP address and a port, or the path of a socket";
+const ADMIN_EXAMPLES: &str = "as in `127.0.0.1:5001`, `[::]:5001`, `unix:/run/ringway/admin.sock`";
+
+fn read_admin(node: &Node) -> Result<Listen, Problem> {
+    match node {
+        Node::Text(text) => Settings::parse_admin(text),
+        _ => Err(value::expected(ADMIN, node).help(ADMIN_EXAMPLES)),
     }
 }
 
@@ -248,19 +276,6 @@ fn read_last_good(node: &Node) -> Result<PathBuf, Problem> {
         return Err(Problem::new("expected a path for a file").help("as in `/var/lib/ringway/last-good`"));
     }
     Ok(PathBuf::from(text))
-}
-
-fn read_admin(node: &Node) -> Result<SocketAddr, Problem> {
-    const EXAMPLES: &str = "as in `127.0.0.1:5001`, `[::]:5001`";
-    match node {
-        Node::Text(text) => match text.parse()? {
-            Listen::Tcp(address) => Ok(address),
-            Listen::Unix(_) | Listen::Fd(_) => {
-                Err(Problem::new(format!("{} is no IP address with a port", quoted(text))).help(EXAMPLES))
-            }
-        },
-        _ => Err(value::expected("an IP address and a port", node).help(EXAMPLES)),
-    }
 }
 
 impl Workers {

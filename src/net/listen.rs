@@ -7,7 +7,7 @@
 use super::{Stream, inherited};
 use crate::config::Listen;
 use crate::raw;
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
@@ -69,6 +69,14 @@ impl Bound {
         }
     }
 
+    /// From now on clients are taken. (Once more changes nothing; unix sockets and inherited ones do so from the beginning.)
+    fn listen(&self) -> io::Result<()> {
+        match self {
+            Self::Tcp(socket) => SockRef::from(socket).listen(BACKLOG_COUNT),
+            Self::Unix(_) => Ok(()),
+        }
+    }
+
     fn descriptor(&self) -> io::Result<OwnedFd> {
         match self {
             Self::Tcp(socket) => socket.as_fd().try_clone_to_owned(),
@@ -114,12 +122,17 @@ impl BoundAddress {
     /// # Errors
     /// When there are no descriptors left, or the kernel gives no more of this address.
     pub fn spread(&mut self, workers: usize) -> io::Result<Vec<Vec<Bound>>> {
+        for socket in &self.sockets {
+            socket.listen()?;
+        }
         if !self.is_shared
             && let Some(Bound::Tcp(first)) = self.sockets.first()
         {
             let address = first.local_addr()?;
             while self.sockets.len() < workers {
-                self.sockets.push(one_more(address)?);
+                let socket = one_more(address)?;
+                socket.listen()?;
+                self.sockets.push(socket);
             }
         }
         let mut spread: Vec<Vec<Bound>> = (0..workers).map(|_| Vec::new()).collect();
@@ -136,13 +149,14 @@ impl BoundAddress {
     }
 }
 
-/// Binds one address.
+/// Binds one address; clients are taken from [`BoundAddress::spread`] on, those of a unix socket at once. `beside`: another
+/// process of the same user may have the same TCP address.
 ///
 /// # Errors
 /// One sentence that names the address.
-pub fn bind(listen: &Listen) -> Result<BoundAddress, BindError> {
+pub fn bind(listen: &Listen, beside: bool) -> Result<BoundAddress, BindError> {
     let result = match listen {
-        Listen::Tcp(address) => bind_tcp(*address),
+        Listen::Tcp(address) => bind_tcp(*address, beside),
         Listen::Unix(path) => bind_unix(path),
         Listen::Fd(number) => {
             raw::listening_descriptor(*number).and_then(|fd| shared(fd, format!("fd:{number}"), None))
@@ -156,13 +170,13 @@ pub fn bind(listen: &Listen) -> Result<BoundAddress, BindError> {
 /// # Errors
 /// When one of them is not a listening socket.
 pub fn activated() -> Result<Vec<BoundAddress>, BindError> {
-    inherited::activated().into_iter().map(|number| bind(&Listen::Fd(number))).collect()
+    inherited::activated().into_iter().map(|number| bind(&Listen::Fd(number), false)).collect()
 }
 
-fn bind_tcp(address: SocketAddr) -> io::Result<BoundAddress> {
+fn bind_tcp(address: SocketAddr, beside: bool) -> io::Result<BoundAddress> {
     // SO_REUSEPORT would let a second ringway of the same user share the port in silence:
     // bind once without it to learn whether somebody is there.
-    if address.port() != 0 {
+    if address.port() != 0 && !beside {
         drop(tcp_socket(address, false)?);
     }
     let socket = one_more(address)?;
@@ -173,9 +187,7 @@ fn bind_tcp(address: SocketAddr) -> io::Result<BoundAddress> {
 
 /// One more queue of an address. The kernel spreads the clients that come from now on over it, too.
 fn one_more(address: SocketAddr) -> io::Result<Bound> {
-    let socket = tcp_socket(address, true)?;
-    socket.listen(BACKLOG_COUNT)?;
-    Ok(Bound::Tcp(socket.into()))
+    tcp_socket(address, true).map(|socket| Bound::Tcp(socket.into()))
 }
 
 fn tcp_socket(address: SocketAddr, reuse_port: bool) -> io::Result<Socket> {

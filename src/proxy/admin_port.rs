@@ -3,16 +3,15 @@
 use super::events::Event;
 use crate::admin::{Http, Process};
 use crate::config::Listen;
-use crate::net::{self, BindError, Bound, BoundAddress, Packet};
+use crate::net::{self, BindError, BoundAddress, Packet};
 use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
 
 /// Open until it is dropped.
 pub(super) struct AdminPort {
     /// As the configuration has it.
-    address: SocketAddr,
+    listen: Listen,
     bound: BoundAddress,
     _http: Http,
 }
@@ -20,29 +19,38 @@ pub(super) struct AdminPort {
 impl AdminPort {
     /// On a socket that was handed over, or a new one.
     pub(super) fn open(
-        address: SocketAddr,
+        listen: Listen,
         handed: Option<BoundAddress>,
         process: &Arc<Process>,
         tell: &Sender<Event>,
     ) -> Result<Self, BindError> {
-        let listen = Listen::Tcp(address);
-        let mut bound = handed.map_or_else(|| net::bind(&listen), Ok)?;
+        let mut bound = handed.map_or_else(|| net::bind(&listen, false), Ok)?;
         let tell = tell.clone();
         // When the main thread is gone the answer's sender is dropped with the event, and that is told.
         let ask = Box::new(move |answer| drop(tell.send(Event::Asked(answer))));
-        let socket = bound.spread(1).and_then(|sockets| match sockets.into_iter().flatten().next() {
-            Some(Bound::Tcp(socket)) => Ok(socket),
-            _ => Err(io::ErrorKind::InvalidInput.into()),
-        });
+        let first = |sockets: Vec<Vec<_>>| sockets.into_iter().flatten().next();
+        let socket =
+            bound.spread(1).and_then(|all| first(all).ok_or_else(|| io::ErrorKind::InvalidInput.into()));
         let http = socket.and_then(|socket| Http::start(socket, Arc::clone(process), ask));
         let http = http.map_err(|error| BindError::new(&listen, error))?;
-        tracing::info!("admin port at http://{}", bound.label);
-        Ok(Self { address, bound, _http: http })
+        let scheme = if bound.path.is_some() { "" } else { "http://" };
+        tracing::info!("admin port at {scheme}{}", bound.label);
+        Ok(Self { listen, bound, _http: http })
     }
 
     /// For a successor.
     pub(super) fn packet(&self) -> io::Result<Packet> {
-        let address = self.address.to_string();
-        Ok(Packet::of(["admin", &address, &self.bound.label], self.bound.descriptors()?))
+        let listen = self.listen.to_string();
+        let path = self.bound.path.as_ref().map(|path| path.display().to_string()).unwrap_or_default();
+        let shared = if self.bound.is_shared { "shared" } else { "" };
+        Ok(Packet::of(["admin", &listen, &self.bound.label, &path, shared], self.bound.descriptors()?))
+    }
+
+    /// Nobody is asked to answer there any more: the file that leads to it goes too.
+    pub(super) fn close(self) {
+        if let Some(path) = &self.bound.path {
+            // One that is already gone is as good.
+            let _ = std::fs::remove_file(path);
+        }
     }
 }

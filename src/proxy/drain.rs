@@ -48,6 +48,9 @@ pub(super) fn drain(serving: &mut Serving, name: &str, events: &Events) -> ExitC
         // A file that is already gone is as good.
         let _ = std::fs::remove_file(file);
     }
+    if let Some(admin) = serving.admin.take() {
+        admin.close();
+    }
     if let End::Over = code {
         tracing::info!("all clients are answered; leaving");
     }

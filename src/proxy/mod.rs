@@ -25,7 +25,7 @@ pub use reload::Reread;
 pub use take_over::{TakenOver, take_over};
 
 use crate::admin::{Phase, Process, Reloaded};
-use crate::config::{About, Config, Loaded, Workers};
+use crate::config::{About, Config, Listen, Loaded, Workers};
 use crate::health::Health;
 use crate::net;
 use crate::spool::{Spool, SpoolError};
@@ -38,7 +38,6 @@ use names::Names;
 use reload::{Address, Origin, Serving};
 use renew::Renewal;
 use shared::Shared;
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -84,18 +83,27 @@ pub fn run(
     let to_keep = loaded.about.to_keep.take();
     let events = Events::watch().map_err(StartError::Worker)?;
     let mut serving = start(loaded.config, loaded.about, taken.as_mut(), events.sender())?;
+    let mut waits = taken.is_none() && serving.read.settings.reuse_port;
     if let Some(taken) = taken {
         come_in(&mut serving, taken, &events)?;
     }
-    let labels: Vec<String> = serving.addresses.iter().map(|a| a.bound.label.clone()).collect();
-    for label in &labels {
-        tracing::info!("listening on {label}");
-    }
     serving.keep(to_keep);
     let mut origin = reread.map(|reread| Origin::new(reread, files, events.sender()));
-    ready(&labels);
+    let mut ready = Some(ready);
     let renewal = Renewal::default();
     loop {
+        if waits && serving.is_discovered {
+            serving.accept().map_err(StartError::Routes)?;
+            serving.shared.process.probes().enter(Phase::Serving);
+            waits = false;
+        }
+        if !waits && let Some(ready) = ready.take() {
+            let labels: Vec<String> = serving.addresses.iter().map(|a| a.bound.label.clone()).collect();
+            for label in &labels {
+                tracing::info!("listening on {label}");
+            }
+            ready(&labels);
+        }
         match events.next() {
             Event::Members => serving.take_members(),
             Event::Stop(name) => {
@@ -149,10 +157,10 @@ fn come_in(serving: &mut Serving, mut taken: TakenOver, events: &Events) -> Resu
     let Shared { process, tell, .. } = &serving.shared;
     // Before its first probe can come: on the same port the other process said until now that all is well.
     process.probes().enter(Phase::Serving);
-    if let Some(address) = serving.read.settings.admin
-        && let Some(handed) = taken.take_admin(address)
+    if let Some(listen) = serving.read.settings.admin.clone()
+        && let Some(handed) = taken.take_admin(&listen)
     {
-        serving.admin = Some(AdminPort::open(address, Some(handed), process, tell)?);
+        serving.admin = Some(AdminPort::open(listen, Some(handed), process, tell)?);
     }
     taken.serves(tell.clone()).map_err(StartError::Worker)
 }
@@ -176,9 +184,11 @@ fn start(
     let count = workers_count(&read);
     let mut addresses = listen(&read, taken.as_deref_mut())?;
     let listeners = match taken {
-        None => reload::spread(addresses.iter_mut(), count).map_err(StartError::Worker)?,
+        None if !read.settings.reuse_port => {
+            reload::spread(addresses.iter_mut(), count).map_err(StartError::Worker)?
+        }
         // The other process accepts until this one is ready.
-        Some(_) => (0..count).map(|_| Vec::new()).collect(),
+        _ => (0..count).map(|_| Vec::new()).collect(),
     };
     // Before any client is served: what was accepted earlier must be known.
     let spool = read.settings.spool.as_ref().map(Spool::open).transpose()?;
@@ -198,9 +208,9 @@ fn start(
     let shared = Shared { process, spool, stats, health, clients: Arc::default(), tell };
     // What can fail comes before workers accept clients. Whoever asks meanwhile is told that nobody is served yet; but where
     // another process answers until now, it goes on answering.
-    let is_answered = |address: &SocketAddr| taken.as_ref().is_some_and(|taken| taken.has_admin(*address));
-    let admin = config.settings.admin.filter(|address| !is_answered(address));
-    let open = |address| AdminPort::open(address, None, &shared.process, &shared.tell);
+    let is_answered = |listen: &Listen| taken.as_ref().is_some_and(|taken| taken.has_admin(listen));
+    let admin = config.settings.admin.clone().filter(|listen| !is_answered(listen));
+    let open = |listen| AdminPort::open(listen, None, &shared.process, &shared.tell);
     let admin = admin.map(open).transpose()?;
     let door = |path: &PathBuf| {
         let handed = taken.as_mut().and_then(|taken| taken.take_door(path));
@@ -232,7 +242,7 @@ fn start(
     };
     serving.watch_workers();
     serving.tell_undiscovered();
-    if taken.is_none() {
+    if taken.is_none() && !serving.read.settings.reuse_port {
         serving.shared.process.probes().enter(Phase::Serving);
     }
     Ok(serving)
@@ -246,7 +256,7 @@ fn listen(config: &Config, mut taken: Option<&mut TakenOver>) -> Result<Vec<Addr
         handed.into_iter().map(|bound| Address { listen: None, bound }).collect();
     for listen in &config.settings.listen {
         let handed = taken.as_mut().and_then(|taken| taken.take(listen));
-        let bound = handed.map_or_else(|| net::bind(listen), Ok)?;
+        let bound = handed.map_or_else(|| net::bind(listen, config.settings.reuse_port), Ok)?;
         addresses.push(Address { listen: Some(listen.clone()), bound });
     }
     if addresses.is_empty() { Err(StartError::NoListener) } else { Ok(addresses) }

@@ -239,8 +239,10 @@ impl Serving {
             remove_file(address.bound.path.as_deref());
         }
         self.addresses.append(&mut opened);
-        if let Some(admin) = admin {
-            self.admin = admin;
+        if let Some(admin) = admin
+            && let Some(former) = std::mem::replace(&mut self.admin, admin)
+        {
+            former.close();
         }
         if let Some(door) = door {
             self.close_door();
@@ -386,8 +388,8 @@ impl Serving {
             return Ok(None);
         }
         let Shared { process, tell, .. } = &self.shared;
-        let open = |address| AdminPort::open(address, None, process, tell);
-        let admin = config.settings.admin.map(open).transpose();
+        let open = |listen| AdminPort::open(listen, None, process, tell);
+        let admin = config.settings.admin.clone().map(open).transpose();
         admin.map(Some).map_err(|error| error.to_string())
     }
 
@@ -408,7 +410,7 @@ impl Serving {
             if self.addresses.iter().any(|address| address.listen.as_ref() == Some(listen)) {
                 continue;
             }
-            let bound = net::bind(listen).map_err(|error| error.to_string())?;
+            let bound = net::bind(listen, config.settings.reuse_port).map_err(|error| error.to_string())?;
             tracing::info!("listening on {}", bound.label);
             addresses.push(Address { listen: Some(listen.clone()), bound });
         }

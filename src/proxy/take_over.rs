@@ -5,7 +5,6 @@ use super::hand_over::{FORMAT, PATIENCE};
 use crate::config::Listen;
 use crate::net::{BoundAddress, Door, Packet, Passage};
 use std::io;
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::Sender;
 
@@ -112,14 +111,13 @@ impl TakenOver {
     }
 
     /// Whether the other process answers on this admin port.
-    pub(super) fn has_admin(&self, address: SocketAddr) -> bool {
-        self.admin.as_ref().is_some_and(|taken| taken.listen == Some(Listen::Tcp(address)))
+    pub(super) fn has_admin(&self, listen: &Listen) -> bool {
+        self.admin.as_ref().is_some_and(|taken| taken.listen.as_ref() == Some(listen))
     }
 
     /// The socket of the admin port, if it is this one.
-    pub(super) fn take_admin(&mut self, address: SocketAddr) -> Option<BoundAddress> {
-        let listen = Some(Listen::Tcp(address));
-        self.admin.take_if(|taken| taken.listen == listen).map(|taken| taken.bound)
+    pub(super) fn take_admin(&mut self, listen: &Listen) -> Option<BoundAddress> {
+        self.admin.take_if(|taken| taken.listen.as_ref() == Some(listen)).map(|taken| taken.bound)
     }
 
     /// The door to this process, if it is at this path.

@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 
 const EMBEDDED: &str = "pools: {main: {embedded: {}}}\n";
 
-fn health(arguments: &[&str]) -> (i32, String) {
+/// `ringway health`: its exit code and its one line.
+pub(crate) fn health(arguments: &[&str]) -> (i32, String) {
     let output = Command::new(env!("CARGO_BIN_EXE_ringway")).arg("health").args(arguments).output().unwrap();
     let said = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
     assert_eq!(said.lines().count(), 1, "{said}");

@@ -41,6 +41,8 @@ mod placement;
 mod process;
 /// Another configuration while clients are served.
 mod reload;
+/// Two processes on one port, for updates where sockets cannot be handed over.
+mod reuse_port;
 /// Trees of routes in front of real servers.
 mod routes;
 /// The JSON Schema for editors and the reader of configurations say the same.

@@ -35,7 +35,10 @@ unix:/run/ringway/ringway.sock
 
 {{- define "ringway.config" -}}
 {{- $config := dict "listen" (list (include "ringway.listen" .)) }}
-{{- $_ := set $config "admin" (printf "%s:%d" .Values.bindAddress (int .Values.adminPort)) }}
+{{- $_ := set $config "admin" (include "ringway.admin" .) }}
+{{- if eq (include "ringway.mode" .) "hostNetwork" }}
+{{- $_ := set $config "reuse_port" true }}
+{{- end }}
 {{- $_ := set $config "workers" .Values.workers }}
 {{- $_ := set $config "drain_delay" (printf "%ss" (include "ringway.drainDelay" .)) }}
 {{- $_ := set $config "drain_timeout" (printf "%ss" (include "ringway.drainTimeout" .)) }}

@@ -11,11 +11,20 @@
 {{- if eq .Values.controller "deployment" }}service{{ else }}{{ .Values.exposure.mode }}{{ end }}
 {{- end }}
 
-{{/* "true" when a new proxy can start while the old one of the same node still serves. Two pods cannot have the same
-     port or socket of a node. */}}
+{{/* "true" when a new proxy can start while the old one of the same node still serves. Kubernetes gives a port of the node to
+     one pod only; on the node's own network, where it is asked for none, the kernel lets both have it (reuse_port). */}}
 {{- define "ringway.surges" -}}
-{{- if eq (include "ringway.mode" .) "service" }}
+{{- if has (include "ringway.mode" .) (list "service" "hostNetwork") }}
 {{- if or (eq .Values.controller "deployment") (semverCompare ">=1.22-0" .Capabilities.KubeVersion.Version) }}true{{ end }}
+{{- end }}
+{{- end }}
+
+{{/* Where probes ask. On the node's network two proxies may be there at once, so each has a socket of its own. */}}
+{{- define "ringway.admin" -}}
+{{- if eq (include "ringway.mode" .) "hostNetwork" -}}
+unix:/run/ringway/admin.sock
+{{- else -}}
+{{ .Values.bindAddress }}:{{ .Values.adminPort }}
 {{- end }}
 {{- end }}
 
@@ -25,7 +34,7 @@
 {{- end }}
 
 {{- define "ringway.drainTimeout" -}}
-{{- $default := ternary 5 2 (eq (include "ringway.mode" .) "service") }}
+{{- $default := ternary 5 2 (has (include "ringway.mode" .) (list "service" "hostNetwork")) }}
 {{- if kindIs "invalid" .Values.drain.timeoutSeconds }}{{ $default }}{{ else }}{{ int .Values.drain.timeoutSeconds }}{{ end }}
 {{- end }}
 

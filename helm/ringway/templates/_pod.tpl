@@ -1,7 +1,13 @@
 {{/* The proxy's pod, the same for a DaemonSet and a Deployment. */}}
 
+{{/* Takes {root, live, times}. */}}
 {{- define "ringway.probe" -}}
-httpGet: {path: {{ .path }}, port: {{ .port }}}
+{{- $admin := include "ringway.admin" .root }}
+{{- if hasPrefix "unix:" $admin }}
+exec: {command: [/ringway, health, --admin={{ $admin }}{{ if .live }}, --live{{ end }}]}
+{{- else }}
+httpGet: {path: {{ ternary "/livez" "/readyz" .live }}, port: {{ int .root.Values.adminPort }}}
+{{- end }}
 {{ toYaml .times }}
 {{- end }}
 
@@ -69,7 +75,10 @@ spec:
         {{- if $whole }}
         {{- /* A configuration that comes from elsewhere need not say what the pod decides. */}}
         - --listen={{ include "ringway.listen" . }}
-        - --admin={{ .Values.bindAddress }}:{{ $admin }}
+        - --admin={{ include "ringway.admin" . }}
+        {{- if eq $mode "hostNetwork" }}
+        - --reuse-port
+        {{- end }}
         {{- end }}
         - --log-level={{ .Values.log.level }}
         - --log-format={{ .Values.log.format }}
@@ -97,9 +106,9 @@ spec:
           containerPort: {{ $admin }}
           protocol: TCP
       {{- end }}
-      startupProbe: {{- include "ringway.probe" (dict "path" "/livez" "port" $admin "times" .Values.probes.startup) | nindent 8 }}
-      readinessProbe: {{- include "ringway.probe" (dict "path" "/readyz" "port" $admin "times" .Values.probes.readiness) | nindent 8 }}
-      livenessProbe: {{- include "ringway.probe" (dict "path" "/livez" "port" $admin "times" .Values.probes.liveness) | nindent 8 }}
+      startupProbe: {{- include "ringway.probe" (dict "root" . "live" true "times" .Values.probes.startup) | nindent 8 }}
+      readinessProbe: {{- include "ringway.probe" (dict "root" . "live" false "times" .Values.probes.readiness) | nindent 8 }}
+      livenessProbe: {{- include "ringway.probe" (dict "root" . "live" true "times" .Values.probes.liveness) | nindent 8 }}
       resources: {{- toYaml .Values.resources | nindent 8 }}
       securityContext: {{- include "ringway.restricted" .Values.securityContext | nindent 8 }}
       volumeMounts:
@@ -107,7 +116,7 @@ spec:
         - name: config
           mountPath: /etc/ringway
           readOnly: true
-        {{- if eq $mode "socket" }}
+        {{- if has $mode (list "socket" "hostNetwork") }}
         - name: socket
           mountPath: /run/ringway
         {{- end }}
@@ -126,6 +135,9 @@ spec:
       hostPath:
         path: {{ .Values.exposure.socket.hostPath }}
         type: DirectoryOrCreate
+    {{- else if eq $mode "hostNetwork" }}
+    - name: socket
+      emptyDir: {}
     {{- end }}
     {{- with .Values.extraVolumes }}
     {{- toYaml . | nindent 4 }}

@@ -36,10 +36,11 @@
 {{- $noneAway := and (not (kindIs "invalid" $update.maxUnavailable)) (not $away) }}
 {{- $noSurge := and (not (kindIs "invalid" $update.maxSurge)) (not $surge) }}
 {{- if eq $update.type "RollingUpdate" }}
-{{- if and $surge (ne $mode "service") }}
-{{- fail (printf "\n\nupdateStrategy.maxSurge: %v cannot work with exposure.mode: %s. Kubernetes takes it, and then the new pod waits forever for what the old one of its node holds. Leave maxSurge out (one node at a time is without proxy for some seconds), or use exposure.mode: service, which has no gap." $update.maxSurge $mode) }}
+{{- $shares := has $mode (list "service" "hostNetwork") }}
+{{- if and $surge (not $shares) }}
+{{- fail (printf "\n\nupdateStrategy.maxSurge: %v cannot work with exposure.mode: %s. Kubernetes takes it, and then the new pod waits forever for what the old one of its node holds. Leave maxSurge out (one node at a time is without proxy for some seconds), or use exposure.mode: service or hostNetwork, which have no gap." $update.maxSurge $mode) }}
 {{- end }}
-{{- if and $noneAway (or $noSurge (ne $mode "service")) }}
+{{- if and $noneAway (or $noSurge (not $shares)) }}
 {{- fail "\n\nupdateStrategy: with neither a pod more nor a pod less an update could not move. Let maxUnavailable or maxSurge be more than 0." }}
 {{- end }}
 {{- if and $surge $away (eq .Values.controller "daemonset") }}
