@@ -1,5 +1,5 @@
 //! The spool's store over a disk in memory, whose power is cut at any of its calls, or which fails at it: with every delete safe
-//! before it is acknowledged (`sync: each`), none is lost, and none is invented.
+//! before it is acknowledged (`sync: each`), none is lost, and none is invented, whatever the clock says meanwhile.
 
 use crate::plan::{Outcome, Plan};
 use crate::support::Random;
@@ -85,6 +85,8 @@ fn history(spool: &mut Spool, seed: u64) -> (Deletes, Deletes) {
     for _ in 0..STEPS {
         let delete = (random.below(2), random.below(12));
         let pick = random.below(24);
+        // a clock that steps to and fro, by centuries
+        let time_ms = random.any() >> (20 + random.below(24));
         match random.below(8) {
             0..=4 => {
                 let both = [delete, (delete.0, 12 + delete.1)];
@@ -94,7 +96,7 @@ fn history(spool: &mut Spool, seed: u64) -> (Deletes, Deletes) {
                     key: name(key).into(),
                 });
                 tried.extend(both);
-                if spool.store.append(&wanted, 1_000).is_ok() {
+                if spool.store.append(&wanted, time_ms).is_ok() {
                     owed.extend(both);
                 }
             }
@@ -105,7 +107,7 @@ fn history(spool: &mut Spool, seed: u64) -> (Deletes, Deletes) {
                     spool.store.done(Why::Delivered, number.into_iter().collect());
                 }
             }
-            _ => spool.store.write_done(0),
+            _ => spool.store.write_done(time_ms),
         }
     }
     (owed, tried)
