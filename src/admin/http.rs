@@ -1,4 +1,5 @@
-//! The admin port, TCP or a unix socket: HTTP for probes, and for whoever changed the configuration and wants to know what became of it.
+//! The admin port, TCP or a unix socket: HTTP for probes, and for whoever changed the configuration and wants to know what
+//! became of it.
 //!
 //! It has a thread of its own, so that it answers when every worker hangs. Whoever connects is a stranger: few at once, for a
 //! few seconds, one small request each. When too many come the oldest has to go, so that nobody can keep a probe out by
@@ -78,7 +79,8 @@ async fn serve(listener: Listener, port: Rc<Port>, mut stopped: oneshot::Receive
     let mut connections: VecDeque<JoinHandle<()>> = VecDeque::new();
     loop {
         let accepted = tokio::select! {
-            accepted = poll_fn(|cx| listener.poll_accept(cx)) => accepted, // cancel-safe: what is not accepted stays in the queue
+            // cancel-safe: what is not accepted stays in the queue
+            accepted = poll_fn(|cx| listener.poll_accept(cx)) => accepted,
             _ = &mut stopped => break,
         };
         let Ok(stream) = accepted else {

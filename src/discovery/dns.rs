@@ -58,11 +58,6 @@ impl Resolver {
         if let (Err(Failure::Nothing(ttl)), Err(Failure::Nothing(_))) = (&v4, &v6) {
             return Answer::Nothing(*ttl);
         }
-        if let (Err(none4), Err(none6)) = (&v4, &v6)
-            && matches!((none4, none6), (Failure::Bare, _) | (_, Failure::Bare))
-        {
-            return Answer::Failed(BARE.to_owned());
-        }
         let (mut all4, mut all6, mut ttls) = (None, None, Vec::new());
         let mut why = None;
         for (answer, is_v4) in [(v4, true), (v6, false)] {
@@ -97,7 +92,7 @@ impl Resolver {
         match (ttls.into_iter().min(), why) {
             (Some(ttl), _) => Answer::Found(Records::Addresses { v4: all4, v6: all6 }, ttl),
             (None, Some(why)) => Answer::Failed(why),
-            (None, None) => Answer::Nothing(NEGATIVE_TTL_DEFAULT),
+            (None, None) => Answer::Failed(BARE.to_owned()), // one of them at least: what else there is returned above
         }
     }
 

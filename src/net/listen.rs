@@ -117,24 +117,28 @@ impl BoundAddress {
         self.sockets.iter().map(Bound::descriptor).collect()
     }
 
+    /// Nobody listens there any more: the file that leads to it goes too.
+    pub fn remove_file(&self) {
+        if let Some(path) = &self.path {
+            // One that is already gone is as good.
+            let _ = std::fs::remove_file(path);
+        }
+    }
+
     /// For each of so many workers the queues that it accepts from. Binds more where a worker would have none.
     ///
     /// # Errors
     /// When there are no descriptors left, or the kernel gives no more of this address.
     pub fn spread(&mut self, workers: usize) -> io::Result<Vec<Vec<Bound>>> {
-        for socket in &self.sockets {
-            socket.listen()?;
-        }
         if !self.is_shared
             && let Some(Bound::Tcp(first)) = self.sockets.first()
         {
             let address = first.local_addr()?;
             while self.sockets.len() < workers {
-                let socket = one_more(address)?;
-                socket.listen()?;
-                self.sockets.push(socket);
+                self.sockets.push(one_more(address)?);
             }
         }
+        self.sockets.iter().try_for_each(Bound::listen)?;
         let mut spread: Vec<Vec<Bound>> = (0..workers).map(|_| Vec::new()).collect();
         if self.is_shared {
             for (of_worker, socket) in spread.iter_mut().zip(self.sockets.iter().cycle()) {

@@ -1,6 +1,7 @@
 //! The admin port of a configuration: where it is bound, and what it asks of the main thread.
 
 use super::events::Event;
+use super::hand_over::packets_of;
 use crate::admin::{Http, Process};
 use crate::config::Listen;
 use crate::net::{self, BindError, BoundAddress, Packet};
@@ -39,18 +40,12 @@ impl AdminPort {
     }
 
     /// For a successor.
-    pub(super) fn packet(&self) -> io::Result<Packet> {
-        let listen = self.listen.to_string();
-        let path = self.bound.path.as_ref().map(|path| path.display().to_string()).unwrap_or_default();
-        let shared = if self.bound.is_shared { "shared" } else { "" };
-        Ok(Packet::of(["admin", &listen, &self.bound.label, &path, shared], self.bound.descriptors()?))
+    pub(super) fn packets(&self) -> io::Result<Vec<Packet>> {
+        packets_of("admin", Some(&self.listen), &self.bound)
     }
 
-    /// Nobody is asked to answer there any more: the file that leads to it goes too.
+    /// Nobody answers there any more, and no successor does.
     pub(super) fn close(self) {
-        if let Some(path) = &self.bound.path {
-            // One that is already gone is as good.
-            let _ = std::fs::remove_file(path);
-        }
+        self.bound.remove_file();
     }
 }

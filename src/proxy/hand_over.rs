@@ -10,7 +10,7 @@
 //! take-over FORMAT                 ─►
 //!                                  ◄─  format FORMAT
 //!                                  ◄─  listen WHERE LABEL FILE SHARED + sockets   (for each address, 64 sockets at a time)
-//!                                  ◄─  admin WHERE + socket, door PATH + socket
+//!                                  ◄─  admin WHERE LABEL FILE SHARED + socket, door PATH + socket
 //!                                  ◄─  all
 //! serves                           ─►
 //!                                  ◄─  clients + sockets                          (many times; then it closes)
@@ -20,7 +20,8 @@
 
 use super::events::Event;
 use crate::config::Listen;
-use crate::net::{BindError, Door, PASSED_COUNT_MAX, Packet, Passage};
+use crate::net::{BindError, BoundAddress, Door, PASSED_COUNT_MAX, Packet, Passage};
+use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{self, Receiver, Sender};
@@ -33,6 +34,26 @@ pub(super) const FORMAT: &str = "1";
 pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 /// A successor that has all sockets and does not serve after so long is not waited for.
 const START_TIME_MAX: Duration = Duration::from_secs(60);
+
+/// An address with all its sockets, in as many packets as it takes. `listen`: as in the configuration, `None` where it is not
+/// from there.
+pub(super) fn packets_of(
+    kind: &str,
+    listen: Option<&Listen>,
+    bound: &BoundAddress,
+) -> io::Result<Vec<Packet>> {
+    let listen = listen.map(ToString::to_string).unwrap_or_default();
+    let path = bound.path.as_ref().map(|path| path.display().to_string()).unwrap_or_default();
+    let shared = if bound.is_shared { "shared" } else { "" };
+    let mut packets = Vec::new();
+    let mut sockets = bound.descriptors()?;
+    while !sockets.is_empty() {
+        let rest = sockets.split_off(sockets.len().min(PASSED_COUNT_MAX));
+        packets.push(Packet::of([kind, &listen, &bound.label, &path, shared], sockets));
+        sockets = rest;
+    }
+    Ok(packets)
+}
 
 /// An open `hand_over`.
 pub(super) struct HandOver {
@@ -58,7 +79,7 @@ impl HandOver {
     }
 
     /// What a successor needs to attend the door.
-    pub(super) fn packet(&self) -> std::io::Result<Packet> {
+    pub(super) fn packet(&self) -> io::Result<Packet> {
         Ok(Packet::of(["door", &self.path.display().to_string()], vec![self.door.descriptor()?]))
     }
 
@@ -88,7 +109,7 @@ fn attend(door: &Door, tell: &Sender<Event>) {
 
 /// Whether the other one serves now; `false`: it wanted nothing.
 fn offer(passage: &Passage, tell: &Sender<Event>) -> Result<bool, String> {
-    let failed = |what: &str, error: std::io::Error| format!("{what}: {error}");
+    let failed = |what: &str, error: io::Error| format!("{what}: {error}");
     passage.check_user().map_err(|error| failed("who knocks is refused", error))?;
     passage.set_patience(Some(PATIENCE)).map_err(|error| failed("its socket", error))?;
     let Some(asked) = passage.receive().map_err(|error| failed("it says nothing", error))? else {
@@ -128,7 +149,7 @@ pub(super) struct Moving {
 }
 
 impl Moving {
-    pub(super) fn start(passage: Passage) -> std::io::Result<Self> {
+    pub(super) fn start(passage: Passage) -> io::Result<Self> {
         let (clients, coming) = mpsc::channel();
         let mover = std::thread::Builder::new()
             .name("ringway-moving".to_owned())

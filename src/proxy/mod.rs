@@ -83,7 +83,6 @@ pub fn run(
     let to_keep = loaded.about.to_keep.take();
     let events = Events::watch().map_err(StartError::Worker)?;
     let mut serving = start(loaded.config, loaded.about, taken.as_mut(), events.sender())?;
-    let mut waits = taken.is_none() && serving.read.settings.reuse_port;
     if let Some(taken) = taken {
         come_in(&mut serving, taken, &events)?;
     }
@@ -92,12 +91,12 @@ pub fn run(
     let mut ready = Some(ready);
     let renewal = Renewal::default();
     loop {
-        if waits && serving.is_discovered {
-            serving.accept().map_err(StartError::Routes)?;
-            serving.shared.process.probes().enter(Phase::Serving);
-            waits = false;
+        if !serving.is_serving && serving.is_discovered {
+            serving.begin().map_err(StartError::Routes)?;
         }
-        if !waits && let Some(ready) = ready.take() {
+        if serving.is_serving
+            && let Some(ready) = ready.take()
+        {
             let labels: Vec<String> = serving.addresses.iter().map(|a| a.bound.label.clone()).collect();
             for label in &labels {
                 tracing::info!("listening on {label}");
@@ -153,10 +152,9 @@ fn come_in(serving: &mut Serving, mut taken: TakenOver, events: &Events) -> Resu
             None => return Err(StartError::Names(serving.names.undiscovered().join(", "))),
         }
     }
-    serving.accept().map_err(StartError::Routes)?;
+    // Before the first probe can come: on the same port the other process said until now that all is well.
+    serving.begin().map_err(StartError::Routes)?;
     let Shared { process, tell, .. } = &serving.shared;
-    // Before its first probe can come: on the same port the other process said until now that all is well.
-    process.probes().enter(Phase::Serving);
     if let Some(listen) = serving.read.settings.admin.clone()
         && let Some(handed) = taken.take_admin(&listen)
     {
@@ -183,12 +181,12 @@ fn start(
 ) -> Result<Serving, StartError> {
     let count = workers_count(&read);
     let mut addresses = listen(&read, taken.as_deref_mut())?;
-    let listeners = match taken {
-        None if !read.settings.reuse_port => {
-            reload::spread(addresses.iter_mut(), count).map_err(StartError::Worker)?
-        }
-        // The other process accepts until this one is ready.
-        _ => (0..count).map(|_| Vec::new()).collect(),
+    // Where another process accepts, it does so until this one is ready.
+    let is_serving = taken.is_none() && !read.settings.reuse_port;
+    let listeners = if is_serving {
+        reload::spread(addresses.iter_mut(), count).map_err(StartError::Worker)?
+    } else {
+        (0..count).map(|_| Vec::new()).collect()
     };
     // Before any client is served: what was accepted earlier must be known.
     let spool = read.settings.spool.as_ref().map(Spool::open).transpose()?;
@@ -229,6 +227,7 @@ fn start(
         common,
         names,
         is_discovered: false,
+        is_serving,
         addresses,
         workers,
         retired: Vec::new(),
@@ -242,7 +241,7 @@ fn start(
     };
     serving.watch_workers();
     serving.tell_undiscovered();
-    if taken.is_none() && !serving.read.settings.reuse_port {
+    if is_serving {
         serving.shared.process.probes().enter(Phase::Serving);
     }
     Ok(serving)

@@ -4,20 +4,20 @@
 use super::admin_port::AdminPort;
 use super::common::Common;
 use super::events::{Event, Why};
-use super::hand_over::HandOver;
+use super::hand_over::{HandOver, packets_of};
 use super::keep::keep;
 use super::names::Names;
 use super::shared::Shared;
 use super::watch::{self, Watch};
 use super::worker::{Adopt, Worker};
 use super::{fit_descriptors, workers_count};
-use crate::admin::{Current, Reloaded};
+use crate::admin::{Current, Phase, Reloaded};
 use crate::config::{About, Config, Listen, Loaded};
-use crate::net::{self, Bound, BoundAddress, PASSED_COUNT_MAX, Packet};
+use crate::net::{self, Bound, BoundAddress, Packet};
 use crate::stats::Counters;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{self, Sender};
 use std::time::Duration;
@@ -89,6 +89,8 @@ pub(super) struct Serving {
     pub(super) names: Names,
     /// Something was known of all pools' servers once.
     pub(super) is_discovered: bool,
+    /// Clients are accepted.
+    pub(super) is_serving: bool,
     pub(super) addresses: Vec<Address>,
     pub(super) workers: Vec<Worker>,
     /// Workers whose clients are being moved to others, or are.
@@ -236,7 +238,7 @@ impl Serving {
             return Err(error);
         }
         for address in self.addresses.extract_if(.., |address| is_closed(address)) {
-            remove_file(address.bound.path.as_deref());
+            address.bound.remove_file();
         }
         self.addresses.append(&mut opened);
         if let Some(admin) = admin
@@ -257,11 +259,14 @@ impl Serving {
     }
 
     /// Has the workers accept clients, who did not so far.
-    pub(super) fn accept(&mut self) -> Result<(), String> {
+    pub(super) fn begin(&mut self) -> Result<(), String> {
         let count = self.workers.len();
         let listeners = spread(self.addresses.iter_mut(), count).map_err(|error| error.to_string())?;
         let (serves, common) = (Arc::clone(&self.serves), Arc::clone(&self.common));
-        self.change_workers(&serves, &common, count, Some(listeners))
+        self.change_workers(&serves, &common, count, Some(listeners))?;
+        self.is_serving = true;
+        self.shared.process.probes().enter(Phase::Serving);
+        Ok(())
     }
 
     /// Has so many workers serve with this configuration. `listeners`: for each worker what it accepts from, if that changes.
@@ -349,17 +354,11 @@ impl Serving {
     pub(super) fn offer(&mut self) -> io::Result<Vec<Packet>> {
         let mut packets = Vec::new();
         for Address { listen, bound } in &self.addresses {
-            let listen = listen.as_ref().map(ToString::to_string).unwrap_or_default();
-            let path = bound.path.as_ref().map(|path| path.display().to_string()).unwrap_or_default();
-            let shared = if bound.is_shared { "shared" } else { "" };
-            let mut sockets = bound.descriptors()?;
-            while !sockets.is_empty() {
-                let rest = sockets.split_off(sockets.len().min(PASSED_COUNT_MAX));
-                packets.push(Packet::of(["listen", &listen, &bound.label, &path, shared], sockets));
-                sockets = rest;
-            }
+            packets.extend(packets_of("listen", listen.as_ref(), bound)?);
         }
-        packets.extend(self.admin.as_ref().map(AdminPort::packet).transpose()?);
+        if let Some(admin) = &self.admin {
+            packets.extend(admin.packets()?);
+        }
         packets.extend(self.hand_over.as_ref().map(HandOver::packet).transpose()?);
         self.is_being_taken = true;
         Ok(packets)
@@ -443,14 +442,6 @@ pub(super) fn spread<'a>(
         addresses.into_iter().for_each(|(count, bound)| bound.sockets.truncate(count));
     }
     result.map(|()| listeners)
-}
-
-/// Nobody listens there any more.
-fn remove_file(path: Option<&Path>) {
-    if let Some(path) = path {
-        // A file that is already gone is as good.
-        let _ = std::fs::remove_file(path);
-    }
 }
 
 /// What `stats` says of a configuration.

@@ -11,10 +11,15 @@
 {{- if eq .Values.controller "deployment" }}service{{ else }}{{ .Values.exposure.mode }}{{ end }}
 {{- end }}
 
-{{/* "true" when a new proxy can start while the old one of the same node still serves. Kubernetes gives a port of the node to
-     one pod only; on the node's own network, where it is asked for none, the kernel lets both have it (reuse_port). */}}
+{{/* "true" when two proxies of one node can serve at once. Kubernetes gives a port of the node to one pod only; on the node's
+     own network, where it is asked for none, the kernel lets both have it (reuse_port). */}}
+{{- define "ringway.shares" -}}
+{{- if has (include "ringway.mode" .) (list "service" "hostNetwork") }}true{{ end }}
+{{- end }}
+
+{{/* "true" when a new proxy can start while the old one of the same node still serves. */}}
 {{- define "ringway.surges" -}}
-{{- if has (include "ringway.mode" .) (list "service" "hostNetwork") }}
+{{- if include "ringway.shares" . }}
 {{- if or (eq .Values.controller "deployment") (semverCompare ">=1.22-0" .Capabilities.KubeVersion.Version) }}true{{ end }}
 {{- end }}
 {{- end }}
@@ -34,7 +39,7 @@ unix:/run/ringway/admin.sock
 {{- end }}
 
 {{- define "ringway.drainTimeout" -}}
-{{- $default := ternary 5 2 (has (include "ringway.mode" .) (list "service" "hostNetwork")) }}
+{{- $default := ternary 5 2 (eq (include "ringway.shares" .) "true") }}
 {{- if kindIs "invalid" .Values.drain.timeoutSeconds }}{{ $default }}{{ else }}{{ int .Values.drain.timeoutSeconds }}{{ end }}
 {{- end }}
 

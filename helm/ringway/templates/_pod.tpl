@@ -14,7 +14,6 @@ httpGet: {path: {{ ternary "/livez" "/readyz" .live }}, port: {{ int .root.Value
 {{- define "ringway.pod" -}}
 {{- $mode := include "ringway.mode" . }}
 {{- $port := include "ringway.port" . | int }}
-{{- $admin := int .Values.adminPort }}
 {{- $whole := or .Values.config.text .Values.config.existingConfigMap }}
 metadata:
   labels: {{- include "ringway.podLabels" (dict "root" . "component" "proxy" "more" .Values.podLabels) | nindent 4 }}
@@ -103,7 +102,7 @@ spec:
           protocol: TCP
         {{- end }}
         - name: admin
-          containerPort: {{ $admin }}
+          containerPort: {{ int .Values.adminPort }}
           protocol: TCP
       {{- end }}
       startupProbe: {{- include "ringway.probe" (dict "root" . "live" true "times" .Values.probes.startup) | nindent 8 }}

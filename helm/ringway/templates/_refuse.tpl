@@ -36,7 +36,7 @@
 {{- $noneAway := and (not (kindIs "invalid" $update.maxUnavailable)) (not $away) }}
 {{- $noSurge := and (not (kindIs "invalid" $update.maxSurge)) (not $surge) }}
 {{- if eq $update.type "RollingUpdate" }}
-{{- $shares := has $mode (list "service" "hostNetwork") }}
+{{- $shares := include "ringway.shares" . }}
 {{- if and $surge (not $shares) }}
 {{- fail (printf "\n\nupdateStrategy.maxSurge: %v cannot work with exposure.mode: %s. Kubernetes takes it, and then the new pod waits forever for what the old one of its node holds. Leave maxSurge out (one node at a time is without proxy for some seconds), or use exposure.mode: service or hostNetwork, which have no gap." $update.maxSurge $mode) }}
 {{- end }}
