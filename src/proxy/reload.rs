@@ -89,7 +89,7 @@ pub(super) struct Serving {
     pub(super) names: Names,
     /// Something was known of all pools' servers once.
     pub(super) is_discovered: bool,
-    /// Clients are accepted.
+    /// Clients are accepted; until then sockets are bound and nobody has them, see [`Self::begin`].
     pub(super) is_serving: bool,
     pub(super) addresses: Vec<Address>,
     pub(super) workers: Vec<Worker>,
@@ -144,6 +144,8 @@ impl Serving {
                 self.shared.process.adopt(Current { about, ..adopted });
                 self.read = config;
                 self.told = None;
+                // what was waited for may not be wanted any more
+                self.tell_undiscovered();
                 self.keep(to_keep);
                 let spool = self.shared.spool.as_ref().map(|spool| spool.config());
                 if self.read.settings.spool.as_ref() != spool {
@@ -224,7 +226,7 @@ impl Serving {
         let is_same =
             opened.is_empty() && !self.addresses.iter().any(is_closed) && count == self.workers.len();
         let sockets_before: Vec<usize> = self.addresses.iter().map(|a| a.bound.sockets.len()).collect();
-        let listeners = if is_same {
+        let listeners = if is_same || !self.is_serving {
             None
         } else {
             let stay = self.addresses.iter_mut().filter(|address| !is_closed(address));

@@ -2,7 +2,7 @@
 
 use crate::admin_port::health;
 use crate::support::dns::{Dns, Fault};
-use crate::support::{Client, Directory, Memcached, PATIENCE, Proxy, has_memcached};
+use crate::support::{Client, Directory, Memcached, PATIENCE, Proxy, has_memcached, http};
 use rustix::process::Signal;
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -99,4 +99,36 @@ fn a_second_process_takes_clients_when_it_is_ready_and_the_first_leaves() {
     assert!(answered > 0);
     assert!(!std::path::Path::new(&of_first).exists(), "its admin socket is still there");
     assert_eq!(health(&["--admin", &at]), (0, "ok".to_owned()));
+}
+
+#[test]
+fn a_configuration_that_comes_while_it_waits_is_taken_and_waits_too() {
+    let (dns, directory) = (Dns::start(), Directory::new());
+    let first = Proxy::with("reuse_port: true\npools: {main: {embedded: {}}}\n");
+    let address = first.address().to_owned();
+    let admin = format!("unix:{}", directory.file("admin.sock"));
+    let yaml = |workers: usize, pool: &str| {
+        format!(
+            "listen: [\"{address}\"]\nreuse_port: true\nadmin: {admin}\nworkers: {workers}\n{}pools: {{main: {{{pool}}}}}\n",
+            dns.resolver()
+        )
+    };
+    dns.set_fault(Fault::ServFail);
+    let path = directory.write("waits.yaml", &yaml(1, "dns: cache.example"));
+    let begun = thread::spawn(move || Proxy::start(&["run", "-c", &path]));
+    let began = Instant::now();
+    while health(&["--admin", &admin, "--live"]).0 != 0 {
+        assert!(began.elapsed() < PATIENCE, "no admin port");
+    }
+    directory.write("waits.yaml", &yaml(3, "dns: cache.example"));
+    assert_eq!(http::ask(&admin, "POST /reload").0, 200);
+    for _ in 0..50 {
+        assert_eq!(Client::connect(&address).stat("pid"), first.pid() as u64, "not ready, and takes clients");
+    }
+    // without names there is nothing to wait for
+    directory.write("waits.yaml", &yaml(3, "embedded: {}"));
+    assert_eq!(http::ask(&admin, "POST /reload").0, 200);
+    let second = begun.join().unwrap();
+    assert_eq!(http::ask(&admin, "GET /readyz").0, 200);
+    assert_eq!(pids(&address, 2), HashSet::from([first.pid() as u64, second.pid() as u64]));
 }

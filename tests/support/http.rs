@@ -1,8 +1,6 @@
 //! A question to the admin port, and its answer.
 
-use super::process::PATIENCE;
-use std::io::{Read, Write};
-use std::net::TcpStream;
+use super::client::Client;
 
 /// The status and the text that this answers.
 pub(crate) fn ask(address: &str, request: &str) -> (u16, String) {
@@ -11,11 +9,10 @@ pub(crate) fn ask(address: &str, request: &str) -> (u16, String) {
 
 /// The same of one that may be gone.
 pub(crate) fn try_ask(address: &str, request: &str) -> std::io::Result<(u16, String)> {
-    let mut stream = TcpStream::connect(address)?;
-    stream.set_read_timeout(Some(PATIENCE))?;
-    write!(stream, "{request} HTTP/1.1\r\nhost: ringway\r\n\r\n")?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer)?;
+    let mut client = Client::try_connect(address)?;
+    client.try_send(format!("{request} HTTP/1.1\r\nhost: ringway\r\n\r\n").as_bytes())?;
+    while client.try_read_more()? {}
+    let answer = String::from_utf8_lossy(client.ahead());
     let (head, text) = answer.split_once("\r\n\r\n").ok_or(std::io::ErrorKind::InvalidData)?;
     let status = head.split(' ').nth(1).and_then(|word| word.parse().ok());
     Ok((status.ok_or(std::io::ErrorKind::InvalidData)?, text.to_owned()))
