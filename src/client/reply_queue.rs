@@ -177,6 +177,7 @@ impl ReplyQueue {
             for part in parts {
                 self.out.put(part);
             }
+            self.out.end_message();
         } else {
             let mut buf = context.spare_buf();
             for part in parts {
@@ -254,6 +255,7 @@ impl ReplyQueue {
             };
             write_reply(how, reply, &mut self.out);
             let held = self.out.len() - before;
+            self.out.end_message();
             self.learn(context, held);
             self.reply_bytes += held;
             return self.advance(context);

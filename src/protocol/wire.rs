@@ -12,7 +12,10 @@ use std::io::IoSlice;
 pub const SHARED_BYTES_MIN: usize = 16 * 1024;
 
 /// Blocks of a WireBuf that grew beyond this are given back when they run empty.
-const BLOCK_BYTES_KEPT_MAX: usize = 64 * 1024;
+const BLOCK_BYTES_MAX: usize = 64 * 1024;
+
+/// From here on a block takes no further message: one of small parts still finds room in it.
+const BLOCK_BYTES_FULL: usize = BLOCK_BYTES_MAX - SHARED_BYTES_MIN;
 
 /// A data block without its line end.
 #[derive(Clone, Copy, Debug)]
@@ -181,6 +184,22 @@ impl WireBuf {
         self.block.reserve(count);
     }
 
+    /// For what gathers until a peer takes it, after each message: blocks that double without end, for many peers who read
+    /// nothing at the same time, leave the allocator with as much again in smaller ones that nobody wants.
+    #[inline]
+    pub fn end_message(&mut self) {
+        if self.block.len() >= BLOCK_BYTES_FULL {
+            self.begin_block();
+        }
+    }
+
+    /// Whoever filled one block gets the next at once and in full.
+    #[cold]
+    fn begin_block(&mut self) {
+        self.seal_block();
+        self.block.reserve_exact(BLOCK_BYTES_MAX);
+    }
+
     /// Each word with a space before it.
     pub fn put_words<'a>(&mut self, words: impl Iterator<Item = &'a [u8]>) {
         let before = self.block.len();
@@ -245,6 +264,7 @@ impl WireBuf {
             }
             self.put(&other.block[other.written..]);
         }
+        self.end_message();
         other.clear();
     }
 
@@ -255,7 +275,7 @@ impl WireBuf {
         self.shared_held = 0;
         self.written = 0;
         self.len = 0;
-        if self.block.capacity() > BLOCK_BYTES_KEPT_MAX {
+        if self.block.capacity() > BLOCK_BYTES_MAX {
             self.block = Vec::new();
         } else {
             self.block.clear();
@@ -289,15 +309,6 @@ impl WireBuf {
         self.block.capacity()
     }
 
-    /// A peer that always leaves some bytes while more come must not make the block grow for ever. What stays is moved
-    /// only when it is less than what goes.
-    fn drop_written(&mut self) {
-        if self.written > BLOCK_BYTES_KEPT_MAX && self.written > self.block.len() / 2 {
-            self.block.drain(..self.written);
-            self.written = 0;
-        }
-    }
-
     fn seal_block(&mut self) {
         if self.written == self.block.len() {
             self.block.clear();
@@ -326,7 +337,6 @@ impl Buf for WireBuf {
         while count > 0 {
             let Some(piece) = self.shared.front_mut() else {
                 self.written += count;
-                self.drop_written();
                 break;
             };
             if count < piece.bytes.len() {
@@ -383,7 +393,7 @@ mod tests {
 
     #[test]
     fn from_16_kib_a_value_is_shared() {
-        assert_eq!((SHARED_BYTES_MIN, BLOCK_BYTES_KEPT_MAX), (16_384, 65_536));
+        assert_eq!((SHARED_BYTES_MIN, BLOCK_BYTES_MAX), (16_384, 65_536));
         for (len, is_shared) in [(LARGE - 1, false), (LARGE, true), (LARGE + 1, true)] {
             let (mut wire, value) = (WireBuf::new(), chunks(&[&vec![b'v'; len]]));
             wire.put_value(Value::Shared(&value));
@@ -453,7 +463,7 @@ mod tests {
     fn a_block_that_grew_large_is_given_back_when_it_runs_empty() {
         let mut wire = WireBuf::new();
         assert!(!wire.has_room() && wire.is_empty());
-        for (len, is_kept) in [(10, true), (BLOCK_BYTES_KEPT_MAX, true), (BLOCK_BYTES_KEPT_MAX + 1, false)] {
+        for (len, is_kept) in [(10, true), (BLOCK_BYTES_MAX, true), (BLOCK_BYTES_MAX + 1, false)] {
             let mut wire = WireBuf { block: Vec::with_capacity(len), ..WireBuf::new() };
             wire.put(&vec![b'a'; len]);
             assert!(wire.has_room() && !wire.is_empty() && wire.held_bytes() >= len);
@@ -549,15 +559,32 @@ mod tests {
     }
 
     #[test]
+    fn messages_gather_in_blocks_of_one_size() {
+        let mut wire = WireBuf::new();
+        for _ in 0..1_000 {
+            wire.put(&[b'a'; 999]);
+            wire.end_message();
+        }
+        assert_eq!((wire.len(), wire.shared.len()), (999_000, 999_000 / BLOCK_BYTES_FULL));
+        assert!(wire.shared.iter().all(|piece| piece.held <= BLOCK_BYTES_MAX), "none is larger");
+        assert!(wire.held_bytes() <= 2 * wire.len());
+        let mut all = WireBuf::new();
+        all.put(b"b");
+        all.append(&mut wire);
+        assert_eq!((all.len(), drained(&mut all, 100_000).len()), (999_001, 999_001));
+    }
+
+    #[test]
     fn a_peer_that_never_takes_all_does_not_make_it_grow() {
         let mut buf = WireBuf::new();
         buf.put(&[0; 1000]);
         for round in 1..10_000_u32 {
             buf.put(&[u8::try_from(round % 256).unwrap_or(0); 1000]);
+            buf.end_message();
             buf.advance(1000);
             assert_eq!(buf.chunk()[0], u8::try_from(round % 256).unwrap_or(0), "the order stays");
         }
         assert_eq!(buf.len(), 1000);
-        assert!(buf.held_bytes() <= 4 * BLOCK_BYTES_KEPT_MAX, "{} bytes are held", buf.held_bytes());
+        assert!(buf.held_bytes() <= 4 * BLOCK_BYTES_MAX, "{} bytes are held", buf.held_bytes());
     }
 }

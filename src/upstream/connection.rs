@@ -256,10 +256,11 @@ impl Connection {
         Instant::now() + self.terms.timeout
     }
 
-    fn enqueue(&self, out: &WireBuf, inflight: &mut Inflight, new: New<'_>, slot: Slot) {
+    fn enqueue(&self, out: &mut WireBuf, inflight: &mut Inflight, new: New<'_>, slot: Slot) {
         if inflight.is_empty() {
             self.quiet_since_idle.set(true);
         }
+        out.end_message();
         inflight.push(new, slot);
         self.account(out, inflight);
         self.shared.counters.server_outstanding.add(1);
