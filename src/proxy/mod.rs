@@ -79,6 +79,7 @@ pub fn run(
     mut taken: Option<TakenOver>,
     ready: impl FnOnce(&[String]),
 ) -> Result<ExitCode, StartError> {
+    memory::keep_little();
     let files = loaded.about.files();
     let to_keep = loaded.about.to_keep.take();
     let events = Events::watch().map_err(StartError::Worker)?;
