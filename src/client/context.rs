@@ -44,6 +44,8 @@ pub struct Context {
     /// How large replies are now and then: up at once, down slowly. A new client gets no larger window than this leaves,
     /// or hundreds of them could queue gigabytes in front of everybody else's requests before they are known.
     new_reply_bytes: Cell<usize>,
+    /// Bytes of the last [`LAST_REPLIES`] replies, older ones forgotten bit by bit.
+    last_reply_bytes: Cell<usize>,
     /// What very long gets have used and dropped since that was last told.
     dropped_bytes: Cell<usize>,
     dropped_much: Notify,
@@ -66,6 +68,9 @@ struct Spare {
     splits: Vec<Split>,
 }
 
+/// So many replies tell how large they are on the mean: enough that a few large ones are no alarm, and few enough that a
+/// flood of them is known within a moment.
+const LAST_REPLIES: usize = 256;
 /// All spare buffers of a worker together; what is more is freed.
 const SPARE_BYTES_ALL_MAX: usize = 2 << 20;
 /// A spare buffer that grew beyond this is freed.
@@ -104,6 +109,7 @@ impl Context {
             moves_to: RefCell::new(None),
             spare: RefCell::default(),
             new_reply_bytes: Cell::new(NEW_REPLY_BYTES),
+            last_reply_bytes: Cell::new(0),
             dropped_bytes: Cell::new(0),
             dropped_much: Notify::new(),
         });
@@ -118,12 +124,22 @@ impl Context {
 
     #[inline]
     pub(super) fn learn_reply(&self, reply_bytes: usize) {
+        let sum = self.last_reply_bytes.get();
+        self.last_reply_bytes.set(sum - sum / LAST_REPLIES + reply_bytes);
         let expected = self.new_reply_bytes.get();
         if reply_bytes > expected {
             self.new_reply_bytes.set(reply_bytes);
         } else if expected > NEW_REPLY_BYTES {
             self.new_reply_bytes.set(expected - (expected - NEW_REPLY_BYTES).div_ceil(1024));
         }
+    }
+
+    /// Whether the replies to all that servers are asked for, could they come at once, would be more than may be held.
+    /// Requests of clients that have left count too: whatever they asked for has to be read before what comes behind it.
+    /// (A get that is split counts with each of its parts.)
+    pub(super) fn much_is_under_way(&self) -> bool {
+        let waiting = usize::try_from(self.counters.server_outstanding.value()).unwrap_or(usize::MAX);
+        waiting.saturating_mul(self.last_reply_bytes.get() / LAST_REPLIES) > self.budget.bytes_max()
     }
 
     pub(super) fn new_reply_bytes(&self) -> usize {

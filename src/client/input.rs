@@ -25,6 +25,8 @@ pub(super) struct Input {
     /// `rest` is not looked at again before it has grown to this.
     rest_bytes_min: usize,
     mode: Mode,
+    /// What this client may still do before others have their turn.
+    turn_left: u32,
     /// No more requests are taken.
     pub(super) closing: bool,
     /// Something has been read.
@@ -65,17 +67,32 @@ const BINARY_REFUSED: &str = "ERROR ringway speaks memcached's text protocol, no
 const SCRATCH_BYTES_KEPT_MAX: usize = 64 * 1024;
 /// Bytes in front of unfinished input that may stay until they are moved away from.
 const USED_BYTES_MAX: usize = 64 * 1024;
+/// What a client may do in one turn: a line counts as one, a read as [`READ_STEPS`]. It is some tenth of a millisecond.
+/// Whoever sends without end would else keep a worker for as long as its socket has something, and a hundred of them
+/// everybody for seconds. (memcached's `-R` is 20 requests.)
+const TURN_STEPS_MAX: u32 = 256;
+const READ_STEPS: u32 = 16;
 /// The first byte of a binary request.
 const BINARY_MAGIC: u8 = 0x80;
 
 impl Input {
-    /// One read and all that it brings. `false`: the client sends no more.
+    pub(super) const fn begin_turn(&mut self) {
+        self.turn_left = TURN_STEPS_MAX;
+    }
+
+    /// What is left has to wait until others had theirs.
+    pub(super) const fn has_had_its_turn(&self) -> bool {
+        self.turn_left == 0
+    }
+
+    /// One read and what it brings. `false`: the client sends no more.
     pub(super) fn poll_read(
         &mut self,
         session: &Rc<Session>,
         stream: &mut Stream,
         cx: &mut Cx<'_>,
     ) -> Poll<bool> {
+        self.turn_left = self.turn_left.saturating_sub(READ_STEPS);
         let count = if let Mode::Large(_, reader) = &mut self.mode {
             let read = reader.poll_read(stream, cx);
             let Poll::Ready(Ok(count)) = read else { return read.map(|_| false) };
@@ -104,7 +121,7 @@ impl Input {
         }
         let mut start = 0;
         while start < block.bytes().len() && !self.closing {
-            if session.is_full(&session.queue.borrow()) {
+            if self.has_to_wait(session) {
                 self.rest.extend_from_slice(&block.bytes()[start..]);
                 break;
             }
@@ -139,7 +156,7 @@ impl Input {
 
     /// Requests that did not arrive in one piece, or that had to wait.
     pub(super) fn on_rest(&mut self, session: &Rc<Session>) {
-        while self.has_work() && !self.closing && !session.is_full(&session.queue.borrow()) {
+        while self.has_work() && !self.closing && !self.has_to_wait(session) {
             let rest = std::mem::take(&mut self.rest);
             let step = self.step(session, &rest);
             self.rest = rest;
@@ -174,8 +191,14 @@ impl Input {
         session.end_batch();
     }
 
+    /// No request is taken now: replies have to leave, or others have their turn.
+    fn has_to_wait(&self, session: &Session) -> bool {
+        self.has_had_its_turn() || session.is_full(&session.queue.borrow())
+    }
+
     /// Looks at the front of `bytes` for the next request, and dispatches it when it is whole.
     fn step(&mut self, session: &Rc<Session>, bytes: &[u8]) -> Step {
+        self.turn_left = self.turn_left.saturating_sub(1);
         if session.is_condemned() {
             return Step::Close; // perhaps for want of memory for the request before this one
         }

@@ -6,7 +6,7 @@
 
 use super::context::Context;
 use super::input::Input;
-use super::reply_queue::{Progress, ReplyQueue};
+use super::reply_queue::{NEW_REPLY_BYTES, Progress, ReplyQueue};
 use super::sweep::{PROGRESS_BYTES, Stage, Watch};
 use super::turn;
 use crate::net::{Stream, poll_write_all};
@@ -107,10 +107,11 @@ impl Session {
         result
     }
 
-    /// Writes, takes apart and reads as long as something moves.
+    /// Writes, takes apart and reads as long as something moves, and until others shall have their turn.
     fn poll_all(self: &Rc<Self>, stream: &mut Stream, input: &mut Input, cx: &mut Cx<'_>) -> Poll<()> {
         turn::wake_overdue();
         self.set_waker(cx);
+        input.begin_turn();
         loop {
             // First: what is in the queue of one who has to go comes after answers that were thrown away.
             if self.condemned.get() || self.poll_write(stream, cx).is_err() {
@@ -129,6 +130,10 @@ impl Session {
             }
             if blocked {
                 return Poll::Pending; // woken when replies leave
+            }
+            if input.has_had_its_turn() {
+                self.wake();
+                return Poll::Pending;
             }
             if input.has_work() {
                 input.on_rest(self);
@@ -158,10 +163,16 @@ impl Session {
 
     /// The client's bounds are reached: it is not read until replies have left.
     pub(super) fn is_full(&self, queue: &ReplyQueue) -> bool {
+        /// What one client may have under way while all together have much: one large reply, or many small ones.
+        const SHARE_BYTES: usize = NEW_REPLY_BYTES;
         let limits = self.context.limits();
         queue.len() >= limits.client_outstanding_count_max
             || queue.reply_bytes() >= limits.client_reply_bytes_max
-            || (!queue.is_empty() && queue.expected_bytes() >= limits.client_reply_bytes_max)
+            || (!queue.is_empty() && {
+                let expected = queue.expected_bytes();
+                expected >= limits.client_reply_bytes_max
+                    || (expected >= SHARE_BYTES && self.context.much_is_under_way())
+            })
     }
 
     fn poll_write(&self, stream: &mut Stream, cx: &mut Cx<'_>) -> Result<(), ()> {

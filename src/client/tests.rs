@@ -6,13 +6,14 @@ use super::reply_queue::{How, Progress, ReplyQueue, part_token};
 use crate::admin::{Admin, Current, Process};
 use crate::config::Limits;
 use crate::hash::{Ring, Spec};
-use crate::net::Budget;
+use crate::net::{Budget, Stream};
 use crate::protocol::{Cause, Keys, Op, Reply, Status, Value};
 use crate::route::{PoolRoute, Root};
 use crate::stats::Stats;
 use bytes::Buf;
 use std::rc::Rc;
 use std::sync::Arc;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 fn context() -> Rc<Context> {
     let stats = Stats::new(1);
@@ -185,4 +186,49 @@ fn one_question_to_all_has_one_answer() {
     assert_eq!(queue.fill(&context, token, &Reply::line(Status::Ok, b"OK")), Progress::None);
     assert_eq!(queue.fill(&context, token, &Reply::failed(Cause::Closed)), Progress::Batch);
     assert_eq!(take(&mut queue), "SERVER_ERROR Connection closed by the server.\r\n");
+}
+
+/// Somebody who sends without end must not keep the worker for as long as he sends.
+#[tokio::test(flavor = "local")]
+async fn one_client_with_much_to_ask_lets_others_have_their_turn() {
+    const LINES: usize = 100_000; // some four hundred turns
+    let context = context();
+    let answered = |lines: usize| "MN\r\n".repeat(lines).len();
+    let (mut greedy, his) = tokio::io::duplex(answered(LINES));
+    let sent = greedy.write("mn\r\n".repeat(LINES).as_bytes()).await;
+    assert_eq!(sent.expect("there is room"), 4 * LINES);
+    let (mut other, others) = tokio::io::duplex(64);
+    assert_eq!(other.write(b"mn\r\n").await.expect("there is room"), 4);
+    for stream in [his, others] {
+        tokio::task::spawn_local(super::session::serve(Rc::clone(&context), Stream::Memory(stream)));
+    }
+    let mut line = [0; 4];
+    assert_eq!((other.read(&mut line).await.expect("an answer"), &line), (4, b"MN\r\n"));
+    let mut answers = vec![0; answered(LINES)];
+    let early = greedy.read(&mut answers).await.expect("answers");
+    assert!(
+        (1..answered(LINES / 2)).contains(&early),
+        "{early} bytes were written before anybody else had a turn"
+    );
+    let mut read = early;
+    while read < answers.len() {
+        read += greedy.read(&mut answers[read..]).await.expect("in the end all are answered");
+    }
+    assert!(answers.chunks(4).all(|line| line == b"MN\r\n"));
+}
+
+#[test]
+fn much_is_under_way_when_replies_are_large_and_many() {
+    let context = context(); // with a mebibyte for all buffers
+    let is_much = |replies: usize, reply_bytes, waiting| {
+        (0..replies).for_each(|_| context.learn_reply(reply_bytes));
+        context.counters.server_outstanding.add(waiting);
+        let is_much = context.much_is_under_way();
+        context.counters.server_outstanding.sub(waiting);
+        is_much
+    };
+    assert!(!is_much(1_000, 100, 5_000), "small ones may be many");
+    assert!(!is_much(1, 100_000, 1_000) && is_much(9, 100_000, 1_000), "a few large ones are seen at once");
+    assert!(!is_much(0, 0, 10), "and may be few");
+    assert!(!is_much(2_000, 100, 5_000), "what was long ago is forgotten");
 }

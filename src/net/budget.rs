@@ -47,6 +47,11 @@ impl Budget {
         self.bytes_max.set(bytes_max.max(1));
     }
 
+    #[must_use]
+    pub fn bytes_max(&self) -> usize {
+        self.bytes_max.get()
+    }
+
     /// What is done for room.
     pub fn on_short(&self, relief: impl Fn(usize) + 'static) {
         *self.relief.borrow_mut() = Some(Rc::new(relief));

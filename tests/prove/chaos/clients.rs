@@ -165,7 +165,7 @@ impl Client {
     fn ask(&mut self, ground: &Ground, wires: &mut Wires, index: usize) {
         let Some(wire) = wires.at(index) else { return };
         for _ in 0..=self.random.below(3) {
-            match self.random.below(6) {
+            match self.random.below(12) {
                 0 => self.ask_set(ground, &mut wire.out, false),
                 1 => self.ask_set(ground, &mut wire.out, true),
                 2 => self.ask_meta_get(ground, &mut wire.out),

@@ -28,6 +28,8 @@ const SERVERS: usize = 4;
 const THREADS: usize = 2;
 /// Of a request, in the program's configuration.
 const TIMEOUT: Duration = Duration::from_millis(250);
+/// So long all is well before the next trouble.
+const HEALED: Duration = Duration::from_millis(400);
 /// After a trouble: longer than the longest pause between two probes, 3 s with its jitter.
 const RECOVERY_MAX: Duration = Duration::from_secs(5);
 
@@ -148,7 +150,7 @@ fn trouble(
                 tally.complain(&tally.lost, format!("{RECOVERY_MAX:?} after {} not served again", rig.last))
             }
         }
-        ratios.push(watch::rate(Duration::from_millis(200), checked) / quiet.max(1.0));
+        ratios.push(watch::rate(HEALED, checked) / quiet.max(1.0));
         outcome.rss_bytes_max = outcome.rss_bytes_max.max(watch::rss_bytes(proxy.pid()));
     }
     ratios.sort_by(f64::total_cmp);

@@ -15,6 +15,9 @@ pub(crate) const RSS_SLACK_BYTES: u64 = 16 << 20;
 pub(crate) const CLIENT_BYTES: u64 = 4 << 10;
 /// What the allocator may keep besides a tenth.
 const BACK_SLACK_BYTES: u64 = 4 << 20;
+/// Clients, and keys, that come to each of the two workers, and servers, but for one time in thousands.
+const ENOUGH_FOR_ALL_WORKERS: usize = 16;
+const ENOUGH_FOR_ALL_SERVERS: usize = 16;
 const COOL_DOWN_MAX: Duration = Duration::from_secs(3);
 /// Large values that are there to be asked for, `big0` and on.
 pub(crate) const BIGS: usize = 8;
@@ -64,8 +67,13 @@ impl Arena {
         }
     }
 
-    /// This is how it is when nobody does harm.
+    /// This is how it is when nobody does harm, and every worker has its connections.
     pub(crate) fn note_quiet(&mut self) {
+        let mut clients: Vec<_> = (0..ENOUGH_FOR_ALL_WORKERS).map(|_| self.proxy.client()).collect();
+        for number in 0..ENOUGH_FOR_ALL_SERVERS {
+            clients.iter_mut().for_each(|client| client.ask(format!("get quiet{number}\r\n"), "END\r\n"));
+        }
+        drop(clients);
         self.quiet_rss_bytes = watch::rss_bytes(self.proxy.pid());
         self.quiet_files = watch::files(self.proxy.pid());
     }
