@@ -134,10 +134,13 @@ impl Context {
         }
     }
 
-    /// Whether the replies to all that servers are asked for, could they come at once, would be more than may be held.
-    /// Requests of clients that have left count too: whatever they asked for has to be read before what comes behind it.
-    /// (A get that is split counts with each of its parts.)
+    /// Whether half of what may be held is, or the replies to all that servers are asked for, could they come at once, would
+    /// be more than that. Requests of clients that have left count too: whatever they asked for has to be read before what
+    /// comes behind it. (A get that is split counts with each of its parts.)
     pub(super) fn much_is_under_way(&self) -> bool {
+        if self.budget.held_bytes() > self.budget.bytes_max() / 2 {
+            return true;
+        }
         let waiting = usize::try_from(self.counters.server_outstanding.value()).unwrap_or(usize::MAX);
         waiting.saturating_mul(self.last_reply_bytes.get() / LAST_REPLIES) > self.budget.bytes_max()
     }
@@ -269,7 +272,7 @@ impl Context {
     }
 
     /// Memory is short: closes clients until so many bytes are free. First those that do not take their replies, or
-    /// hold the most of unfinished requests; then whoever holds the most.
+    /// hold the most of unfinished requests; then whoever holds the most, unless it is not clients who hold it.
     fn relieve(&self, wanted_bytes: usize) {
         /// What every client may hold.
         const OWN_BYTES_MIN: usize = 4 * 1024;
@@ -277,9 +280,10 @@ impl Context {
         let mut holders: Vec<_> = self.sessions().into_iter().filter_map(held).collect();
         holders.retain(|((_, bytes), session)| *bytes > OWN_BYTES_MIN && !session.is_condemned());
         holders.sort_unstable_by_key(|(rank, _)| std::cmp::Reverse(*rank));
+        let is_enough = holders.iter().map(|((_, bytes), _)| bytes).sum::<usize>() >= wanted_bytes;
         let mut freed = 0;
-        for ((_, bytes), session) in holders {
-            if freed >= wanted_bytes {
+        for ((is_own_fault, bytes), session) in holders {
+            if freed >= wanted_bytes || !(is_own_fault || is_enough) {
                 break;
             }
             freed += bytes;

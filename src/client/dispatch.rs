@@ -43,6 +43,7 @@ impl Session {
             return self.admin_key(request, &root);
         }
         let mut how = How::plain(request.op, request.quiet);
+        how.value_bytes = u32::try_from(request.value.len()).unwrap_or(u32::MAX);
         if request.op == Op::MetaGet && root.tells_misses() {
             how.miss_line = miss_line(&request.meta);
         }

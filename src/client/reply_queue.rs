@@ -17,6 +17,8 @@ pub(super) struct How {
     pub(super) op: Op,
     /// `noreply`, or meta `q`.
     pub(super) quiet: bool,
+    /// Of the value that came with the request, and is held until a server has it.
+    pub(super) value_bytes: u32,
     /// Told instead of whatever the server says: the request was refused here, the server only tidies up.
     pub(super) instead: Option<&'static str>,
     /// The line of a meta miss with the echoes that were asked for, where a failure is told as a miss.
@@ -25,7 +27,7 @@ pub(super) struct How {
 
 impl How {
     pub(super) const fn plain(op: Op, quiet: bool) -> Self {
-        Self { op, quiet, instead: None, miss_line: None }
+        Self { op, quiet, value_bytes: 0, instead: None, miss_line: None }
     }
 }
 
@@ -71,7 +73,7 @@ pub(super) struct ReplyQueue {
     first: u64,
     /// Bytes of replies that have come and not left.
     reply_bytes: usize,
-    /// Bytes of the lines of multi-key gets that are under way.
+    /// Bytes of what the requests under way have brought with them: the lines of multi-key gets, and values.
     asked_bytes: usize,
     /// Memory held in items: done ones, and what multi-key gets have gathered.
     items_held: usize,
@@ -133,8 +135,8 @@ impl ReplyQueue {
         self.accounted
     }
 
-    /// What has come, and what the requests under way are expected to bring. Each key of a get may come back, and it is held
-    /// until then, so a client whose gets find nothing cannot ask for thousands of keys a thousand times over.
+    /// What has come, and what the requests under way are expected to bring, or have brought with them: that is held as
+    /// long, so a client whose gets find nothing cannot ask for thousands of keys a thousand times over.
     pub(super) fn expected_bytes(&self) -> usize {
         let by_estimate = self.items.len().saturating_mul(self.reply_bytes_estimate.0);
         self.reply_bytes.saturating_add(by_estimate.max(self.asked_bytes))
@@ -149,6 +151,7 @@ impl ReplyQueue {
 
     /// A place for one request; the token that its reply comes with.
     pub(super) fn push(&mut self, how: How) -> u64 {
+        self.asked_bytes += how.value_bytes as usize;
         self.add(Place::Waiting(how))
     }
 
@@ -243,6 +246,7 @@ impl ReplyQueue {
         let is_front = token >> PART_BITS == self.first;
         let Some(item) = self.item(token) else { return Progress::None };
         let Place::Waiting(how) = &item.place else { return self.fill_part(context, token, reply) };
+        let value_bytes = how.value_bytes as usize;
         count(context, how, reply);
         if is_front {
             if !self.out.has_room() {
@@ -258,6 +262,7 @@ impl ReplyQueue {
             self.out.end_message();
             self.learn(context, held);
             self.reply_bytes += held;
+            self.asked_bytes -= value_bytes;
             return self.advance(context);
         }
         let mut buf = context.spare_buf();
@@ -266,6 +271,7 @@ impl ReplyQueue {
         item.place = Place::Done(buf);
         self.learn(context, bytes);
         self.reply_bytes += bytes;
+        self.asked_bytes -= value_bytes;
         self.items_held += held;
         Progress::None
     }

@@ -101,6 +101,14 @@ impl Budget {
         !self.is_over() || self.relieve()
     }
 
+    /// The same for what takes little: it need not suffer at once for what others hold.
+    #[must_use]
+    #[inline]
+    pub fn make_little_room(&self) -> bool {
+        let bytes_max = self.bytes_max.get();
+        self.held.get() <= bytes_max + bytes_max / 8 || self.make_room()
+    }
+
     fn relieve(&self) -> bool {
         let now = Instant::now();
         if self.hopeless_until.get().is_some_and(|until| now < until) {

@@ -15,8 +15,8 @@ const FALL_BYTES_MIN: usize = 4 << 20;
 const LEFT_CLIENTS_MIN: u64 = 256;
 
 /// What is freed is used again at once or not soon. mimalloc's own second is enough for buffers that double, of a hundred
-/// clients who read nothing, to leave as much again that nobody counts; its former 10 ms cost nothing (benches/README.md).
-const FREED_KEPT: Duration = Duration::from_millis(10);
+/// clients who read nothing, to leave as much again that nobody counts; a thousandth of it costs nothing (benches/README.md).
+const FREED_KEPT: Duration = Duration::from_millis(1);
 
 /// For the whole process, before there are clients.
 pub(super) fn keep_little() {

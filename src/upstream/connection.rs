@@ -98,7 +98,7 @@ impl Connection {
     }
 
     pub(super) fn send(&self, request: &Request<'_>, slot: Slot) {
-        let Some(slot) = self.admit(slot) else { return };
+        let Some(slot) = self.admit(slot, request.value.len()) else { return };
         if !self.modern.get() && is_only_for_modern(request) {
             return slot.fill(&Reply::line(Status::ErrorLine, b"CLIENT_ERROR bad command line format"));
         }
@@ -147,7 +147,7 @@ impl Connection {
     }
 
     pub(super) fn send_multi(&self, request: &MultiGet<'_>, slot: Slot) {
-        let Some(slot) = self.admit(slot) else { return };
+        let Some(slot) = self.admit(slot, request.keys.text.len()) else { return };
         if !self.modern.get() && request.keys.iter().any(|key| memchr::memchr(0, key).is_some()) {
             return slot.fill(&Reply::line(Status::ErrorLine, b"CLIENT_ERROR bad command line format"));
         }
@@ -188,7 +188,7 @@ impl Connection {
     }
 
     pub(super) fn flush_all(&self, delay: i32, slot: Slot) {
-        let Some(slot) = self.admit(slot) else { return };
+        let Some(slot) = self.admit(slot, 0) else { return };
         let mut state = self.state.borrow_mut();
         let before = state.out.len();
         state.out.put(b"flush_all ");
@@ -209,8 +209,8 @@ impl Connection {
         self.enqueue(out, inflight, new, slot);
     }
 
-    /// Whether a request may be queued now; if not, it is answered.
-    fn admit(&self, slot: Slot) -> Option<Slot> {
+    /// Whether a request of so many bytes, its key and a few words aside, may be queued now; if not, it is answered.
+    fn admit(&self, slot: Slot, bytes: usize) -> Option<Slot> {
         let state = self.state.borrow();
         if state.inflight.len() >= self.terms.outstanding_count_max {
             drop(state);
@@ -223,7 +223,9 @@ impl Connection {
             return None;
         }
         drop(state);
-        if !self.shared.budget.make_room() {
+        let budget = &self.shared.budget;
+        let is_large = bytes >= SHARED_BYTES_MIN;
+        if !(if is_large { budget.make_room() } else { budget.make_little_room() }) {
             self.shared.counters.server_queue_full.add(1);
             let text = b"SERVER_ERROR Max pending bytes reached: memory is short.";
             self.tell(slot, &Reply::line(Status::Failed(Cause::QueueFull), text));
