@@ -2,7 +2,7 @@
 
 use super::context::Context;
 use super::multi::{Multi, Split};
-use super::reply_queue::{How, Progress, ReplyQueue, part_token};
+use super::reply_queue::{How, NEW_REPLY_BYTES, Progress, ReplyQueue, part_token};
 use crate::admin::{Admin, Current, Process};
 use crate::config::Limits;
 use crate::hash::{Ring, Spec};
@@ -231,4 +231,17 @@ fn much_is_under_way_when_replies_are_large_and_many() {
     assert!(!is_much(1, 100_000, 1_000) && is_much(9, 100_000, 1_000), "a few large ones are seen at once");
     assert!(!is_much(0, 0, 10), "and may be few");
     assert!(!is_much(2_000, 100, 5_000), "what was long ago is forgotten");
+}
+
+#[test]
+fn values_count_for_their_client_until_they_are_answered() {
+    let context = context();
+    let mut queue = ReplyQueue::default();
+    let set = || How { value_bytes: 1 << 20, ..How::plain(Op::Set, false) };
+    let tokens = [queue.push(set()), queue.push(set())];
+    for (token, left) in tokens.into_iter().rev().zip([1 << 20, 0]) {
+        queue.fill(&context, token, &Reply::line(Status::Stored, b"STORED"));
+        take(&mut queue);
+        assert!((left..left + NEW_REPLY_BYTES).contains(&queue.expected_bytes()));
+    }
 }

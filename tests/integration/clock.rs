@@ -72,3 +72,35 @@ fn who_is_closed_for_want_of_memory_is_told_nothing_more() {
         assert_eq!(taken(&mut client), "");
     });
 }
+
+#[test]
+fn who_holds_little_stays_when_others_send_more_than_servers_take() {
+    room::run(async {
+        let mut settings = Settings::default();
+        settings.limits.buffer_bytes_max = 1_000_000;
+        let (room, server) = room_before_one(&settings);
+        let mut small = room.connect(1 << 16);
+        small.send(&[&b"get a\r\n"[..], &b"version\r\n".repeat(200)].concat());
+        room.settle().await;
+        // each comes with one read, so that nobody has a half-read one
+        let mut large: Vec<Pipe> = (0..20).map(|_| room.connect(1 << 16)).collect();
+        for client in &mut large {
+            client.send(&[&b"set large 0 0 60000\r\n"[..], &[b'l'; 60_000], b"\r\n"].concat());
+            room.settle().await;
+        }
+        assert!(room.counters.client_errors.value() > 0, "more is sent than fits");
+        assert_eq!(room.counters.slow_clients_closed.value(), 0, "nobody's end would have made room");
+        let (mut asked, mut before) = (Vec::new(), 1);
+        while asked.len() != std::mem::replace(&mut before, asked.len()) {
+            server.borrow_mut()[0].receive(usize::MAX, &mut asked);
+            room.settle().await;
+        }
+        let count = |word| String::from_utf8_lossy(&asked).matches(word).count();
+        let (stored, deleted) =
+            (b"STORED\r\n".repeat(count("set large")), b"DELETED\r\n".repeat(count("delete large")));
+        server.borrow_mut()[0].send(&[&b"END\r\n"[..], &stored, &deleted].concat());
+        room.settle().await;
+        let told = taken(&mut small);
+        assert!(told.starts_with("END\r\nVERSION ") && told.matches("VERSION").count() == 200, "{told}");
+    });
+}
