@@ -177,10 +177,10 @@ impl ReplyQueue {
             if !self.out.has_room() {
                 self.out = context.spare_buf();
             }
+            self.out.begin_message();
             for part in parts {
                 self.out.put(part);
             }
-            self.out.end_message();
         } else {
             let mut buf = context.spare_buf();
             for part in parts {
@@ -252,6 +252,7 @@ impl ReplyQueue {
             if !self.out.has_room() {
                 self.out = context.spare_buf();
             }
+            self.out.begin_message();
             let before = self.out.len();
             // Borrowed apart: the front's `how` and `out` are different fields.
             let Some(Item { place: Place::Waiting(how), .. }) = self.items.front() else {
@@ -259,7 +260,6 @@ impl ReplyQueue {
             };
             write_reply(how, reply, &mut self.out);
             let held = self.out.len() - before;
-            self.out.end_message();
             self.learn(context, held);
             self.reply_bytes += held;
             self.asked_bytes -= value_bytes;

@@ -104,6 +104,7 @@ impl Connection {
         }
         let mut state = self.state.borrow_mut();
         let State { out, inflight, opaque, line, .. } = &mut *state;
+        out.begin_message();
         let before = out.len();
         let mut check = Check::Kind;
         let mut repeatable = false;
@@ -153,6 +154,7 @@ impl Connection {
         }
         let mut state = self.state.borrow_mut();
         let State { out, inflight, line, .. } = &mut *state;
+        out.begin_message();
         line.clear();
         ascii::write_multi_get(request, line);
         let kept = line.single().unwrap_or_default();
@@ -190,6 +192,7 @@ impl Connection {
     pub(super) fn flush_all(&self, delay: i32, slot: Slot) {
         let Some(slot) = self.admit(slot, 0) else { return };
         let mut state = self.state.borrow_mut();
+        state.out.begin_message();
         let before = state.out.len();
         state.out.put(b"flush_all ");
         state.out.put_number(u64::from(delay.max(0).unsigned_abs()));
@@ -258,11 +261,10 @@ impl Connection {
         Instant::now() + self.terms.timeout
     }
 
-    fn enqueue(&self, out: &mut WireBuf, inflight: &mut Inflight, new: New<'_>, slot: Slot) {
+    fn enqueue(&self, out: &WireBuf, inflight: &mut Inflight, new: New<'_>, slot: Slot) {
         if inflight.is_empty() {
             self.quiet_since_idle.set(true);
         }
-        out.end_message();
         inflight.push(new, slot);
         self.account(out, inflight);
         self.shared.counters.server_outstanding.add(1);

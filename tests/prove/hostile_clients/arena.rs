@@ -46,6 +46,11 @@ impl Arena {
             yaml += &format!("      - \"{}\"\n", server.address());
         }
         let proxy = Proxy::with(&(yaml + "route: main\n"));
+        // Every worker has its connections from the beginning: what comes later is somebody else's.
+        let mut clients: Vec<_> = (0..ENOUGH_FOR_ALL_WORKERS).map(|_| proxy.client()).collect();
+        for number in 0..ENOUGH_FOR_ALL_SERVERS {
+            clients.iter_mut().for_each(|client| client.ask(format!("get quiet{number}\r\n"), "END\r\n"));
+        }
         let (pid, rss_bytes_max) = (proxy.pid(), Arc::new(AtomicU64::new(0)));
         let stops = Arc::new(AtomicBool::new(false));
         let (highest, over) = (Arc::clone(&rss_bytes_max), Arc::clone(&stops));
@@ -67,13 +72,8 @@ impl Arena {
         }
     }
 
-    /// This is how it is when nobody does harm, and every worker has its connections.
+    /// This is how it is when nobody does harm.
     pub(crate) fn note_quiet(&mut self) {
-        let mut clients: Vec<_> = (0..ENOUGH_FOR_ALL_WORKERS).map(|_| self.proxy.client()).collect();
-        for number in 0..ENOUGH_FOR_ALL_SERVERS {
-            clients.iter_mut().for_each(|client| client.ask(format!("get quiet{number}\r\n"), "END\r\n"));
-        }
-        drop(clients);
         self.quiet_rss_bytes = watch::rss_bytes(self.proxy.pid());
         self.quiet_files = watch::files(self.proxy.pid());
     }
