@@ -46,6 +46,10 @@ impl Caches {
         self.shards.get(&(pool.to_owned(), shard)).map(|shard| &shard.cache)
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.shards.is_empty()
+    }
+
     pub(super) fn all(&self) -> Vec<Arc<Cache>> {
         self.shards.values().map(|shard| Arc::clone(&shard.cache)).collect()
     }

@@ -197,6 +197,7 @@ fn start(
     fit_descriptors(&mut fitted, count);
     let config = Arc::new(fitted);
     let common = Arc::new(Common::of(&config, &Common::default(), tokio::time::Instant::now()));
+    memory::use_huge_pages(!common.caches.is_empty());
     let told = about.instead_of.as_ref().map(|refused| refused.faults.clone());
     let current = reload::current(&config, &common, about);
     let process = Process::new(current, stats.clone(), Arc::clone(&health)).with_spool(spool.clone());

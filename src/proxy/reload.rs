@@ -6,6 +6,7 @@ use super::common::Common;
 use super::events::{Event, Why};
 use super::hand_over::{HandOver, packets_of};
 use super::keep::keep;
+use super::memory;
 use super::names::Names;
 use super::shared::Shared;
 use super::watch::{self, Watch};
@@ -239,6 +240,7 @@ impl Serving {
             }
             return Err(error);
         }
+        memory::use_huge_pages(!common.caches.is_empty());
         for address in self.addresses.extract_if(.., |address| is_closed(address)) {
             address.bound.remove_file();
         }

@@ -1,6 +1,8 @@
 //! Every bound: reached, told or waited for, and nobody else notices.
 
-use crate::support::{Client, Memcached, Mock, PATIENCE, Proxy, has_memcached, pool_of, usual_answer};
+use crate::support::{
+    Client, Memcached, Mock, PATIENCE, Proxy, dead_address, has_memcached, pool_of, usual_answer,
+};
 
 #[test]
 fn too_many_clients_are_told_and_closed() {
@@ -226,6 +228,20 @@ fn memory_shrinks_again_after_a_burst() {
     }
     let after = resident_bytes(&proxy);
     assert!(after < 100 << 20, "{} MiB for 50 idle clients", after >> 20);
+}
+
+/// One small piece in each 2 MiB would keep all of it resident. A cache of its own is faster with such pages.
+#[test]
+fn memory_is_taken_in_small_pages_unless_values_are_kept_here() {
+    let small = |proxy: &Proxy| {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", proxy.pid())).unwrap();
+        status.contains("THP_enabled:\t0\n")
+    };
+    let proxy = Proxy::with(&pool_of(&[&dead_address()], ""));
+    assert!(small(&proxy));
+    proxy.rewrite(embedded());
+    proxy.client().await_stat("config_reloads", 1);
+    assert!(!small(&proxy), "there is a cache now");
 }
 
 fn resident_bytes(proxy: &Proxy) -> usize {
