@@ -66,6 +66,7 @@ pub(super) struct Args {
 /// Serves; returns when told to stop, or when nothing can be started.
 pub(super) fn run(args: Args) -> ExitCode {
     args.logging.install();
+    proxy::keep_little_memory();
     let mut loaded = match args.load() {
         Ok(loaded) => loaded,
         Err(code) => return code,

@@ -20,9 +20,10 @@ const LEFT_CLIENTS_MIN: u64 = 256;
 /// clients who read nothing, to leave as much again that nobody counts; a thousandth of it costs nothing (benches/README.md).
 const FREED_KEPT: Duration = Duration::from_millis(1);
 
-/// For the whole process, before there are clients.
-pub(super) fn keep_little() {
+/// For the whole process, as early as can be: a huge page that is there stays. A configuration may want them later.
+pub fn keep_little_memory() {
     raw::keep_freed_memory_for(FREED_KEPT);
+    use_huge_pages(false);
 }
 
 /// Whether the kernel may use transparent huge pages, for which mimalloc asks. Then a small piece that somebody still has

@@ -21,6 +21,7 @@ mod watch;
 mod windows;
 mod worker;
 
+pub use memory::keep_little_memory;
 pub use reload::Reread;
 pub use take_over::{TakenOver, take_over};
 
@@ -79,7 +80,6 @@ pub fn run(
     mut taken: Option<TakenOver>,
     ready: impl FnOnce(&[String]),
 ) -> Result<ExitCode, StartError> {
-    memory::keep_little();
     let files = loaded.about.files();
     let to_keep = loaded.about.to_keep.take();
     let events = Events::watch().map_err(StartError::Worker)?;

@@ -10,6 +10,10 @@ pub(crate) struct Behaviour {
     pub(super) act: fn(&mut Stage),
 }
 
+/// Between two bytes of a client that drips.
+const DRIP_PAUSE: Duration = Duration::from_millis(100);
+const DRIP_STEPS: usize = 50;
+
 /// The first ten are tried on every commit.
 pub(super) const BEHAVIOURS: &[Behaviour] = &[
     // What once took a proxy from 3 MB to 4.6 GB.
@@ -255,16 +259,19 @@ fn noise(random: &mut Random) -> Vec<u8> {
     (0..500).flat_map(|_| random.any().to_le_bytes()).collect()
 }
 
-/// A byte from each of so many clients, again and again.
+/// A byte from each of so many clients, again and again. They know nothing of each other: their bytes come evenly over time.
 fn drip(s: &mut Stage, clients: usize, text: &[u8]) {
     s.open(s.scaled(clients));
+    let at_a_time = s.len().div_ceil(DRIP_STEPS);
     let mut at = 0;
     while s.goes_on() {
-        for index in 0..s.len() {
-            s.send(index, |_| vec![text[at % text.len()]]);
+        for first in (0..s.len()).step_by(at_a_time) {
+            for index in first..s.len().min(first + at_a_time) {
+                s.send(index, |_| vec![text[at % text.len()]]);
+            }
+            s.pause(DRIP_PAUSE / DRIP_STEPS as u32);
         }
         at += 1;
-        s.pause(Duration::from_millis(100));
     }
 }
 
