@@ -16,7 +16,6 @@ use crate::watch;
 use lane::{Case, Lane, PLACES};
 use question::OPS;
 use server::Server;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// The bound of all buffers: so large that no client is made to wait for its first answer with what it asks next, since the
@@ -24,8 +23,8 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 const BUFFER_BYTES_MAX: u64 = 256 << 20;
 /// What the process may take beyond its start.
 const RSS_GROWTH_BYTES_MAX: u64 = 80 << 20;
-/// Faults that are told one by one.
-const TOLD_MAX: u64 = 20;
+/// So many wrong cases are enough: each may cost a timeout, and more of them say nothing new.
+const WRONG_MAX: u64 = 20;
 
 /// Cases that are tried by so many lanes at once, of one ringway.
 struct Group {
@@ -107,16 +106,15 @@ struct Tally {
     cases: AtomicU64,
     gone: AtomicU64,
     wrong: AtomicU64,
-    telling: Mutex<()>,
 }
 
-/// Takes one case after the other until there are enough.
+/// Takes one case after the other until there are enough, of them or of faults.
 fn drive(lane: &mut Lane, plan: &Plan, ways: &[usize], tally: &Tally) {
     // A group has its share of all cases.
     let done_of = |taken: u64| taken * bad::COUNT as u64 / ways.len() as u64;
     loop {
         let number = tally.next.fetch_add(1, Relaxed);
-        if !plan.goes_on(done_of(number)) {
+        if !plan.goes_on(done_of(number)) || tally.wrong.load(Relaxed) >= WRONG_MAX {
             return;
         }
         let case = case(number, ways, plan.seed);
@@ -127,10 +125,8 @@ fn drive(lane: &mut Lane, plan: &Plan, ways: &[usize], tally: &Tally) {
                 tally.gone.fetch_add(seen.gone, Relaxed);
             }
             Err(what) => {
-                let _one_by_one = tally.telling.lock().unwrap();
-                if tally.wrong.fetch_add(1, Relaxed) < TOLD_MAX {
-                    eprintln!("\"{}\", {case:?}: {what}", bad::name(case.way));
-                }
+                tally.wrong.fetch_add(1, Relaxed);
+                eprintln!("\"{}\", {case:?}: {what}", bad::name(case.way));
             }
         }
     }
