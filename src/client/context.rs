@@ -71,6 +71,8 @@ struct Spare {
 /// So many replies tell how large they are on the mean: enough that a few large ones are no alarm, and few enough that a
 /// flood of them is known within a moment.
 const LAST_REPLIES: usize = 256;
+/// As many as two clients may have under way; servers that answer at all are kept busy by fewer.
+const MANY_COUNT: u64 = 2_048;
 /// All spare buffers of a worker together; what is more is freed.
 const SPARE_BYTES_ALL_MAX: usize = 2 << 20;
 /// A spare buffer that grew beyond this is freed.
@@ -143,6 +145,12 @@ impl Context {
         }
         let waiting = usize::try_from(self.counters.server_outstanding.value()).unwrap_or(usize::MAX);
         waiting.saturating_mul(self.last_reply_bytes.get() / LAST_REPLIES) > self.budget.bytes_max()
+    }
+
+    /// Whether so many requests wait for servers that a few clients more with all that one may have would fill the queue of
+    /// a server (a pool's `outstanding_max`), and everybody would be refused.
+    pub(super) fn many_are_under_way(&self) -> bool {
+        self.counters.server_outstanding.value() > MANY_COUNT
     }
 
     pub(super) fn new_reply_bytes(&self) -> usize {

@@ -284,3 +284,28 @@ fn servers_see_the_connections_that_are_set_however_many_clients_there_are() {
         }
     }
 }
+
+#[test]
+fn clients_that_ask_much_at_a_time_do_not_fill_the_queue_of_a_server() {
+    const CLIENTS: usize = 20;
+    const KNOWN_AFTER: usize = 100; // then a client is known for small replies, and may ask for many
+    const REQUESTS: usize = 1_000; // 20,000 in all, where 16,384 may wait
+    let mock = Mock::start(|peer| {
+        (0..CLIENTS * KNOWN_AFTER).for_each(|_| assert!(peer.answer_as_usual()));
+        peer.wait();
+        while peer.answer_as_usual() {}
+    });
+    let yaml = format!("workers: 1\n{}", pool_of(&[mock.address()], "timeout: 20s\nconnections: 1"));
+    let proxy = Proxy::with(&yaml);
+    let (mut clients, mut other): (Vec<_>, _) =
+        ((0..CLIENTS).map(|_| proxy.client()).collect(), proxy.client());
+    clients
+        .iter_mut()
+        .for_each(|client| client.ask("get a\r\n".repeat(KNOWN_AFTER), "END\r\n".repeat(KNOWN_AFTER)));
+    clients.iter_mut().for_each(|client| client.send("get a\r\n".repeat(REQUESTS)));
+    while other.stat("server_outstanding") < 2_048 {}
+    other.send("get b\r\n");
+    mock.go();
+    other.expect("END\r\n");
+    clients.iter_mut().for_each(|client| client.expect("END\r\n".repeat(REQUESTS)));
+}
