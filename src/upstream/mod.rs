@@ -2,6 +2,8 @@
 
 mod connect;
 mod connection;
+#[cfg(test)]
+mod conversations;
 mod destination;
 mod inflight;
 mod life;
