@@ -36,10 +36,12 @@ pub(crate) fn run(plan: &Plan) -> Outcome {
     let mut random = plan.random();
     let mut arena = Arena::start();
     arena.fill();
-    let good = Good::start(arena.proxy.address(), (GOOD_PER_SECOND * scale) as u64, &mut random);
+    let per_second = (GOOD_PER_SECOND * scale) as u64;
+    let good = Good::start(arena.proxy.address(), arena.server().address(), per_second, &mut random);
     let mut outcome = Outcome::default();
     // Once through everything: what is quiet is known only after the first storm.
     let mixed = mixed(&arena, requests / 10, &mut random, &mut outcome);
+    let _ = good.phase();
     watch::pass(TIME.mul_f64(scale)); // nobody does harm for so long
     arena.note_quiet();
     let quiet = good.phase();
@@ -49,7 +51,7 @@ pub(crate) fn run(plan: &Plan) -> Outcome {
         let before = watch::rss_bytes(arena.proxy.pid());
         let behaviour: &Behaviour = named(name);
         let stage = Stage::new(arena.proxy.address(), TIME.mul_f64(scale), scale, random.fork());
-        let endured = suffer(behaviour, stage, &arena, &good, quiet.p99_micros, &mut outcome);
+        let endured = suffer(behaviour, stage, &arena, &good, &quiet, &mut outcome);
         if name == "idle" {
             let each = endured.rss_bytes_max.saturating_sub(before) / endured.clients.max(1);
             outcome.more.push(format!("idle_client_bytes={each}"));

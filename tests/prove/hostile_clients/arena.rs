@@ -116,6 +116,11 @@ impl Arena {
         watch::rss_bytes(self.proxy.pid()) <= self.quiet_rss_bytes * 11 / 10 + BACK_SLACK_BYTES
     }
 
+    /// One of the servers.
+    pub(crate) fn server(&self) -> &Memcached {
+        &self.servers[0]
+    }
+
     /// The servers are still there too.
     pub(crate) fn servers_are_well(&self) -> bool {
         self.servers.iter().all(|server| server.stat("curr_connections") > 0)

@@ -8,7 +8,12 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 /// Clients, each in a thread of its own.
-const CLIENTS: u64 = 4;
+const CLIENTS: u64 = 40;
+/// Those that ask a server without ringway, and how much.
+const DIRECT_CLIENTS: u64 = 4;
+const DIRECT_PER_SECOND: u64 = 2_000;
+/// Between two batches of each.
+const PAUSE: Duration = Duration::from_millis(20);
 /// Keys of each.
 const KEYS: usize = 500;
 /// Faults that are told one by one.
@@ -18,6 +23,8 @@ const BEHIND_MAX: Duration = Duration::from_secs(1);
 
 pub(crate) struct Good {
     shared: Arc<Shared>,
+    /// Of those that ask a server itself.
+    direct: Arc<Shared>,
     threads: Vec<JoinHandle<()>>,
 }
 
@@ -31,22 +38,29 @@ struct Shared {
 }
 
 /// What they saw in some time.
+#[derive(Clone, Copy)]
 pub(crate) struct Phase {
     pub(crate) p99_micros: u32,
+    /// What those saw who asked a server at the same time, and not through ringway: the machine's doing.
+    pub(crate) direct_p99_micros: u32,
+}
+
+impl Phase {
+    /// More than twice the quiet time, and more than twice what the machine makes of it without ringway.
+    pub(crate) fn is_slow(&self, quiet: &Self) -> bool {
+        self.p99_micros > 2 * quiet.p99_micros.max(self.direct_p99_micros)
+    }
 }
 
 impl Good {
     pub(crate) const CONNECTIONS: u64 = CLIENTS;
 
-    pub(crate) fn start(address: &str, per_second: u64, random: &mut Random) -> Self {
-        let shared = Arc::new(Shared::default());
-        let threads = (0..CLIENTS)
-            .map(|number| {
-                let (shared, random, address) = (Arc::clone(&shared), random.fork(), address.to_owned());
-                std::thread::spawn(move || ask(number, &address, per_second / CLIENTS, random, &shared))
-            })
-            .collect();
-        Self { shared, threads }
+    /// Clients of ringway at `address`, and few that ask `server` itself.
+    pub(crate) fn start(address: &str, server: &str, per_second: u64, random: &mut Random) -> Self {
+        let (shared, direct) = (Arc::default(), Arc::default());
+        let mut threads = start("good", CLIENTS, address, per_second, random, &shared);
+        threads.extend(start("direct", DIRECT_CLIENTS, server, DIRECT_PER_SECOND, random, &direct));
+        Self { shared, direct, threads }
     }
 
     pub(crate) fn answers(&self) -> u64 {
@@ -59,15 +73,22 @@ impl Good {
 
     /// What they saw since this was last asked.
     pub(crate) fn phase(&self) -> Phase {
-        let mut micros = std::mem::take(&mut *self.shared.micros.lock().unwrap());
+        Phase { p99_micros: self.shared.take_p99(), direct_p99_micros: self.direct.take_p99() }
+    }
+}
+
+impl Shared {
+    fn take_p99(&self) -> u32 {
+        let mut micros = std::mem::take(&mut *self.micros.lock().unwrap());
         micros.sort_unstable();
-        Phase { p99_micros: micros.get(micros.len() * 99 / 100).copied().unwrap_or(0) }
+        micros.get(micros.len() * 99 / 100).copied().unwrap_or(0)
     }
 }
 
 impl Drop for Good {
     fn drop(&mut self) {
         self.shared.stops.store(true, Relaxed);
+        self.direct.stops.store(true, Relaxed);
         for thread in self.threads.drain(..) {
             if thread.join().is_err() {
                 eprintln!("a good client gave up");
@@ -82,11 +103,36 @@ fn value_of(key: &str, number: usize) -> Vec<u8> {
     key.bytes().cycle().take(length).collect()
 }
 
-fn ask(client: u64, address: &str, per_second: u64, mut random: Random, shared: &Shared) {
+fn start(
+    name: &'static str,
+    clients: u64,
+    address: &str,
+    per_second: u64,
+    random: &mut Random,
+    shared: &Arc<Shared>,
+) -> Vec<JoinHandle<()>> {
+    let one = |number| {
+        let (shared, random, address) = (Arc::clone(shared), random.fork(), address.to_owned());
+        let load = Load { name, number, share: number as f64 / clients as f64 };
+        std::thread::spawn(move || ask(&load, &address, per_second / clients, random, &shared))
+    };
+    (0..clients).map(one).collect()
+}
+
+/// One client.
+struct Load {
+    name: &'static str,
+    number: u64,
+    /// Of the time between two batches: when it begins.
+    share: f64,
+}
+
+fn ask(load: &Load, address: &str, per_second: u64, mut random: Random, shared: &Shared) {
     let mut connection = Client::connect(address);
-    let pause = Duration::from_millis(2).max(Duration::from_secs(1) / u32::try_from(per_second).unwrap());
+    let pause = PAUSE.max(Duration::from_secs(1) / u32::try_from(per_second).unwrap());
     let batch = (per_second as f64 * pause.as_secs_f64()).round().max(1.0) as usize;
-    let mut due = Instant::now();
+    // They know nothing of each other: their batches come evenly over time.
+    let mut due = Instant::now() + pause.mul_f64(load.share);
     while !shared.stops.load(Relaxed) {
         due += pause;
         if due.elapsed() > BEHIND_MAX {
@@ -97,7 +143,7 @@ fn ask(client: u64, address: &str, per_second: u64, mut random: Random, shared: 
         let mut expected = Vec::new();
         for _ in 0..batch {
             let number = random.below(KEYS);
-            let key = format!("good:{client}:{number}");
+            let key = format!("{}:{}:{number}", load.name, load.number);
             let value = value_of(&key, number);
             if random.one_in(5) {
                 text.extend_from_slice(format!("set {key} 0 0 {}\r\n", value.len()).as_bytes());
