@@ -22,7 +22,7 @@ impl Route for Null {
 }
 
 impl Leaf for Null {
-    fn send_multi(&self, _: &MultiGet<'_>, slot: Slot) {
+    fn send_multi(&self, _: &MultiGet<'_>, _: &Call, slot: Slot) {
         slot.fill(&Reply::line(Status::Ok, b""));
     }
 

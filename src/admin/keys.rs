@@ -140,6 +140,7 @@ fn options(process: &Process, wanted: &str) -> Result<String, String> {
         ("client_idle_timeout_ms", or_zero(limits.client_idle_timeout)),
         ("client_stall_timeout_ms", or_zero(limits.client_stall_timeout)),
         ("late_replies_max", limits.late_count_max.to_string()),
+        ("bulk_bytes_max", limits.bulk_bytes_max.to_string()),
     ];
     // mcrouter's, where its file is served, are told as it tells them
     let told = current.about.options.iter().cloned();

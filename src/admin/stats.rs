@@ -255,6 +255,7 @@ impl Process {
         stat(&mut text, "client_reply_bytes_max", limits.client_reply_bytes_max);
         stat(&mut text, "buffer_bytes_max", limits.buffer_bytes_max);
         stat(&mut text, "late_count_max", limits.late_count_max);
+        stat(&mut text, "bulk_bytes_max", limits.bulk_bytes_max);
         text.push_str("END\r\n");
         text
     }

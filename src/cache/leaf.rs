@@ -38,7 +38,7 @@ impl Route for CacheLeaf {
 }
 
 impl Leaf for CacheLeaf {
-    fn send_multi(&self, request: &MultiGet<'_>, slot: Slot) {
+    fn send_multi(&self, request: &MultiGet<'_>, _call: &Call, slot: Slot) {
         self.cache.get_multi(request, self.clock.now(), &mut |index, reply| slot.hit(index, reply));
         slot.fill(&Reply::line(Status::Ok, b""));
     }

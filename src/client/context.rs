@@ -71,8 +71,8 @@ struct Spare {
 /// So many replies tell how large they are on the mean: enough that a few large ones are no alarm, and few enough that a
 /// flood of them is known within a moment.
 const LAST_REPLIES: usize = 256;
-/// As many as two clients may have under way; servers that answer at all are kept busy by fewer.
-const MANY_COUNT: u64 = 2_048;
+/// Servers that answer at all are kept busy by so many. What is more only makes everybody wait.
+const MANY_COUNT: u64 = 512;
 /// All spare buffers of a worker together; what is more is freed.
 const SPARE_BYTES_ALL_MAX: usize = 2 << 20;
 /// A spare buffer that grew beyond this is freed.
@@ -144,7 +144,12 @@ impl Context {
             return true;
         }
         let waiting = usize::try_from(self.counters.server_outstanding.value()).unwrap_or(usize::MAX);
-        waiting.saturating_mul(self.last_reply_bytes.get() / LAST_REPLIES) > self.budget.bytes_max()
+        waiting.saturating_mul(self.mean_reply_bytes()) > self.budget.bytes_max()
+    }
+
+    /// What a reply holds on the mean, of late.
+    pub(super) fn mean_reply_bytes(&self) -> usize {
+        self.last_reply_bytes.get() / LAST_REPLIES
     }
 
     /// Whether so many requests wait for servers that a few clients more with all that one may have would fill the queue of
@@ -280,10 +285,13 @@ impl Context {
     }
 
     /// Memory is short: closes clients until so many bytes are free. First those that do not take their replies, or
-    /// hold the most of unfinished requests; then whoever holds the most, unless it is not clients who hold it.
+    /// hold the most of unfinished requests, unless that is little; then whoever holds the most, unless it is not clients
+    /// who hold it.
     fn relieve(&self, wanted_bytes: usize) {
         /// What every client may hold.
         const OWN_BYTES_MIN: usize = 4 * 1024;
+        /// And what it may where all that clients hold would not make room: then it is what servers have not taken.
+        const SMALL_BYTES_MAX: usize = 64 * 1024;
         let held = |session: Rc<Session>| Some((session.held_bytes()?, session));
         let mut holders: Vec<_> = self.sessions().into_iter().filter_map(held).collect();
         holders.retain(|((_, bytes), session)| *bytes > OWN_BYTES_MIN && !session.is_condemned());
@@ -291,7 +299,7 @@ impl Context {
         let is_enough = holders.iter().map(|((_, bytes), _)| bytes).sum::<usize>() >= wanted_bytes;
         let mut freed = 0;
         for ((is_own_fault, bytes), session) in holders {
-            if freed >= wanted_bytes || !(is_own_fault || is_enough) {
+            if freed >= wanted_bytes || !(is_enough || (is_own_fault && bytes > SMALL_BYTES_MAX)) {
                 break;
             }
             freed += bytes;

@@ -1,7 +1,7 @@
 //! From a parsed line to whoever answers it: a leaf, several of them, or the program itself.
 
 use super::multi::Split;
-use super::reply_queue::{How, PARTS_MAX, part_token};
+use super::reply_queue::{How, PARTS_MAX, ReplyQueue, part_token};
 use super::session::Session;
 use super::turn;
 use crate::admin::KEY_PREFIX;
@@ -13,6 +13,8 @@ use std::rc::Rc;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Next {
     Go,
+    /// The same, but others have their turn first: it was as much work as many requests.
+    GoLater,
     /// No more requests; the connection ends when those so far are answered.
     Close,
 }
@@ -47,8 +49,15 @@ impl Session {
         if request.op == Op::MetaGet && root.tells_misses() {
             how.miss_line = miss_line(&request.meta);
         }
-        let token = self.queue.borrow_mut().push(how);
-        root.send(request, &Call::of(self.client), self.slot(token));
+        let (token, call) = self.begin(request.value.len(), |queue| queue.push(how));
+        root.send(request, &call, self.slot(token));
+    }
+
+    /// A place for a request that comes with a value of so many bytes, and what travels with it.
+    fn begin(&self, value_bytes: usize, push: impl FnOnce(&mut ReplyQueue) -> u64) -> (u64, Call) {
+        let mut queue = self.queue.borrow_mut();
+        let bulk_bytes = queue.bulk_bytes(&self.context, value_bytes);
+        (push(&mut queue), Call::of(self.client, bulk_bytes))
     }
 
     /// Each server gets its own keys in one request, all of them at once. Keys for which more is to be done than to
@@ -72,13 +81,14 @@ impl Session {
         let mut multi = self.context.spare_multi();
         multi.split(&request.keys, &mut split);
         debug_assert!(split.parts().len() <= PARTS_MAX, "more servers than a token can tell apart");
-        let token = self.queue.borrow_mut().push_multi(how, multi);
+        let (token, mut call) = self.begin(0, |queue| queue.push_multi(how, multi));
+        call.share(split.parts().len());
         for (index, (leaf, ranges)) in split.parts().iter().enumerate() {
             let slot = self.slot(part_token(token, index));
             let keys = Keys { text: request.keys.text, ranges };
             match root.only_pool().and_then(|pool| pool.leaf(*leaf)) {
                 Some(leaf) => {
-                    leaf.send_multi(&MultiGet { op: request.op, exptime: request.exptime, keys }, slot)
+                    leaf.send_multi(&MultiGet { op: request.op, exptime: request.exptime, keys }, &call, slot)
                 }
                 None => slot.fill(&Reply::failed(Cause::NoServer)),
             }
@@ -109,15 +119,16 @@ impl Session {
         }
         let mut multi = self.context.spare_multi();
         multi.split(&request.keys, &mut split);
-        let token = self.queue.borrow_mut().push_multi(how, multi);
+        let (token, mut call) = self.begin(0, |queue| queue.push_multi(how, multi));
+        call.share(split.parts().len());
         for (index, (target, ranges)) in split.parts().iter().enumerate() {
             let slot = self.slot(part_token(token, index));
             let keys = Keys { text: request.keys.text, ranges };
             match targets.get(*target).copied().flatten() {
-                Some(leaf) => leaf.send_multi(&MultiGet { keys, ..*request }, slot),
+                Some(leaf) => leaf.send_multi(&MultiGet { keys, ..*request }, &call, slot),
                 None => {
                     let alone = Request { exptime: request.exptime, ..Request::new(request.op, keys.key(0)) };
-                    root.send(&alone, &Call::of(self.client), slot);
+                    root.send(&alone, &call, slot);
                 }
             }
         }
@@ -154,8 +165,8 @@ impl Session {
         }
         let mut how = How::plain(delete.op, quiet);
         how.instead = Some(text);
-        let token = self.queue.borrow_mut().push(how);
-        context.root().send(&delete, &Call::of(self.client), self.slot(token));
+        let (token, call) = self.begin(0, |queue| queue.push(how));
+        context.root().send(&delete, &call, self.slot(token));
     }
 
     fn admin(self: &Rc<Self>, admin: &Admin<'_>) -> Next {
@@ -170,6 +181,7 @@ impl Session {
             Admin::Stats(what) => {
                 let text = context.admin.stats(what);
                 self.queue.borrow_mut().push_bytes(context, &[text.as_bytes()]);
+                return Next::GoLater;
             }
             Admin::FlushAll { delay, quiet } => self.flush_all(*delay, *quiet),
         }

@@ -67,11 +67,11 @@ const BINARY_REFUSED: &str = "ERROR ringway speaks memcached's text protocol, no
 const SCRATCH_BYTES_KEPT_MAX: usize = 64 * 1024;
 /// Bytes in front of unfinished input that may stay until they are moved away from.
 const USED_BYTES_MAX: usize = 64 * 1024;
-/// What a client may do in one turn: a line counts as one, a read as [`READ_STEPS`]. It is some tenth of a millisecond.
-/// Whoever sends without end would else keep a worker for as long as its socket has something, and a hundred of them
-/// everybody for seconds. (memcached's `-R` is 20 requests.)
+/// What a client may do in one turn: a line counts as one, and so do [`STEP_BYTES`] that are read. It is some tenth of a
+/// millisecond. Whoever sends without end would else keep a worker for as long as its socket has something, and a
+/// hundred of them everybody for seconds. (memcached's `-R` is 20 requests.)
 const TURN_STEPS_MAX: u32 = 256;
-const READ_STEPS: u32 = 16;
+const STEP_BYTES: usize = 1024;
 /// The first byte of a binary request.
 const BINARY_MAGIC: u8 = 0x80;
 
@@ -92,7 +92,6 @@ impl Input {
         stream: &mut Stream,
         cx: &mut Cx<'_>,
     ) -> Poll<bool> {
-        self.turn_left = self.turn_left.saturating_sub(READ_STEPS);
         let count = if let Mode::Large(_, reader) = &mut self.mode {
             let read = reader.poll_read(stream, cx);
             let Poll::Ready(Ok(count)) = read else { return read.map(|_| false) };
@@ -108,6 +107,8 @@ impl Input {
             }
             count
         };
+        let steps = u32::try_from(count / STEP_BYTES).unwrap_or(u32::MAX);
+        self.turn_left = self.turn_left.saturating_sub(steps);
         session.context.counters.bytes_read.add(count as u64);
         session.move_on(count as u64);
         self.account(session);
@@ -235,7 +236,7 @@ impl Input {
     }
 
     fn step_line(
-        &self,
+        &mut self,
         session: &Rc<Session>,
         bytes: &[u8],
         line: &[u8],
@@ -277,6 +278,10 @@ impl Input {
             }
             Ok(line) => match session.dispatch(&line) {
                 Next::Go => Step::Used(consumed),
+                Next::GoLater => {
+                    self.turn_left = 0;
+                    Step::Used(consumed)
+                }
                 Next::Close => Step::Close,
             },
             Err(error) => Self::refuse(session, &error, consumed),

@@ -58,6 +58,7 @@ pub async fn accept(context: Rc<Context>, listener: Listener, stop: impl Future)
 pub fn admit(context: &Rc<Context>, stream: Stream) {
     if context.admit() {
         stream.keep_alive();
+        stream.keep_little_unsent();
         tokio::task::spawn_local(session::serve(Rc::clone(context), stream));
     } else {
         turn_away(context, stream);

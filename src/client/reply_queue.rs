@@ -8,7 +8,7 @@
 
 use super::context::Context;
 use super::multi::Multi;
-use crate::protocol::{Class, Op, Reply, Status, Values, WireBuf};
+use crate::protocol::{Class, Op, Reply, SHARED_BYTES_MIN, Status, Values, WireBuf};
 use std::collections::VecDeque;
 
 /// How a reply is to be told to this client.
@@ -81,6 +81,10 @@ pub(super) struct ReplyQueue {
     accounted: usize,
     /// How large this client's replies are: up at once, down slowly.
     reply_bytes_estimate: ReplyBytes,
+    /// A reply has come.
+    is_known: bool,
+    /// Something that moves much is under way, or was when what is under way was asked.
+    moves_much: bool,
 }
 
 /// What a new client's replies are expected to hold, at least.
@@ -142,8 +146,27 @@ impl ReplyQueue {
         self.reply_bytes.saturating_add(by_estimate.max(self.asked_bytes))
     }
 
+    /// What a request that comes now and brings a value of so many bytes is expected to move, where that is much; else 0.
+    /// What comes behind one that moves much counts as that until all is answered: requests of one client must not
+    /// overtake each other.
+    #[inline]
+    pub(super) fn bulk_bytes(&mut self, context: &Context, value_bytes: usize) -> usize {
+        /// Less is small, or as large as what nobody knows yet is expected to be.
+        const BULK_BYTES_MIN: usize = NEW_REPLY_BYTES + 1;
+        let (reply_bytes, bulk_bytes_min) = if self.is_known {
+            (self.reply_bytes_estimate.0, BULK_BYTES_MIN)
+        } else {
+            // Who is new asks for what others ask for, on the mean: a few large values do not make all new ones wait.
+            (context.mean_reply_bytes(), SHARED_BYTES_MIN)
+        };
+        let is_much = reply_bytes >= bulk_bytes_min || value_bytes >= BULK_BYTES_MIN;
+        self.moves_much = is_much || (self.moves_much && !self.items.is_empty());
+        if self.moves_much { reply_bytes.max(value_bytes).max(1) } else { 0 }
+    }
+
     fn learn(&mut self, context: &Context, reply_bytes: usize) {
         context.learn_reply(reply_bytes);
+        self.is_known = true;
         let estimate = &mut self.reply_bytes_estimate.0;
         *estimate =
             if reply_bytes >= *estimate { reply_bytes } else { *estimate - (*estimate - reply_bytes) / 8 };

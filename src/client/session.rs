@@ -9,7 +9,7 @@ use super::input::Input;
 use super::reply_queue::{NEW_REPLY_BYTES, Progress, ReplyQueue};
 use super::sweep::{PROGRESS_BYTES, Stage, Watch};
 use super::turn;
-use crate::net::{Stream, poll_write_all};
+use crate::net::{Stream, poll_write_all, wake_after_others};
 use crate::protocol::{Reply, Values};
 use crate::route::{Client, Sink};
 use std::cell::{Cell, RefCell};
@@ -132,7 +132,8 @@ impl Session {
                 return Poll::Pending; // woken when replies leave
             }
             if input.has_had_its_turn() {
-                self.wake();
+                self.awake.set(true);
+                wake_after_others(cx);
                 return Poll::Pending;
             }
             if input.has_work() {
@@ -166,7 +167,7 @@ impl Session {
         /// What one client may have under way while all together have much: one large reply, or many small ones.
         const SHARE_BYTES: usize = NEW_REPLY_BYTES;
         /// And while all together have many. Enough to be read and written in few calls.
-        const SHARE_COUNT: usize = 64;
+        const SHARE_COUNT: usize = 32;
         let limits = self.context.limits();
         queue.len() >= limits.client_outstanding_count_max
             || (queue.len() >= SHARE_COUNT && self.context.many_are_under_way())

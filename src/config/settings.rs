@@ -147,6 +147,9 @@ pub struct Limits {
     pub client_stall_timeout: Option<Duration>,
     /// Timed-out requests whose late replies one connection still waits for; beyond it the connection is closed.
     pub late_count_max: usize,
+    /// What one connection to a server has under way of requests that are expected to move much, and one of them at least;
+    /// beyond it they wait while others pass.
+    pub bulk_bytes_max: usize,
 }
 
 impl Default for Limits {
@@ -160,6 +163,7 @@ impl Default for Limits {
             client_idle_timeout: None,
             client_stall_timeout: Some(Duration::from_secs(60)),
             late_count_max: 1_000,
+            bulk_bytes_max: 512 << 10,
         }
     }
 }
@@ -326,6 +330,7 @@ impl Limits {
         "client_idle_timeout",
         "client_stall_timeout",
         "late_replies_max",
+        "bulk_bytes_max",
     ];
 
     fn read(node: &Node, top: &Section<'_>) -> Self {
@@ -358,6 +363,7 @@ impl Limits {
             client_idle_timeout: time("client_idle_timeout", default.client_idle_timeout),
             client_stall_timeout: time("client_stall_timeout", default.client_stall_timeout),
             late_count_max: count("late_replies_max", default.late_count_max),
+            bulk_bytes_max: bytes("bulk_bytes_max", &REPLY_BYTES, default.bulk_bytes_max),
         };
         if limits.buffer_bytes_max < limits.value_bytes_max {
             let key = if section.node("buffer_bytes_max").is_some() {

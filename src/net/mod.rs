@@ -13,4 +13,4 @@ pub use budget::Budget;
 pub use descriptors::{SpareDescriptor, raise_files_max};
 pub use listen::{BindError, Bound, BoundAddress, Listener, activated, bind};
 pub use passing::{Door, PASSED_COUNT_MAX, Packet, Passage};
-pub use stream::{Stream, poll_write_all};
+pub use stream::{Stream, poll_write_all, wake_after_others};

@@ -85,6 +85,15 @@ impl Stream {
         let _ = socket2::SockRef::from(stream).set_tcp_keepalive(&keep);
     }
 
+    /// What a peer does not take stays with us but for a little, and not with the kernel, which keeps up to 4 MB for each.
+    /// A peer that reads is as fast as without: what is on its way does not count.
+    pub fn keep_little_unsent(&self) {
+        const UNSENT_BYTES: u32 = 64 * 1024;
+        let Self::Tcp(stream) = self else { return };
+        // A kernel that refuses keeps more.
+        let _ = crate::raw::keep_unsent_below(stream, UNSENT_BYTES);
+    }
+
     /// Whether the peer is on this machine: it came over the loopback interface or a unix socket.
     #[must_use]
     pub fn is_near(&self) -> bool {
@@ -158,6 +167,13 @@ impl AsyncWrite for Stream {
             Self::Memory(s) => Pin::new(s).poll_shutdown(cx),
         }
     }
+}
+
+/// Has the task polled again once all others have had their turn and the sockets have been looked at. (One that only wakes
+/// itself comes again before anybody sees what has arrived: the runtime looks at the sockets when no task is left.)
+pub fn wake_after_others(cx: &mut Context<'_>) {
+    let others = std::pin::pin!(tokio::task::yield_now());
+    let _ = others.poll(cx); // pending: the runtime has the waker
 }
 
 /// Writes as much of `out` as the socket takes. `Ready(Ok)` = all of it.

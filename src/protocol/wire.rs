@@ -268,6 +268,31 @@ impl WireBuf {
         other.clear();
     }
 
+    /// Moves the first `count` bytes behind what `into` has. Large pieces are not copied.
+    pub fn move_front(&mut self, mut count: usize, into: &mut Self) {
+        debug_assert!(count <= self.len, "more than there is");
+        while count > 0 {
+            match self.shared.front_mut() {
+                Some(piece) if piece.bytes.len() <= count => {
+                    let Some(Piece { bytes, held }) = self.shared.pop_front() else { return };
+                    count -= bytes.len();
+                    self.len -= bytes.len();
+                    self.shared_held -= held;
+                    let pinned = held.saturating_sub(bytes.len());
+                    if held == 0 { into.put_lent(bytes) } else { into.put_shared(bytes, pinned) }
+                }
+                _ => {
+                    into.put(&self.chunk()[..count]);
+                    self.advance(count);
+                    return;
+                }
+            }
+        }
+        if self.len == 0 {
+            self.clear();
+        }
+    }
+
     pub fn clear(&mut self) {
         if !self.shared.is_empty() {
             self.shared.clear();

@@ -100,6 +100,7 @@ impl Ends {
     /// The tree of a configuration, with the ends that are there already as far as they fit.
     pub(super) fn build(&mut self, config: &Config, common: &Common) -> Result<Built, String> {
         self.shared.late_count_max.set(config.settings.limits.late_count_max);
+        self.shared.bulk_bytes_max.set(config.settings.limits.bulk_bytes_max);
         let former = mem::take(&mut self.pools);
         let building = Building {
             shared: &self.shared,

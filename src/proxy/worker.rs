@@ -256,6 +256,7 @@ fn shared(plan: &Plan, block: &Rc<RefCell<ReadBlock>>, budget: &Rc<Budget>) -> S
         health: Arc::clone(&plan.health),
         jitter_seed: RandomState::new().hash_one(0_u8),
         late_count_max: Rc::new(Cell::new(plan.config.settings.limits.late_count_max)),
+        bulk_bytes_max: Rc::new(Cell::new(plan.config.settings.limits.bulk_bytes_max)),
         budget: Rc::clone(budget),
     }
 }

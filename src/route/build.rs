@@ -744,7 +744,7 @@ impl Route for NoLeaf {
 }
 
 impl Leaf for NoLeaf {
-    fn send_multi(&self, _request: &crate::protocol::MultiGet<'_>, slot: super::Slot) {
+    fn send_multi(&self, _request: &crate::protocol::MultiGet<'_>, _call: &super::Call, slot: super::Slot) {
         drop(slot);
     }
 

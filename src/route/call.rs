@@ -15,6 +15,8 @@ pub struct Call {
     pub client: Option<Client>,
     /// A route on the way wants a delete that fails to be told so (`asynclog: false`).
     pub is_unlogged: bool,
+    /// Bytes that it is expected to move, where that is much; else 0. What moves much waits where others pass by.
+    pub bulk_bytes: usize,
 }
 
 /// A client, by its IP address.
@@ -47,10 +49,17 @@ pub enum Kind {
 }
 
 impl Call {
-    /// What this client asks.
+    /// What this client asks, and how many bytes that is expected to move, where it is much.
     #[must_use]
-    pub fn of(client: Option<Client>) -> Self {
-        Self { client, ..Self::default() }
+    pub fn of(client: Option<Client>, bulk_bytes: usize) -> Self {
+        Self { client, bulk_bytes, ..Self::default() }
+    }
+
+    /// It is one of so many parts. Of what moves much each part is still treated as that.
+    pub const fn share(&mut self, parts: usize) {
+        if parts > 0 {
+            self.bulk_bytes = self.bulk_bytes.div_ceil(parts);
+        }
     }
 
     /// The same for another reason. A shadow stays a shadow whatever becomes of it.

@@ -141,14 +141,14 @@ impl Route for Logged {
 
 impl Leaf for Logged {
     /// Keys whose deletes are pending are left out.
-    fn send_multi(&self, request: &MultiGet<'_>, slot: Slot) {
+    fn send_multi(&self, request: &MultiGet<'_>, call: &Call, slot: Slot) {
         if self.log.is_empty() {
-            return self.inner.send_multi(request, slot);
+            return self.inner.send_multi(request, call, slot);
         }
         let is_shown = |index: &usize| self.log.mark(request.keys.key(*index)).is_none();
         let places: Vec<usize> = (0..request.keys.len()).filter(is_shown).collect();
         if places.len() == request.keys.len() {
-            return self.inner.send_multi(request, slot);
+            return self.inner.send_multi(request, call, slot);
         }
         if self.inner.is_out() {
             return self.fail(slot);
@@ -160,7 +160,7 @@ impl Leaf for Logged {
             places.iter().filter_map(|place| request.keys.ranges.get(*place).copied()).collect();
         let shown = MultiGet { keys: Keys { text: request.keys.text, ranges: &ranges }, ..*request };
         let renumbered = Renumbered { places, slot: Cell::new(Some(slot)) };
-        self.inner.send_multi(&shown, Slot::new(Rc::new(renumbered), 0));
+        self.inner.send_multi(&shown, call, Slot::new(Rc::new(renumbered), 0));
     }
 
     fn flush_all(&self, delay: i32, slot: Slot) {

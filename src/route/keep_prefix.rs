@@ -32,8 +32,8 @@ impl Route for KeepPrefix {
 
 impl Leaf for KeepPrefix {
     /// Keys that have a prefix come alone.
-    fn send_multi(&self, request: &MultiGet<'_>, slot: Slot) {
-        self.0.send_multi(request, slot);
+    fn send_multi(&self, request: &MultiGet<'_>, call: &Call, slot: Slot) {
+        self.0.send_multi(request, call, slot);
     }
 
     fn flush_all(&self, delay: i32, slot: Slot) {

@@ -28,7 +28,7 @@ impl Route for RouteMember {
 
 impl Leaf for RouteMember {
     /// A tree is asked for one key at a time.
-    fn send_multi(&self, request: &MultiGet<'_>, slot: Slot) {
+    fn send_multi(&self, request: &MultiGet<'_>, call: &Call, slot: Slot) {
         let replies = Rc::new(Replies {
             arrived: RefCell::new(vec![None; request.keys.len()]),
             waiting: Cell::new(request.keys.len()),
@@ -37,7 +37,7 @@ impl Leaf for RouteMember {
         for (i, key) in request.keys.iter().enumerate() {
             let alone = Request { exptime: request.exptime, ..Request::new(request.op, key) };
             let slot = Slot::new(Rc::clone(&replies) as Rc<dyn Sink>, i as u64);
-            self.route.send(&alone, &Call::default(), slot);
+            self.route.send(&alone, call, slot);
         }
     }
 

@@ -157,7 +157,7 @@ pub struct Chosen<'a> {
 pub trait Leaf: Route {
     /// Sends a classic get with several keys, all of them for this leaf: [`Sink::hit`] for each one found,
     /// in the order of the keys, then the slot is filled with [`crate::protocol::Status::Ok`] or an error.
-    fn send_multi(&self, request: &MultiGet<'_>, slot: Slot);
+    fn send_multi(&self, request: &MultiGet<'_>, call: &Call, slot: Slot);
 
     /// Empties the server, `delay` seconds from now.
     fn flush_all(&self, delay: i32, slot: Slot);

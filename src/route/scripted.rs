@@ -94,7 +94,7 @@ impl Route for Scripted {
 }
 
 impl Leaf for Scripted {
-    fn send_multi(&self, _request: &MultiGet<'_>, slot: Slot) {
+    fn send_multi(&self, _request: &MultiGet<'_>, _call: &Call, slot: Slot) {
         drop(slot);
     }
 

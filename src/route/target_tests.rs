@@ -1,8 +1,8 @@
 //! Where requests end: members of pools that are routes, and servers that want routing prefixes, over scripted leaves.
 
-use super::PoolRoute;
 use super::scripted::{Say, Waiting};
 use super::stage::{DELETED, MISS, STORED, TIMEOUT, run, settle, tree, tree_of, tree_with};
+use super::{Call, PoolRoute};
 use crate::config;
 use crate::protocol::{Cause, Keys, MultiGet, Op, Status};
 
@@ -49,7 +49,7 @@ fn a_member_that_is_a_route_takes_several_keys() {
         let ask = |ranges: &'static [(u32, u32)]| {
             let (waiting, slot) = Waiting::slot();
             let keys = Keys { text: b"k1 k2 k3", ranges };
-            member.send_multi(&MultiGet { op: Op::Get, exptime: 0, keys }, slot);
+            member.send_multi(&MultiGet { op: Op::Get, exptime: 0, keys }, &Call::default(), slot);
             waiting
         };
         let all = ask(&[(0, 2), (3, 5), (6, 8)]);

@@ -8,6 +8,7 @@
 //! A connection object outlives its sockets (`life.rs`): while there is none, requests queue up (and one attempt
 //! to connect is under way) or fail at once (the server is knocked out).
 
+use super::bulk::Bulk;
 use super::inflight::{Asked, Check, Entry, Inflight, New};
 use super::probe;
 use super::terms::{Shared, Terms};
@@ -15,7 +16,7 @@ use crate::health::{Prober, Reason};
 use crate::protocol::{
     Cause, Found, MultiGet, Op, Reply, Request, SHARED_BYTES_MIN, Status, Values, WireBuf, ascii, meta,
 };
-use crate::route::Slot;
+use crate::route::{Call, Slot};
 use bytes::Bytes;
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -56,10 +57,29 @@ pub(super) struct Connection {
 pub(super) struct State {
     pub(super) out: WireBuf,
     pub(super) inflight: Inflight,
+    /// What moves much and has to wait until less of the kind is on the connection.
+    pub(super) bulk: Bulk,
     /// The next number for requests that need an opaque of ours.
     pub(super) opaque: u32,
     /// Request lines are put together here for the inflight queue.
     pub(super) line: WireBuf,
+}
+
+impl State {
+    /// Requests that are not answered, sent or not.
+    pub(super) fn count(&self) -> usize {
+        self.inflight.len() + self.bulk.waiting().len()
+    }
+
+    /// The deadline of the oldest request that is still waited for.
+    pub(super) fn next_deadline(&self) -> Option<Instant> {
+        let (sent, waiting) = (self.inflight.next_deadline(), self.bulk.waiting().next_deadline());
+        sent.into_iter().chain(waiting).min()
+    }
+
+    fn held_bytes(&self) -> usize {
+        self.out.held_bytes() + self.inflight.held_bytes() + self.bulk.held_bytes()
+    }
 }
 
 impl Connection {
@@ -97,13 +117,18 @@ impl Connection {
         ended
     }
 
-    pub(super) fn send(&self, request: &Request<'_>, slot: Slot) {
+    pub(super) fn send(&self, request: &Request<'_>, call: &Call, slot: Slot) {
         let Some(slot) = self.admit(slot, request.value.len()) else { return };
         if !self.modern.get() && is_only_for_modern(request) {
             return slot.fill(&Reply::line(Status::ErrorLine, b"CLIENT_ERROR bad command line format"));
         }
         let mut state = self.state.borrow_mut();
-        let State { out, inflight, opaque, line, .. } = &mut *state;
+        let State { out, inflight, bulk, opaque, line } = &mut *state;
+        let is_read = matches!(request.op, Op::Get | Op::Gets);
+        let changed = (!is_read).then_some(request.key);
+        let keys = std::iter::once(request.key);
+        let (out, inflight) =
+            bulk.lane((call.bulk_bytes, self.shared.bulk_bytes_max.get()), keys, changed, out, inflight);
         out.begin_message();
         let before = out.len();
         let mut check = Check::Kind;
@@ -127,7 +152,7 @@ impl Connection {
             out.put(line.single().unwrap_or_default());
             let start = line.len() - 2 - request.key.len();
             check = Check::Keys { start: u32::try_from(start).unwrap_or(0) };
-            repeatable = matches!(request.op, Op::Get | Op::Gets);
+            repeatable = is_read;
         } else {
             ascii::write_request(request, out);
         }
@@ -143,17 +168,26 @@ impl Connection {
             line: kept,
             shared: None,
             size,
+            bulk_bytes: call.bulk_bytes,
         };
-        self.enqueue(out, inflight, new, slot);
+        self.enqueue(inflight, new, slot);
+        self.account(&state);
     }
 
-    pub(super) fn send_multi(&self, request: &MultiGet<'_>, slot: Slot) {
+    pub(super) fn send_multi(&self, request: &MultiGet<'_>, call: &Call, slot: Slot) {
         let Some(slot) = self.admit(slot, request.keys.text.len()) else { return };
         if !self.modern.get() && request.keys.iter().any(|key| memchr::memchr(0, key).is_some()) {
             return slot.fill(&Reply::line(Status::ErrorLine, b"CLIENT_ERROR bad command line format"));
         }
         let mut state = self.state.borrow_mut();
-        let State { out, inflight, line, .. } = &mut *state;
+        let State { out, inflight, bulk, line, .. } = &mut *state;
+        let (out, inflight) = bulk.lane(
+            (call.bulk_bytes, self.shared.bulk_bytes_max.get()),
+            request.keys.iter(),
+            None,
+            out,
+            inflight,
+        );
         out.begin_message();
         line.clear();
         ascii::write_multi_get(request, line);
@@ -184,20 +218,24 @@ impl Connection {
             line: kept,
             shared,
             size,
+            bulk_bytes: call.bulk_bytes,
         };
-        self.enqueue(out, inflight, new, slot);
+        self.enqueue(inflight, new, slot);
         line.clear();
+        self.account(&state);
     }
 
     pub(super) fn flush_all(&self, delay: i32, slot: Slot) {
         let Some(slot) = self.admit(slot, 0) else { return };
         let mut state = self.state.borrow_mut();
-        state.out.begin_message();
-        let before = state.out.len();
-        state.out.put(b"flush_all ");
-        state.out.put_number(u64::from(delay.max(0).unsigned_abs()));
-        state.out.put(b"\r\n");
-        let size = state.out.len() - before;
+        let State { out, inflight, bulk, .. } = &mut *state;
+        let (out, inflight) = bulk.lane_of_all(out, inflight);
+        out.begin_message();
+        let before = out.len();
+        out.put(b"flush_all ");
+        out.put_number(u64::from(delay.max(0).unsigned_abs()));
+        out.put(b"\r\n");
+        let size = out.len() - before;
         let new = New {
             asked: Asked::FlushAll,
             check: Check::Kind,
@@ -207,15 +245,16 @@ impl Connection {
             line: &[],
             shared: None,
             size,
+            bulk_bytes: 0,
         };
-        let State { out, inflight, .. } = &mut *state;
-        self.enqueue(out, inflight, new, slot);
+        self.enqueue(inflight, new, slot);
+        self.account(&state);
     }
 
     /// Whether a request of so many bytes, its key and a few words aside, may be queued now; if not, it is answered.
     fn admit(&self, slot: Slot, bytes: usize) -> Option<Slot> {
         let state = self.state.borrow();
-        if state.inflight.len() >= self.terms.outstanding_count_max {
+        if state.count() >= self.terms.outstanding_count_max {
             drop(state);
             self.shared.counters.server_queue_full.add(1);
             let text = format!(
@@ -261,18 +300,17 @@ impl Connection {
         Instant::now() + self.terms.timeout
     }
 
-    fn enqueue(&self, out: &WireBuf, inflight: &mut Inflight, new: New<'_>, slot: Slot) {
+    fn enqueue(&self, inflight: &mut Inflight, new: New<'_>, slot: Slot) {
         if inflight.is_empty() {
             self.quiet_since_idle.set(true);
         }
         inflight.push(new, slot);
-        self.account(out, inflight);
         self.shared.counters.server_outstanding.add(1);
         self.wake();
     }
 
     #[inline]
-    fn wake(&self) {
+    pub(super) fn wake(&self) {
         if !self.awake.replace(true)
             && let Some(waker) = &*self.waker.borrow()
         {
@@ -281,10 +319,10 @@ impl Connection {
     }
 
     /// Tells the byte budget what is held now.
-    pub(super) fn account(&self, out: &WireBuf, inflight: &Inflight) {
-        let waiting = inflight.len() as u64;
+    pub(super) fn account(&self, state: &State) {
+        let waiting = state.count() as u64;
         self.terms.traffic.outstanding.add(waiting.wrapping_sub(self.counted.replace(waiting)));
-        let now = out.held_bytes() + inflight.held_bytes() + self.read_bytes.get();
+        let now = state.held_bytes() + self.read_bytes.get();
         self.shared.budget.change(self.accounted.replace(now), now);
     }
 

@@ -48,8 +48,8 @@ impl Drop for Destination {
 
 impl Route for Destination {
     #[inline]
-    fn send(&self, request: &Request<'_>, _call: &Call, slot: Slot) {
-        self.connection.send(request, slot);
+    fn send(&self, request: &Request<'_>, call: &Call, slot: Slot) {
+        self.connection.send(request, call, slot);
     }
 
     fn explain(&self, request: &Request<'_>) -> Explained {
@@ -64,8 +64,8 @@ impl Route for Destination {
 }
 
 impl Leaf for Destination {
-    fn send_multi(&self, request: &MultiGet<'_>, slot: Slot) {
-        self.connection.send_multi(request, slot);
+    fn send_multi(&self, request: &MultiGet<'_>, call: &Call, slot: Slot) {
+        self.connection.send_multi(request, call, slot);
     }
 
     fn flush_all(&self, delay: i32, slot: Slot) {

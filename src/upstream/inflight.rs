@@ -54,12 +54,31 @@ pub(super) struct Entry {
     end: u64,
     /// Its own bytes in that stream.
     size: u64,
+    /// Bytes that it is expected to move, where that is much.
+    bulk_bytes: usize,
     /// Multi-key gets: how many keys are counted off, and where the next one starts in the line.
     next_key: u32,
     next_at: u32,
     /// The same once the value that was judged last has been handed on. A line whose value is not whole yet is
     /// judged again.
     after: (u32, u32),
+}
+
+impl Entry {
+    /// Its own bytes in the stream to the server.
+    pub(super) fn size(&self) -> usize {
+        usize::try_from(self.size).unwrap_or(usize::MAX)
+    }
+
+    /// Bytes that it is expected to move, where that is much; else 0.
+    pub(super) const fn bulk_bytes(&self) -> usize {
+        self.bulk_bytes
+    }
+
+    /// Whether somebody waits for the reply, or the request changes something.
+    pub(super) fn is_wanted(&self) -> bool {
+        self.slot.as_ref().is_some_and(|slot| !self.repeatable || slot.is_awaited())
+    }
 }
 
 /// What a reply line means for the oldest request.
@@ -83,6 +102,8 @@ pub(super) struct Inflight {
     /// Bytes queued and bytes written since the connection object exists.
     queued_at: u64,
     written_at: u64,
+    /// Invariant: the sum of all entries' own.
+    bulk_bytes: usize,
 }
 
 impl Inflight {
@@ -92,6 +113,11 @@ impl Inflight {
 
     pub(super) fn is_empty(&self) -> bool {
         self.entries.is_empty()
+    }
+
+    /// What the requests that move much are expected to move.
+    pub(super) const fn bulk_bytes(&self) -> usize {
+        self.bulk_bytes
     }
 
     /// Timed-out requests whose replies have not come.
@@ -111,6 +137,7 @@ impl Inflight {
     /// Adds a request of `size` bytes. `line` is what checking and sending again need of it.
     pub(super) fn push(&mut self, new: New<'_>, slot: Slot) {
         self.queued_at += new.size as u64;
+        self.bulk_bytes += new.bulk_bytes;
         let line_bytes = match &new.shared {
             Some(line) => self.lines.push_shared(line.clone()),
             None => self.lines.push(new.line),
@@ -125,6 +152,7 @@ impl Inflight {
             line_bytes,
             end: self.queued_at,
             size: new.size as u64,
+            bulk_bytes: new.bulk_bytes,
             next_key: 0,
             next_at: match new.check {
                 Check::Keys { start } => start,
@@ -217,10 +245,35 @@ impl Inflight {
     pub(super) fn pop(&mut self) -> Option<Entry> {
         let entry = self.entries.pop_front()?;
         self.lines.pop(entry.line_bytes);
+        self.bulk_bytes -= entry.bulk_bytes;
         if entry.slot.is_none() {
             self.late -= 1;
         }
         Some(entry)
+    }
+
+    /// Takes out the oldest request, which has not been sent and will not be.
+    pub(super) fn discard(&mut self) -> Option<Entry> {
+        let entry = self.pop()?;
+        self.written_at += entry.size;
+        Some(entry)
+    }
+
+    /// Moves the oldest request, which has not been sent and is waited for, behind those of `into`.
+    pub(super) fn move_front(&mut self, into: &mut Self) {
+        let Some(&Entry { line_bytes, .. }) = self.entries.front() else { return };
+        if line_bytes == SHARED_LINE {
+            let line = self.lines.shared.front().cloned().unwrap_or_default();
+            into.lines.push_shared(line);
+        } else {
+            into.lines.push(self.lines.first(line_bytes));
+        }
+        let Some(mut entry) = self.discard() else { return };
+        debug_assert!(entry.slot.is_some(), "it would be late at once");
+        into.queued_at += entry.size;
+        into.bulk_bytes += entry.bulk_bytes;
+        entry.end = into.queued_at;
+        into.entries.push_back(entry);
     }
 
     /// Takes the slots of requests whose time has passed; their places stay.
@@ -278,6 +331,7 @@ impl Inflight {
             entry.end += added;
         }
         self.queued_at += added;
+        self.bulk_bytes += first.bulk_bytes;
         first.lines.append(&mut self.lines);
         self.lines = first.lines;
         first.entries.append(&mut self.entries);
@@ -288,7 +342,7 @@ impl Inflight {
     pub(super) fn drain(&mut self) -> impl Iterator<Item = Entry> + '_ {
         self.written_at = self.queued_at;
         self.lines.clear();
-        self.late = 0;
+        (self.late, self.bulk_bytes) = (0, 0);
         self.entries.drain(..)
     }
 
@@ -312,6 +366,8 @@ pub(super) struct New<'a> {
     /// The same where it is large and shared with the write buffer; `line` does not count then.
     pub(super) shared: Option<Bytes>,
     pub(super) size: usize,
+    /// Bytes that it is expected to move, where that is much; else 0.
+    pub(super) bulk_bytes: usize,
 }
 
 fn judge_classic(op: Op, check: Check, expected: &[u8], line: &[u8]) -> Verdict {

@@ -8,7 +8,7 @@ use super::connection::{Connection, State};
 use super::inflight::{Entry, Inflight, New};
 use super::reader::{Ended, Reader};
 use super::terms::{Shared, Terms};
-use crate::net::{Stream, poll_write_all};
+use crate::net::{Stream, poll_write_all, wake_after_others};
 use crate::protocol::{Cause, Reply, Status, WireBuf};
 use crate::stats::{Counters, LogRate};
 use bytes::Buf;
@@ -21,6 +21,9 @@ use tokio::time::{Instant, Sleep};
 
 /// A late reply that is overdue by this many timeouts will not come: the connection is given up.
 const LATE_TIMEOUTS_MAX: u32 = 3;
+
+/// What is read of one connection before others have their turn.
+const TURN_BYTES_MAX: usize = 512 * 1024;
 
 /// What is logged, each cause within its own rate. Never a byte that a peer sent.
 mod told {
@@ -66,7 +69,7 @@ async fn connect_and_expire(connection: &Connection) -> Result<(Stream, bool), C
     let terms = &connection.terms;
     let mut connecting = pin!(connect(&terms.endpoint, &connection.shared.dial, terms.connect_timeout));
     loop {
-        let first = connection.with_inflight(|inflight| inflight.next_deadline());
+        let first = connection.state.borrow().next_deadline();
         let until = first.unwrap_or_else(|| Instant::now() + terms.timeout);
         tokio::select! {
             biased; // no throw of dice: a simulation brings the same again
@@ -99,6 +102,7 @@ fn poll_once(
     cx: &mut Context<'_>,
 ) -> Poll<Ended> {
     let counters = &connection.shared.counters;
+    connection.release();
     // What has been received is still read after a write failed: those were answers.
     let mut write_failed = false;
     {
@@ -113,26 +117,33 @@ fn poll_once(
             write_failed = matches!(written, Poll::Ready(Err(_)));
         }
     }
-    loop {
+    let mut turn_bytes = 0;
+    while turn_bytes < TURN_BYTES_MAX {
         match reader.poll(connection, stream, &connection.shared.block, cx) {
             Poll::Ready(Ok(count)) => {
                 connection.quiet_since_idle.set(false);
                 connection.progress.set(true);
                 counters.server_bytes_read.add(count as u64);
+                turn_bytes += count;
             }
             Poll::Ready(Err(ended)) => return Poll::Ready(ended),
             Poll::Pending if write_failed => return Poll::Ready(Ended::Closed),
-            Poll::Pending => {
-                if connection.answered.take() {
-                    connection.terms.tko.on_answer();
-                }
-                let state = connection.state.borrow();
-                connection.account(&state.out, &state.inflight);
-                let is_done = connection.retired.get() && state.inflight.next_deadline().is_none();
-                return if is_done { Poll::Ready(Ended::Retired) } else { Poll::Pending };
-            }
+            Poll::Pending => break,
         }
     }
+    if connection.answered.take() {
+        connection.terms.tko.on_answer();
+    }
+    let state = connection.state.borrow();
+    connection.account(&state);
+    if turn_bytes >= TURN_BYTES_MAX {
+        connection.awake.set(true);
+        wake_after_others(cx);
+    } else if state.bulk.may_release(connection.shared.bulk_bytes_max.get(), &state.inflight) {
+        connection.wake();
+    }
+    let is_done = connection.retired.get() && state.next_deadline().is_none();
+    if is_done { Poll::Ready(Ended::Retired) } else { Poll::Pending }
 }
 
 #[derive(Default)]
@@ -147,8 +158,8 @@ struct Timer {
 fn poll_timer(connection: &Connection, timer: &mut Timer, cx: &mut Context<'_>) -> Poll<Ended> {
     loop {
         if let Some(sleep) = &mut timer.sleep {
-            let is_waited_for = |inflight: &mut Inflight| inflight.next_deadline().is_some();
-            if sleep.is_elapsed() || (timer.for_late_alone && connection.with_inflight(is_waited_for)) {
+            let is_waited_for = || connection.state.borrow().next_deadline().is_some();
+            if sleep.is_elapsed() || (timer.for_late_alone && is_waited_for()) {
                 // Already fired and not set again: nothing was outstanding then. Or set for later than what has come.
             } else if sleep.as_mut().poll(cx).is_pending() {
                 return Poll::Pending;
@@ -166,7 +177,7 @@ fn poll_timer(connection: &Connection, timer: &mut Timer, cx: &mut Context<'_>) 
                 .inflight
                 .front_deadline()
                 .map(|d| d + connection.terms.timeout * (LATE_TIMEOUTS_MAX + 1));
-            let next = state.inflight.next_deadline();
+            let next = state.next_deadline();
             timer.for_late_alone = next.is_none();
             next.or(hopeless_at)
         };
@@ -183,7 +194,7 @@ impl Connection {
     async fn requests(&self) -> bool {
         poll_fn(|cx| {
             self.set_waker(cx);
-            if !self.state.borrow().inflight.is_empty() || self.warming.borrow().is_some() {
+            if self.state.borrow().count() > 0 || self.warming.borrow().is_some() {
                 return Poll::Ready(true);
             }
             if self.retired.get() { Poll::Ready(false) } else { Poll::Pending }
@@ -208,9 +219,10 @@ impl Connection {
     fn fail_queued(&self, reply: &Reply<'_>) {
         let entries: Vec<Entry> = {
             let mut state = self.state.borrow_mut();
-            state.out.clear();
-            let entries = state.inflight.drain().collect();
-            self.account(&state.out, &state.inflight);
+            let State { out, inflight, bulk, .. } = &mut *state;
+            out.clear();
+            let entries = inflight.drain().chain(bulk.drain()).collect();
+            self.account(&state);
             entries
         };
         for entry in entries {
@@ -227,7 +239,7 @@ impl Connection {
         let waiting = unsent.min(state.out.len());
         state.out.advance(waiting);
         self.shared.counters.server_outstanding.sub(late.len() as u64);
-        self.account(&state.out, &state.inflight);
+        self.account(&state);
         self.shared.counters.server_connects.add(1);
         self.shared.counters.server_connections.add(1);
         self.terms.traffic.connections.add(1);
@@ -262,7 +274,7 @@ impl Connection {
                 resend_first(out, inflight, resend, counters);
             }
             self.account_read(0);
-            self.account(out, inflight);
+            self.account(&state);
         }
         if ended == Ended::Desync {
             counters.desync_detected.add(1);
@@ -274,6 +286,19 @@ impl Connection {
         }
         let reply = Reply::failed(ended.cause());
         for entry in failed {
+            self.fail(entry, &reply);
+        }
+    }
+
+    /// Lets go what may go of the requests that move much; those that nobody wants any more are answered here.
+    fn release(&self) {
+        let dropped = {
+            let mut state = self.state.borrow_mut();
+            let State { out, inflight, bulk, .. } = &mut *state;
+            bulk.release(self.shared.bulk_bytes_max.get(), out, inflight, &self.quiet_since_idle)
+        };
+        let reply = Reply::failed(Cause::Aborted);
+        for entry in dropped {
             self.fail(entry, &reply);
         }
     }
@@ -292,7 +317,11 @@ impl Connection {
     /// Answers requests whose time has passed. Their places in the queue stay.
     fn expire(&self, now: Instant) {
         let mut expired = Vec::new();
-        self.state.borrow_mut().inflight.expire(now, |slot| expired.push(slot));
+        {
+            let mut state = self.state.borrow_mut();
+            state.inflight.expire(now, |slot| expired.push(slot));
+            state.bulk.waiting_mut().expire(now, |slot| expired.push(slot));
+        }
         let reply = Reply::failed(Cause::Timeout);
         // Counted before anybody is told: who then turns to another server shall not come back to this one.
         for _ in &expired {
@@ -326,6 +355,7 @@ fn resend_first(
     let mut waiting = std::mem::take(out);
     let mut fresh = Inflight::default();
     for (entry, line) in resend {
+        let bulk_bytes = entry.bulk_bytes();
         let Some(slot) = entry.slot else { continue };
         counters.server_resent.add(1);
         out.put(&line);
@@ -339,6 +369,7 @@ fn resend_first(
             line: &line,
             shared: None,
             size: line.len() + 2,
+            bulk_bytes,
         };
         fresh.push(new, slot);
     }

@@ -1,5 +1,6 @@
 //! The side towards servers: destinations, their connections, and the pairing of replies with requests.
 
+mod bulk;
 mod connect;
 mod connection;
 #[cfg(test)]

@@ -23,6 +23,8 @@ pub struct Shared {
     pub jitter_seed: u64,
     /// Late replies that one connection waits for.
     pub late_count_max: Rc<Cell<usize>>,
+    /// What one connection has under way of requests that move much.
+    pub bulk_bytes_max: Rc<Cell<usize>>,
     /// What all buffers of the worker may hold.
     pub budget: Rc<Budget>,
 }

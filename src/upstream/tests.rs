@@ -33,6 +33,7 @@ fn request(op: Op, line: &'static str, check: Check, deadline: Instant) -> New<'
         line: line.as_bytes(),
         shared: None,
         size: 10,
+        bulk_bytes: 0,
     }
 }
 

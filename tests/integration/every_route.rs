@@ -175,8 +175,8 @@ impl Route for Child {
 }
 
 impl Leaf for Child {
-    fn send_multi(&self, request: &MultiGet<'_>, slot: Slot) {
-        self.cache.send_multi(request, slot);
+    fn send_multi(&self, request: &MultiGet<'_>, call: &Call, slot: Slot) {
+        self.cache.send_multi(request, call, slot);
     }
 
     fn flush_all(&self, delay: i32, slot: Slot) {
@@ -231,7 +231,7 @@ impl Sink for Waiting {
 /// error.
 async fn ask(route: &dyn Route, text: &str) -> (String, bool) {
     let waiting = Rc::new(Waiting::default());
-    let call = Call::of(Some(Client::of_ip("10.1.2.3")));
+    let call = Call::of(Some(Client::of_ip("10.1.2.3")), 0);
     let bytes = format!("{}\r\n", text.replace('|', "\r\n"));
     let Framed::Line { line, consumed } = frame(bytes.as_bytes(), 0) else { panic!("no line: {text}") };
     let mut scratch = Scratch::default();

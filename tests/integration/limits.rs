@@ -441,7 +441,7 @@ fn every_queue_drains_with_every_limit_at_its_least() {
         }
     });
     let pool = pool_of(&[mock.address()], "outstanding_max: 1\ntimeout: 20s");
-    let least = "clients_max: 1, client_outstanding_max: 1, client_reply_bytes_max: 1, late_replies_max: 1";
+    let least = "clients_max: 1, client_outstanding_max: 1, client_reply_bytes_max: 1, late_replies_max: 1, bulk_bytes_max: 1";
     // Both: the least that can be set, and the least at which a value of its size passes.
     for (value, buffers) in [("1KiB", "1KiB"), ("1KiB", "16KiB")] {
         let limits = format!("limits: {{{least}, value_bytes_max: {value}, buffer_bytes_max: {buffers}}}");

@@ -108,6 +108,7 @@ impl Room {
             health: Arc::clone(&health),
             jitter_seed: 0,
             late_count_max: Rc::new(Cell::new(settings.limits.late_count_max)),
+            bulk_bytes_max: Rc::new(Cell::new(settings.limits.bulk_bytes_max)),
             budget: Rc::clone(&budget),
         };
         let leaves = (0..members.len()).flat_map(|i| leaves(i, &shared)).collect();

@@ -59,7 +59,7 @@ impl Talk {
                 }
                 Ok(Line::MultiGet(multi)) => {
                     *sink.asked.borrow_mut() = (multi.op, false);
-                    self.leaf.send_multi(&multi, Slot::new(sink.clone(), 0));
+                    self.leaf.send_multi(&multi, &Call::default(), Slot::new(sink.clone(), 0));
                 }
                 Ok(Line::Admin(Admin::FlushAll { delay, .. })) => {
                     *sink.asked.borrow_mut() = (Op::Delete, false);

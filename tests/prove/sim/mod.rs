@@ -97,6 +97,7 @@ impl World {
         limits.buffer_bytes_max =
             number(&mut random, &[1, 1_000, 20_000, 200_000, 4 << 20, 64 << 20, 512 << 20]);
         limits.late_count_max = number(&mut random, &[1, 2, 10, 1_000]);
+        limits.bulk_bytes_max = number(&mut random, &[1, 70_000, 200_000, 512 << 10]);
         let mut pool = pool_of(servers);
         pool.connections_count = 1 + random.below(2);
         pool.outstanding_count_max = number(&mut random, &[1, 2, 10, 10_000]);
@@ -397,9 +398,10 @@ fn pool_of(servers: usize) -> Pool {
 fn value_of(key: &[u8], version: u64) -> Vec<u8> {
     let mut value = [key, format!("#{version}#").as_bytes()].concat();
     let mut random = Random::new(version);
-    let length = match random.below(40) {
-        0 => 16_000 + random.below(20_000),
-        1..4 => 1_000 + random.below(3_000),
+    let length = match random.below(200) {
+        0 => 64 * 1024 + random.below(20_000), // moves much
+        1..5 => 16_000 + random.below(20_000),
+        5..20 => 1_000 + random.below(3_000),
         _ => random.below(40),
     };
     value.resize(value.len() + length, b'x');
