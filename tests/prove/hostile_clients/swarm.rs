@@ -62,11 +62,17 @@ impl Stage {
         self.sockets.len()
     }
 
-    /// So many clients more; those that cannot connect are tried again when it is their turn.
+    /// So many clients more, no faster than `connects` has them come: all at once would be another way to do harm. Those
+    /// that cannot connect are tried again when it is their turn.
     pub(crate) fn open(&mut self, count: usize) {
-        for _ in 0..count {
+        const AT_A_TIME: usize = 50;
+        const PAUSE: Duration = Duration::from_millis(10);
+        for index in 1..=count {
             if !self.goes_on() {
                 return;
+            }
+            if index % AT_A_TIME == 0 {
+                self.pause(PAUSE);
             }
             let stream = self.connect();
             self.sockets.push(Socket { stream, text: Vec::new(), sent: 0 });
