@@ -1221,3 +1221,29 @@ fn the_queue_is_as_long_with_those_that_wait() {
         assert_eq!(stand.told.list.take().len(), 1);
     });
 }
+
+#[test]
+fn who_has_waited_for_its_turn_has_no_more_time_than_others() {
+    run(async {
+        let stand = Stand::new("tko: off");
+        stand.ask_much(1, "get first", 1 << 30);
+        let mut server = stand.accept(MODERN).await;
+        tokio::time::sleep(TIMEOUT / 10).await;
+        stand.ask_much(2, "get large", 1);
+        tokio::time::sleep(TIMEOUT / 2).await;
+        stand.ask(3, "get small");
+        server.expect("get first|get small|").await;
+        server.say("END|");
+        stand.expect(&[(1, "")]).await;
+        server.expect("get large|").await;
+        tokio::time::sleep(TIMEOUT / 2).await;
+        stand.expect(&[(2, LATE)]).await;
+        tokio::time::sleep(TIMEOUT / 2).await;
+        stand.expect(&[(3, LATE)]).await;
+        server.say("END|END|");
+        stand.ask(4, "get small");
+        settle().await;
+        server.say("END|");
+        stand.expect(&[(4, "")]).await;
+    });
+}

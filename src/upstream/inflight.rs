@@ -104,6 +104,8 @@ pub(super) struct Inflight {
     written_at: u64,
     /// Invariant: the sum of all entries' own.
     bulk_bytes: usize,
+    /// Some deadline may be earlier than one in front of it: the request waited elsewhere before.
+    is_mixed: bool,
 }
 
 impl Inflight {
@@ -131,7 +133,8 @@ impl Inflight {
 
     /// The deadline of the oldest request that is still waited for.
     pub(super) fn next_deadline(&self) -> Option<Instant> {
-        self.entries.iter().find(|e| e.slot.is_some()).map(|e| e.deadline)
+        let mut deadlines = self.entries.iter().filter(|e| e.slot.is_some()).map(|e| e.deadline);
+        if self.is_mixed { deadlines.min() } else { deadlines.next() }
     }
 
     /// Adds a request of `size` bytes. `line` is what checking and sending again need of it.
@@ -246,6 +249,7 @@ impl Inflight {
         let entry = self.entries.pop_front()?;
         self.lines.pop(entry.line_bytes);
         self.bulk_bytes -= entry.bulk_bytes;
+        self.is_mixed &= !self.entries.is_empty();
         if entry.slot.is_none() {
             self.late -= 1;
         }
@@ -272,6 +276,7 @@ impl Inflight {
         debug_assert!(entry.slot.is_some(), "it would be late at once");
         into.queued_at += entry.size;
         into.bulk_bytes += entry.bulk_bytes;
+        into.is_mixed |= into.entries.back().is_some_and(|last| last.deadline > entry.deadline);
         entry.end = into.queued_at;
         into.entries.push_back(entry);
     }
@@ -280,6 +285,9 @@ impl Inflight {
     pub(super) fn expire(&mut self, now: Instant, mut on_expired: impl FnMut(Slot)) {
         for entry in &mut self.entries {
             if entry.deadline > now {
+                if self.is_mixed {
+                    continue;
+                }
                 break; // one timeout for all: the rest is younger
             }
             if let Some(slot) = entry.slot.take() {
@@ -332,6 +340,7 @@ impl Inflight {
         }
         self.queued_at += added;
         self.bulk_bytes += first.bulk_bytes;
+        self.is_mixed |= first.is_mixed || !first.entries.is_empty();
         first.lines.append(&mut self.lines);
         self.lines = first.lines;
         first.entries.append(&mut self.entries);
@@ -342,7 +351,7 @@ impl Inflight {
     pub(super) fn drain(&mut self) -> impl Iterator<Item = Entry> + '_ {
         self.written_at = self.queued_at;
         self.lines.clear();
-        (self.late, self.bulk_bytes) = (0, 0);
+        (self.late, self.bulk_bytes, self.is_mixed) = (0, 0, false);
         self.entries.drain(..)
     }
 
