@@ -271,12 +271,13 @@ fn meta_requests_are_known_by_their_opaques() {
         stand.expect(&[(1, "VA 1+1"), (2, DESYNC), (3, DESYNC), (4, DESYNC)]).await;
         assert_eq!(stand.count(|c| &c.desync_detected), 1, "EN without the opaque that is due");
         stand.ask(5, "mg b Omine");
-        stand.ask(6, "me c");
-        stand.ask(7, "ma e");
+        stand.ask(6, "me Zm9v b");
+        stand.ask(7, "me c");
+        stand.ask(8, "ma e");
         let mut server = stand.accept(MODERN).await;
-        server.expect("mg b Omine|me c|ma e O2|").await;
-        server.say("HD Omine|ME other exp=-1|");
-        stand.expect(&[(5, "HD Omine"), (6, DESYNC), (7, DESYNC)]).await;
+        server.expect("mg b Omine|me Zm9v b|me c|ma e O2|").await;
+        server.say("HD Omine|ME Zm9v exp=-1|ME other exp=-1|");
+        stand.expect(&[(5, "HD Omine"), (6, "ME Zm9v exp=-1"), (7, DESYNC), (8, DESYNC)]).await;
     });
 }
 

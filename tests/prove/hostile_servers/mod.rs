@@ -18,9 +18,10 @@ use question::OPS;
 use server::Server;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-/// The bound of all buffers: so large that no client is made to wait for its first answer with what it asks next, since the
-/// servers here answer only when they have heard everything.
+/// The bounds of all buffers, and of large values under way: so large that no client is made to wait for its first answer with
+/// what it asks next, since the servers here answer only when they have heard everything.
 const BUFFER_BYTES_MAX: u64 = 256 << 20;
+const BULK_BYTES_MAX: u64 = 1 << 40;
 /// What the process may take beyond its start.
 const RSS_GROWTH_BYTES_MAX: u64 = 80 << 20;
 /// So many wrong cases are enough: each may cost a timeout, and more of them say nothing new.
@@ -148,7 +149,8 @@ fn case(number: u64, ways: &[usize], seed: u64) -> Case {
 
 fn configuration(group: &Group, servers: &[Server]) -> String {
     let mut yaml = format!(
-        "workers: 2\nlimits: {{value_bytes_max: 8MiB, buffer_bytes_max: {BUFFER_BYTES_MAX}, client_reply_bytes_max: 32MiB}}\n\
+        "workers: 2\nlimits: {{value_bytes_max: 8MiB, buffer_bytes_max: {BUFFER_BYTES_MAX}, client_reply_bytes_max: 32MiB, \
+         bulk_bytes_max: {BULK_BYTES_MAX}}}\n\
          pools:\n  main:\n    hash: modula\n    hash_tag: \"{{}}\"\n    timeout: {0}\n    connect_timeout: {0}\n    tko: off\n    servers:\n",
         group.timeout
     );
