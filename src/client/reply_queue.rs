@@ -146,11 +146,11 @@ impl ReplyQueue {
         self.reply_bytes.saturating_add(by_estimate.max(self.asked_bytes))
     }
 
-    /// What a request that comes now and brings a value of so many bytes is expected to move, where that is much; else 0.
-    /// What comes behind one that moves much counts as that until all is answered: requests of one client must not
+    /// What the reply to a request that comes now is expected to hold, where that is much; else 0. (Large values that are set
+    /// do not count: they are held here until a server has them, and the sooner it has the better.) What comes behind one that moves much counts as that until all is answered: requests of one client must not
     /// overtake each other.
     #[inline]
-    pub(super) fn bulk_bytes(&mut self, context: &Context, value_bytes: usize) -> usize {
+    pub(super) fn bulk_bytes(&mut self, context: &Context) -> usize {
         /// Less is small, or as large as what nobody knows yet is expected to be.
         const BULK_BYTES_MIN: usize = NEW_REPLY_BYTES + 1;
         let (reply_bytes, bulk_bytes_min) = if self.is_known {
@@ -159,9 +159,9 @@ impl ReplyQueue {
             // Who is new asks for what others ask for, on the mean: a few large values do not make all new ones wait.
             (context.mean_reply_bytes(), SHARED_BYTES_MIN)
         };
-        let is_much = reply_bytes >= bulk_bytes_min || value_bytes >= BULK_BYTES_MIN;
+        let is_much = reply_bytes >= bulk_bytes_min;
         self.moves_much = is_much || (self.moves_much && !self.items.is_empty());
-        if self.moves_much { reply_bytes.max(value_bytes).max(1) } else { 0 }
+        if self.moves_much { reply_bytes.max(1) } else { 0 }
     }
 
     fn learn(&mut self, context: &Context, reply_bytes: usize) {
