@@ -1,0 +1,201 @@
+//! Requests that move much, and those that pass them.
+
+use super::{CLOSED, LATE, MODERN, REFUSED, Stand, TIMEOUT, run, settle, time_out};
+
+/// Expected of a value that is large.
+const MUCH: usize = 300_000;
+
+#[test]
+fn what_moves_much_lets_others_pass() {
+    run(async {
+        let stand = Stand::new("");
+        for token in 1..=4 {
+            stand.ask_much(token, &format!("get large{token}"), MUCH);
+        }
+        stand.ask(5, "get small");
+        stand.ask(6, "get a b");
+        let mut server = stand.accept(MODERN).await;
+        server.expect("get large1|get large2|get small|get a b|").await;
+        assert_eq!(stand.count(|c| &c.server_outstanding), 6);
+        server.say("END|");
+        stand.expect(&[(1, "")]).await;
+        server.expect("get large3|").await;
+        stand.ask_much(7, "set a 0 0 1|x", 1);
+        server.say("END|END|END|");
+        stand.expect(&[(2, ""), (5, ""), (6, "")]).await;
+        server.expect("get large4|").await;
+        server.say("END|");
+        server.expect("set a 0 0 1|x|").await;
+        server.say("END|STORED|");
+        stand.expect(&[(3, ""), (4, ""), (7, "STORED")]).await;
+        stand.expect_nothing_left();
+    });
+}
+
+#[test]
+fn one_that_moves_more_than_may_be_goes_alone() {
+    run(async {
+        let stand = Stand::new("");
+        stand.ask_much(1, "get a", 1 << 30);
+        stand.ask_much(2, "get b c", 1 << 30);
+        let mut server = stand.accept(MODERN).await;
+        server.expect("get a|").await;
+        server.say("END|");
+        server.expect("get b c|").await;
+        server.say("VALUE c 0 1|x|END|");
+        stand.expect(&[(1, ""), (2, "1: VALUE c 0 1+1"), (2, "")]).await;
+    });
+}
+
+#[test]
+fn for_one_key_a_connection_stays_a_queue() {
+    let large = format!("set k 0 0 20000|{}", "x".repeat(20_000));
+    for (then, waits) in [
+        ("get k", true),
+        ("delete k", true),
+        ("get j k l", true),
+        ("mg k", true),
+        ("flush_all", true),
+        ("get j", false),
+        ("get i j", false),
+    ] {
+        run(async {
+            let stand = Stand::new("");
+            stand.ask_much(1, "get first", 1 << 30);
+            stand.ask_much(2, "get read", 1);
+            stand.ask_much(3, &large, 1);
+            stand.ask(4, "get read");
+            stand.ask(5, then);
+            let mut server = stand.accept(MODERN).await;
+            let passed = if waits { String::new() } else { format!("{then}|") };
+            server.expect(&format!("get first|get read|{passed}")).await;
+            server.say("END|END|");
+            let heard = server.heard().await.replace(" O0", "").replace("flush_all 0", "flush_all");
+            let behind = if waits { format!("{then}|") } else { String::new() };
+            assert_eq!(heard, format!("get read|{large}|{behind}"));
+            // and nothing of it is remembered
+            stand.ask_much(6, "get first", 1 << 30);
+            stand.ask_much(7, "get read", 1);
+            stand.ask(8, "get k");
+            server.expect("get first|get k|").await;
+        });
+    }
+}
+
+#[test]
+fn what_waits_for_its_turn_has_its_time_too() {
+    run(async {
+        let stand = Stand::new("tko: off");
+        stand.ask_much(1, "get first", 1 << 30);
+        let mut server = stand.accept(MODERN).await;
+        tokio::time::sleep(TIMEOUT / 2).await;
+        stand.ask_much(2, "get a", 1);
+        stand.ask_much(3, "set b 0 0 1|x", 1);
+        time_out().await;
+        stand.expect(&[(1, LATE), (2, LATE), (3, LATE)]).await;
+        assert_eq!(stand.count(|c| &c.server_timeouts), 3);
+        stand.ask_much(4, "get c", 1);
+        server.expect("get first|").await;
+        server.say("END|");
+        server.expect("get c|").await;
+        server.say("END|");
+        stand.expect(&[(4, "")]).await;
+        stand.expect_nothing_left();
+    });
+}
+
+#[test]
+fn what_is_read_for_nobody_is_not_asked() {
+    run(async {
+        let stand = Stand::new("");
+        stand.ask_much(1, "get first", 1 << 30);
+        stand.ask_much(2, "get a", 1);
+        stand.ask_much(3, "set b 0 0 1|x", 1);
+        let mut server = stand.accept(MODERN).await;
+        server.expect("get first|").await;
+        stand.told.is_deaf.set(true);
+        server.say("END|");
+        server.expect("set b 0 0 1|x|").await;
+        server.say("STORED|");
+        stand.expect(&[(1, ""), (2, "SERVER_ERROR aborted"), (3, "STORED")]).await;
+        stand.expect_nothing_left();
+    });
+}
+
+#[test]
+fn what_waits_for_its_turn_survives_the_connection() {
+    run(async {
+        let stand = Stand::new("");
+        stand.ask_much(1, "get first", 1 << 30);
+        stand.ask_much(2, &format!("set b 0 0 20000|{}", "x".repeat(20_000)), 1);
+        stand.ask_much(3, &format!("get{}", " key".repeat(5_000)), 1);
+        let mut server = stand.accept(MODERN).await;
+        server.expect("get first|").await;
+        server.say("VALUE first 0 5|x");
+        drop(server);
+        stand.expect(&[(1, CLOSED)]).await;
+        let mut server = stand.accept(MODERN).await;
+        let expected = format!("set b 0 0 20000|{}|get{}|", "x".repeat(20_000), " key".repeat(5_000));
+        server.expect(&expected).await;
+        server.say("STORED|");
+        drop(server);
+        stand.expect(&[(2, "STORED"), (3, CLOSED)]).await;
+    });
+    run(async {
+        let stand = Stand::new("");
+        stand.ask_much(1, "get first", 1 << 30);
+        stand.ask_much(2, "set b 0 0 1|x", 1);
+        stand.refuses.set(true);
+        stand.expect(&[(1, REFUSED), (2, REFUSED)]).await;
+        assert_eq!(stand.shared.budget.held_bytes(), 0);
+    });
+    run(async {
+        let mut stand = Stand::new("");
+        stand.ask_much(1, "get first", 1 << 30);
+        stand.ask_much(2, "get second", 1);
+        stand.leaves.clear();
+        let mut server = stand.accept(MODERN).await;
+        server.say("END|");
+        server.expect("get first|get second|").await;
+        server.say("END|");
+        stand.expect(&[(1, ""), (2, "")]).await;
+        assert!(server.is_closed().await);
+    });
+}
+
+#[test]
+fn the_queue_is_as_long_with_those_that_wait() {
+    run(async {
+        let stand = Stand::new("outstanding_max: 2");
+        stand.ask_much(1, "get first", 1 << 30);
+        stand.ask_much(2, "get second", 1);
+        stand.ask(3, "get third");
+        assert_eq!(stand.told.list.take().len(), 1);
+    });
+}
+
+#[test]
+fn who_has_waited_for_its_turn_has_no_more_time_than_others() {
+    run(async {
+        let stand = Stand::new("tko: off");
+        stand.ask_much(1, "get first", 1 << 30);
+        let mut server = stand.accept(MODERN).await;
+        tokio::time::sleep(TIMEOUT / 10).await;
+        stand.ask_much(2, "get large", 1);
+        tokio::time::sleep(TIMEOUT / 2).await;
+        stand.ask(3, "get small");
+        server.expect("get first|get small|").await;
+        server.say("END|");
+        stand.expect(&[(1, "")]).await;
+        server.expect("get large|").await;
+        tokio::time::sleep(TIMEOUT / 2).await;
+        stand.expect(&[(2, LATE)]).await;
+        tokio::time::sleep(TIMEOUT / 2).await;
+        stand.expect(&[(3, LATE)]).await;
+        server.say("END|END|");
+        stand.ask(4, "get small");
+        settle().await;
+        server.say("END|");
+        stand.expect(&[(4, "")]).await;
+    });
+}
