@@ -92,7 +92,11 @@ const LIMITS: &[Row] = &[
     ("client_idle_timeout", "how long a client may have nothing to do: off, or a time", duration_or_off),
     ("client_stall_timeout", "how long a client may stop within a request: off, or a time", duration_or_off),
     ("late_replies_max", "late replies that one connection to a server waits for", || count(1, 1_000_000)),
-    ("bulk_bytes_max", "bytes of large values that one connection to a server has under way", size),
+    (
+        "bulk_bytes_max",
+        "bytes of large replies (more than 64 KiB expected) that one connection to a server has under way",
+        size,
+    ),
 ];
 const POOL: &[Row] = &[
     ("servers", "the servers: ADDRESS [weight=N] [name=NAME], or maps", || list(server_entry())),

@@ -147,8 +147,8 @@ pub struct Limits {
     pub client_stall_timeout: Option<Duration>,
     /// Timed-out requests whose late replies one connection still waits for; beyond it the connection is closed.
     pub late_count_max: usize,
-    /// What one connection to a server has under way of requests that are expected to move much, and one of them at least;
-    /// beyond it they wait while others pass.
+    /// What one connection to a server has under way of large replies, by what is expected, and one of them at least;
+    /// beyond it requests for such wait while others pass.
     pub bulk_bytes_max: usize,
 }
 

@@ -32,46 +32,25 @@ fn place_of(key: &[u8]) -> usize {
 }
 
 impl Bulk {
-    /// Where a request for these keys belongs that moves so many bytes, or few (0): here, or behind what is on the
-    /// connection. `changed`: the key that it changes.
+    /// Whether a request for these keys that moves so many bytes, or few (0), has to wait here. `has_room`: the connection
+    /// may have more of its kind under way.
     #[inline]
-    pub(super) fn lane<'a, 'k>(
-        &'a mut self,
-        (bulk_bytes, bulk_bytes_max): (usize, usize),
+    pub(super) fn has_to_wait<'k>(
+        &self,
         mut keys: impl Iterator<Item = &'k [u8]>,
-        changed: Option<&[u8]>,
-        out: &'a mut WireBuf,
-        inflight: &'a mut Inflight,
-    ) -> (&'a mut WireBuf, &'a mut Inflight) {
-        let has_to_wait = if self.waiting.is_empty() {
-            bulk_bytes > 0 && inflight.bulk_bytes() >= bulk_bytes_max
+        bulk_bytes: usize,
+        has_room: bool,
+    ) -> bool {
+        if self.waiting.is_empty() {
+            bulk_bytes > 0 && !has_room
         } else {
             bulk_bytes > 0 || keys.any(|key| self.is_changed(key))
-        };
-        if has_to_wait {
-            self.note(changed);
-            (&mut self.out, &mut self.waiting)
-        } else {
-            (out, inflight)
         }
     }
 
-    /// The same for what concerns all keys.
-    pub(super) fn lane_of_all<'a>(
-        &'a mut self,
-        out: &'a mut WireBuf,
-        inflight: &'a mut Inflight,
-    ) -> (&'a mut WireBuf, &'a mut Inflight) {
-        let bulk_bytes = usize::from(!self.waiting.is_empty());
-        self.lane((bulk_bytes, usize::MAX), std::iter::empty(), None, out, inflight)
-    }
-
-    fn is_changed(&self, key: &[u8]) -> bool {
-        self.changes.get(place_of(key)).is_some_and(|count| *count > 0)
-    }
-
+    /// Where a request that has to wait is written, and its entry kept. `changed`: the key that it changes.
     #[cold]
-    fn note(&mut self, changed: Option<&[u8]>) {
+    pub(super) fn begin(&mut self, changed: Option<&[u8]>) -> (&mut WireBuf, &mut Inflight) {
         if self.changes.is_empty() {
             self.changes = vec![0; PLACES];
         }
@@ -80,6 +59,11 @@ impl Bulk {
             *count += 1;
         }
         self.places.push_back(place);
+        (&mut self.out, &mut self.waiting)
+    }
+
+    fn is_changed(&self, key: &[u8]) -> bool {
+        self.changes.get(place_of(key)).is_some_and(|count| *count > 0)
     }
 
     /// The oldest waits no longer.

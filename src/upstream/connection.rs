@@ -127,8 +127,8 @@ impl Connection {
         let is_read = matches!(request.op, Op::Get | Op::Gets);
         let changed = (!is_read).then_some(request.key);
         let keys = std::iter::once(request.key);
-        let (out, inflight) =
-            bulk.lane((call.bulk_bytes, self.shared.bulk_bytes_max.get()), keys, changed, out, inflight);
+        let has_to_wait = bulk.has_to_wait(keys, call.bulk_bytes, self.has_bulk_room(inflight));
+        let (out, inflight) = if has_to_wait { bulk.begin(changed) } else { (out, inflight) };
         out.begin_message();
         let before = out.len();
         let mut check = Check::Kind;
@@ -181,13 +181,9 @@ impl Connection {
         }
         let mut state = self.state.borrow_mut();
         let State { out, inflight, bulk, line, .. } = &mut *state;
-        let (out, inflight) = bulk.lane(
-            (call.bulk_bytes, self.shared.bulk_bytes_max.get()),
-            request.keys.iter(),
-            None,
-            out,
-            inflight,
-        );
+        let has_to_wait =
+            bulk.has_to_wait(request.keys.iter(), call.bulk_bytes, self.has_bulk_room(inflight));
+        let (out, inflight) = if has_to_wait { bulk.begin(None) } else { (out, inflight) };
         out.begin_message();
         line.clear();
         ascii::write_multi_get(request, line);
@@ -229,7 +225,9 @@ impl Connection {
         let Some(slot) = self.admit(slot, 0) else { return };
         let mut state = self.state.borrow_mut();
         let State { out, inflight, bulk, .. } = &mut *state;
-        let (out, inflight) = bulk.lane_of_all(out, inflight);
+        // it is about all keys: whatever waits has come before it
+        let has_to_wait = !bulk.waiting().is_empty();
+        let (out, inflight) = if has_to_wait { bulk.begin(None) } else { (out, inflight) };
         out.begin_message();
         let before = out.len();
         out.put(b"flush_all ");
@@ -298,6 +296,11 @@ impl Connection {
     /// When a request that is queued now has waited long enough.
     fn deadline(&self) -> Instant {
         Instant::now() + self.terms.timeout
+    }
+
+    /// Whether more that moves much may go on the connection now.
+    fn has_bulk_room(&self, inflight: &Inflight) -> bool {
+        inflight.bulk_bytes() < self.shared.bulk_bytes_max.get()
     }
 
     fn enqueue(&self, inflight: &mut Inflight, new: New<'_>, slot: Slot) {
