@@ -285,21 +285,26 @@ impl Context {
     }
 
     /// Memory is short: closes clients until so many bytes are free. First those that do not take their replies, or
-    /// hold the most of unfinished requests, unless that is little; then whoever holds the most, unless it is not clients
-    /// who hold it.
+    /// hold the most of unfinished requests; then whoever holds the most, unless it is not clients who hold it. Whoever
+    /// holds little is not the cause, unless all who hold little together are.
     fn relieve(&self, wanted_bytes: usize) {
         /// What every client may hold.
         const OWN_BYTES_MIN: usize = 4 * 1024;
-        /// And what it may where all that clients hold would not make room: then it is what servers have not taken.
-        const SMALL_BYTES_MAX: usize = 64 * 1024;
+        const LITTLE_BYTES: usize = 64 * 1024;
         let held = |session: Rc<Session>| Some((session.held_bytes()?, session));
         let mut holders: Vec<_> = self.sessions().into_iter().filter_map(held).collect();
         holders.retain(|((_, bytes), session)| *bytes > OWN_BYTES_MIN && !session.is_condemned());
+        let sum_over = |bytes_min: usize| -> usize {
+            holders.iter().map(|((_, bytes), _)| *bytes).filter(|bytes| *bytes > bytes_min).sum()
+        };
+        let (all, much) = (sum_over(0), sum_over(LITTLE_BYTES));
+        let spares_little = all - much < wanted_bytes;
+        let is_enough = if spares_little { much } else { all } >= wanted_bytes;
+        holders.retain(|((_, bytes), _)| *bytes > LITTLE_BYTES || !spares_little);
         holders.sort_unstable_by_key(|(rank, _)| std::cmp::Reverse(*rank));
-        let is_enough = holders.iter().map(|((_, bytes), _)| bytes).sum::<usize>() >= wanted_bytes;
         let mut freed = 0;
         for ((is_own_fault, bytes), session) in holders {
-            if freed >= wanted_bytes || !(is_enough || (is_own_fault && bytes > SMALL_BYTES_MAX)) {
+            if freed >= wanted_bytes || !(is_enough || is_own_fault) {
                 break;
             }
             freed += bytes;

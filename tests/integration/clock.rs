@@ -104,3 +104,35 @@ fn who_holds_little_stays_when_others_send_more_than_servers_take() {
         assert!(told.starts_with("END\r\nVERSION ") && told.matches("VERSION").count() == 200, "{told}");
     });
 }
+
+#[test]
+fn who_holds_little_stays_when_that_of_one_who_holds_much_is_not_enough() {
+    room::run(async {
+        let mut settings = Settings::default();
+        settings.limits.buffer_bytes_max = 1_000_000;
+        let (room, _server) = room_before_one(&settings);
+        let mut small = room.connect(1 << 16);
+        small.send(&[&b"get a\r\n"[..], &b"version\r\n".repeat(2_000)].concat());
+        room.settle().await;
+        // an eighth is always made free: what servers have not taken leaves less than that, but for what this one holds
+        let mut sets = Vec::new();
+        while room.counters.buffer_bytes.value() < 890_000 {
+            let mut client = room.connect(1 << 16);
+            client.send(&[&b"set large 0 0 9000\r\n"[..], &[b'l'; 9_000], b"\r\n"].concat());
+            sets.push(client);
+            room.settle().await;
+        }
+        let mut half = room.connect(1 << 16);
+        half.send(b"set half 0 0 500000\r\n");
+        while room.counters.slow_clients_closed.value() == 0 {
+            assert!(room.counters.buffer_bytes.value() <= 1_000_000);
+            half.send(&[b'h'; 30_000]);
+            room.settle().await;
+        }
+        assert_eq!(room.counters.slow_clients_closed.value(), 1);
+        advance(Duration::from_millis(102)).await;
+        room.settle().await;
+        let told = taken(&mut small);
+        assert!(told.starts_with(TIMEOUT) && told.matches("VERSION").count() == 2_000, "{told}");
+    });
+}
