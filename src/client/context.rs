@@ -6,8 +6,8 @@ use super::session::{Leave, Session};
 use crate::admin::Admin;
 use crate::config::Limits;
 use crate::net::{Budget, ReadBlock, Stream};
-use crate::protocol::WireBuf;
 use crate::protocol::ascii::Scratch;
+use crate::protocol::{SHARED_BYTES_MIN, WireBuf};
 use crate::route::Root;
 use crate::stats::Counters;
 use std::cell::{Cell, RefCell};
@@ -46,6 +46,8 @@ pub struct Context {
     new_reply_bytes: Cell<usize>,
     /// Bytes of the last [`LAST_REPLIES`] replies, older ones forgotten bit by bit.
     last_reply_bytes: Cell<usize>,
+    /// Bytes of the last [`FIRST_REPLIES`] that were the first to their clients, likewise.
+    first_reply_bytes: Cell<usize>,
     /// What very long gets have used and dropped since that was last told.
     dropped_bytes: Cell<usize>,
     dropped_much: Notify,
@@ -71,6 +73,8 @@ struct Spare {
 /// So many replies tell how large they are on the mean: enough that a few large ones are no alarm, and few enough that a
 /// flood of them is known within a moment.
 const LAST_REPLIES: usize = 256;
+/// What is expected of new clients is known from so many that were new.
+const FIRST_REPLIES: usize = 16;
 /// Servers that answer at all are kept busy by so many. What is more only makes everybody wait.
 const MANY_COUNT: u64 = 512;
 /// All spare buffers of a worker together; what is more is freed.
@@ -112,6 +116,7 @@ impl Context {
             spare: RefCell::default(),
             new_reply_bytes: Cell::new(NEW_REPLY_BYTES),
             last_reply_bytes: Cell::new(0),
+            first_reply_bytes: Cell::new(0),
             dropped_bytes: Cell::new(0),
             dropped_much: Notify::new(),
         });
@@ -148,8 +153,21 @@ impl Context {
     }
 
     /// What a reply holds on the mean, of late.
-    pub(super) fn mean_reply_bytes(&self) -> usize {
+    fn mean_reply_bytes(&self) -> usize {
         self.last_reply_bytes.get() / LAST_REPLIES
+    }
+
+    /// The first answer to a client.
+    pub(super) fn learn_first_reply(&self, reply_bytes: usize) {
+        let sum = self.first_reply_bytes.get();
+        self.first_reply_bytes.set(sum - sum / FIRST_REPLIES + reply_bytes);
+    }
+
+    /// What a new client's reply for so many keys is taken for, when it may keep others waiting: as much as new ones got of late,
+    /// and never nothing. Thousands that come at once and ask for a megabyte each would have it all under way before the
+    /// first reply tells.
+    pub(super) fn new_bulk_bytes(&self, keys: usize) -> usize {
+        (self.first_reply_bytes.get() / FIRST_REPLIES).max(keys.saturating_mul(SHARED_BYTES_MIN))
     }
 
     /// Whether so many requests wait for servers that a few clients more with all that one may have would fill the queue of

@@ -49,14 +49,14 @@ impl Session {
         if request.op == Op::MetaGet && root.tells_misses() {
             how.miss_line = miss_line(&request.meta);
         }
-        let (token, call) = self.begin(|queue| queue.push(how));
+        let (token, call) = self.begin(1, |queue| queue.push(how));
         root.send(request, &call, self.slot(token));
     }
 
-    /// A place for a request, and what travels with it.
-    fn begin(&self, push: impl FnOnce(&mut ReplyQueue) -> u64) -> (u64, Call) {
+    /// A place for a request for so many keys, and what travels with it.
+    fn begin(&self, keys: usize, push: impl FnOnce(&mut ReplyQueue) -> u64) -> (u64, Call) {
         let mut queue = self.queue.borrow_mut();
-        let bulk_bytes = queue.bulk_bytes(&self.context);
+        let bulk_bytes = queue.bulk_bytes(&self.context, keys);
         (push(&mut queue), Call::of(self.client, bulk_bytes))
     }
 
@@ -81,7 +81,7 @@ impl Session {
         let mut multi = self.context.spare_multi();
         multi.split(&request.keys, &mut split);
         debug_assert!(split.parts().len() <= PARTS_MAX, "more servers than a token can tell apart");
-        let (token, mut call) = self.begin(|queue| queue.push_multi(how, multi));
+        let (token, mut call) = self.begin(request.keys.len(), |queue| queue.push_multi(how, multi));
         call.share(split.parts().len());
         for (index, (leaf, ranges)) in split.parts().iter().enumerate() {
             let slot = self.slot(part_token(token, index));
@@ -119,7 +119,7 @@ impl Session {
         }
         let mut multi = self.context.spare_multi();
         multi.split(&request.keys, &mut split);
-        let (token, mut call) = self.begin(|queue| queue.push_multi(how, multi));
+        let (token, mut call) = self.begin(request.keys.len(), |queue| queue.push_multi(how, multi));
         call.share(split.parts().len());
         for (index, (target, ranges)) in split.parts().iter().enumerate() {
             let slot = self.slot(part_token(token, index));
@@ -165,7 +165,7 @@ impl Session {
         }
         let mut how = How::plain(delete.op, quiet);
         how.instead = Some(text);
-        let (token, call) = self.begin(|queue| queue.push(how));
+        let (token, call) = self.begin(1, |queue| queue.push(how));
         context.root().send(&delete, &call, self.slot(token));
     }
 

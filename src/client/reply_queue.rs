@@ -8,7 +8,7 @@
 
 use super::context::Context;
 use super::multi::Multi;
-use crate::protocol::{Class, Op, Reply, SHARED_BYTES_MIN, Status, Values, WireBuf};
+use crate::protocol::{Class, Op, Reply, Status, Values, WireBuf};
 use std::collections::VecDeque;
 
 /// How a reply is to be told to this client.
@@ -147,26 +147,25 @@ impl ReplyQueue {
     }
 
     /// What the reply to a request that comes now is expected to hold, where that is much; else 0. (Large values that are set
-    /// do not count: they are held here until a server has them, and the sooner it has the better.) What comes behind one that moves much counts as that until all is answered: requests of one client must not
-    /// overtake each other.
+    /// do not count: they are held here until a server has them, and the sooner it has the better.) The first requests of a
+    /// client count always: nobody knows what it asks for. What comes behind one that moves much counts as that until all is
+    /// answered: requests of one client must not overtake each other. `keys`: how many it is for.
     #[inline]
-    pub(super) fn bulk_bytes(&mut self, context: &Context) -> usize {
+    pub(super) fn bulk_bytes(&mut self, context: &Context, keys: usize) -> usize {
         /// Less is small, or as large as what nobody knows yet is expected to be.
         const BULK_BYTES_MIN: usize = NEW_REPLY_BYTES + 1;
-        let (reply_bytes, bulk_bytes_min) = if self.is_known {
-            (self.reply_bytes_estimate.0, BULK_BYTES_MIN)
-        } else {
-            // Who is new asks for what others ask for, on the mean: a few large values do not make all new ones wait.
-            (context.mean_reply_bytes(), SHARED_BYTES_MIN)
-        };
-        let is_much = reply_bytes >= bulk_bytes_min;
+        let reply_bytes =
+            if self.is_known { self.reply_bytes_estimate.0 } else { context.new_bulk_bytes(keys) };
+        let is_much = !self.is_known || reply_bytes >= BULK_BYTES_MIN;
         self.moves_much = is_much || (self.moves_much && !self.items.is_empty());
         if self.moves_much { reply_bytes.max(1) } else { 0 }
     }
 
     fn learn(&mut self, context: &Context, reply_bytes: usize) {
         context.learn_reply(reply_bytes);
-        self.is_known = true;
+        if !std::mem::replace(&mut self.is_known, true) {
+            context.learn_first_reply(reply_bytes);
+        }
         let estimate = &mut self.reply_bytes_estimate.0;
         *estimate =
             if reply_bytes >= *estimate { reply_bytes } else { *estimate - (*estimate - reply_bytes) / 8 };
@@ -270,6 +269,8 @@ impl ReplyQueue {
         let Some(item) = self.item(token) else { return Progress::None };
         let Place::Waiting(how) = &item.place else { return self.fill_part(context, token, reply) };
         let value_bytes = how.value_bytes as usize;
+        // what no server said tells nothing of how large replies are
+        let is_answer = !matches!(reply.status, Status::Failed(_));
         count(context, how, reply);
         if is_front {
             if !self.out.has_room() {
@@ -283,7 +284,9 @@ impl ReplyQueue {
             };
             write_reply(how, reply, &mut self.out);
             let held = self.out.len() - before;
-            self.learn(context, held);
+            if is_answer {
+                self.learn(context, held);
+            }
             self.reply_bytes += held;
             self.asked_bytes -= value_bytes;
             return self.advance(context);
@@ -292,7 +295,9 @@ impl ReplyQueue {
         write_reply(how, reply, &mut buf);
         let (bytes, held) = (buf.len(), buf.held_bytes());
         item.place = Place::Done(buf);
-        self.learn(context, bytes);
+        if is_answer {
+            self.learn(context, bytes);
+        }
         self.reply_bytes += bytes;
         self.asked_bytes -= value_bytes;
         self.items_held += held;
@@ -342,6 +347,7 @@ impl ReplyQueue {
         let mut buf = context.spare_buf();
         let Some(item) = self.item(token) else { return };
         let (mut replaced_bytes, mut replaced_held, mut asked_bytes) = (0, 0, 0);
+        let mut is_answer = true;
         match std::mem::replace(&mut item.place, Place::Done(WireBuf::new())) {
             Place::Multi(_, mut multi) => {
                 multi.write(&mut buf);
@@ -351,6 +357,7 @@ impl ReplyQueue {
                 replaced_bytes = multi.reply_bytes();
                 replaced_held = multi.held();
                 asked_bytes = multi.asked_bytes();
+                is_answer = multi.error.is_none();
                 context.give_back_multi(multi);
             }
             Place::All { failed, quiet, .. } => {
@@ -363,7 +370,9 @@ impl ReplyQueue {
         }
         let (bytes, held) = (buf.len(), buf.held_bytes());
         item.place = Place::Done(buf);
-        self.learn(context, bytes);
+        if is_answer {
+            self.learn(context, bytes);
+        }
         self.reply_bytes = self.reply_bytes + bytes - replaced_bytes;
         self.items_held = self.items_held + held - replaced_held;
         self.asked_bytes -= asked_bytes;

@@ -7,7 +7,7 @@ use crate::admin::{Admin, Current, Process};
 use crate::config::Limits;
 use crate::hash::{Ring, Spec};
 use crate::net::{Budget, Stream};
-use crate::protocol::{Cause, Keys, Op, Reply, Status, Value};
+use crate::protocol::{Cause, Keys, Op, Reply, SHARED_BYTES_MIN, Status, Value};
 use crate::route::{PoolRoute, Root};
 use crate::stats::Stats;
 use bytes::Buf;
@@ -244,4 +244,29 @@ fn values_count_for_their_client_until_they_are_answered() {
         take(&mut queue);
         assert!((left..left + NEW_REPLY_BYTES).contains(&queue.expected_bytes()));
     }
+}
+
+#[test]
+fn what_new_clients_ask_for_counts_as_much_until_it_is_known() {
+    let context = context();
+    let answer = |queue: &mut ReplyQueue, value: &[u8]| {
+        let token = queue.push(How::plain(Op::Get, false));
+        let hit = Reply { value: Some(Value::Slice(value)), ..Reply::line(Status::Hit, b"VALUE k 0 1") };
+        queue.fill(&context, token, &hit);
+        take(queue);
+    };
+    let mut small = ReplyQueue::default();
+    assert_eq!(small.bulk_bytes(&context, 1), SHARED_BYTES_MIN);
+    assert_eq!(small.bulk_bytes(&context, 50), 50 * SHARED_BYTES_MIN);
+    answer(&mut small, b"1");
+    assert_eq!(small.bulk_bytes(&context, 50), 0, "it has shown what it asks for");
+    (0..50).for_each(|_| answer(&mut ReplyQueue::default(), &[b'l'; 200_000]));
+    assert!(ReplyQueue::default().bulk_bytes(&context, 1) > 190_000, "new ones ask for much");
+    (0..1_000).for_each(|_| answer(&mut small, b"1"));
+    assert!(ReplyQueue::default().bulk_bytes(&context, 1) > 190_000, "whatever those ask for who are known");
+
+    let mut queue = ReplyQueue::default();
+    let token = queue.push(How::plain(Op::Get, false));
+    queue.fill(&context, token, &Reply::failed(Cause::NoMemory));
+    assert!(queue.bulk_bytes(&context, 1) > 190_000, "no answer says nothing of it");
 }
