@@ -15,4 +15,4 @@ mod turn;
 pub use context::{Context, MovesTo};
 pub use listener::{accept, admit};
 pub use sweep::sweep;
-pub use turn::{Load, on_park, take_load};
+pub use turn::{Load, is_behind, on_park, take_load};

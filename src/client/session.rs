@@ -9,7 +9,7 @@ use super::input::Input;
 use super::reply_queue::{NEW_REPLY_BYTES, Progress, ReplyQueue};
 use super::sweep::{PROGRESS_BYTES, Stage, Watch};
 use super::turn;
-use crate::net::{Stream, poll_write_all, wake_after_others};
+use crate::net::{Stream, poll_write_all};
 use crate::protocol::{Reply, Values};
 use crate::route::{Client, Sink};
 use std::cell::{Cell, RefCell};
@@ -31,6 +31,8 @@ pub(super) struct Session {
     awake: Cell<bool>,
     /// Nothing is read before replies have left, or come: even those that say nothing wake the task.
     waits_for_replies: Cell<bool>,
+    /// It waits for another turn.
+    is_in_line: Cell<bool>,
     /// On the list of partially answered ones.
     partial: Cell<bool>,
     /// When it was last counted among the active clients.
@@ -76,6 +78,7 @@ pub(super) async fn serve(context: Rc<Context>, mut stream: Stream) {
         waker: RefCell::new(None),
         awake: Cell::new(false),
         waits_for_replies: Cell::new(false),
+        is_in_line: Cell::new(false),
         partial: Cell::new(false),
         seen_in: Cell::new(0),
         gone: Cell::new(false),
@@ -133,7 +136,10 @@ impl Session {
             }
             if input.has_had_its_turn() {
                 self.awake.set(true);
-                wake_after_others(cx);
+                // its socket may have woken it before its turn came
+                if !self.is_in_line.replace(true) {
+                    turn::add_later(Rc::clone(self));
+                }
                 return Poll::Pending;
             }
             if input.has_work() {
@@ -250,6 +256,7 @@ impl Session {
             self.queue.borrow_mut().abandon(&self.context);
             // Freed when the session's task ends, which it does before this turn is over.
             self.context.budget.change(self.input_held.take(), 0);
+            self.awake.set(false); // even where it waits for its turn
             self.wake();
         }
     }
@@ -271,6 +278,14 @@ impl Session {
         if !self.awake.replace(true)
             && let Some(waker) = &*self.waker.borrow()
         {
+            waker.wake_by_ref();
+        }
+    }
+
+    /// Its turn has come.
+    pub(super) fn wake_for_turn(&self) {
+        self.is_in_line.set(false);
+        if let Some(waker) = &*self.waker.borrow() {
             waker.wake_by_ref();
         }
     }

@@ -217,6 +217,43 @@ async fn one_client_with_much_to_ask_lets_others_have_their_turn() {
     assert!(answers.chunks(4).all(|line| line == b"MN\r\n"));
 }
 
+/// Nor must many of them, each with a turn of its own.
+#[tokio::test(flavor = "local")]
+async fn of_clients_with_much_to_ask_few_come_before_one_with_little() {
+    const CLIENTS: usize = 40;
+    const LINES: usize = 4_000; // some sixteen turns of each
+    const TURN_BYTES: u64 = 4 * 256;
+    let context = context();
+    let mut greedy = Vec::new();
+    let (mut other, others) = tokio::io::duplex(64);
+    tokio::task::spawn_local(super::session::serve(Rc::clone(&context), Stream::Memory(others)));
+    for _ in 0..CLIENTS {
+        let (mut client, stream) = tokio::io::duplex(4 * LINES);
+        let sent = client.write("mn\r\n".repeat(LINES).as_bytes()).await;
+        assert_eq!(sent.expect("there is room"), 4 * LINES);
+        tokio::task::spawn_local(super::session::serve(Rc::clone(&context), Stream::Memory(stream)));
+        greedy.push(client);
+    }
+    let turns = || context.counters.bytes_written.value() / TURN_BYTES;
+    while turns() < CLIENTS as u64 {
+        tokio::task::yield_now().await; // each has its first
+    }
+    for _ in 0..10 {
+        let before = turns();
+        assert_eq!(other.write(b"mn\r\n").await.expect("there is room"), 4);
+        let mut line = [0; 4];
+        assert_eq!((other.read(&mut line).await.expect("an answer"), &line), (4, b"MN\r\n"));
+        let meanwhile = turns() - before;
+        assert!(meanwhile < CLIENTS as u64 / 2, "{meanwhile} turns of others came before an answer");
+    }
+    for client in &mut greedy {
+        let mut left = 4 * LINES;
+        while left > 0 {
+            left -= client.read(&mut vec![0; left]).await.expect("in the end all are answered");
+        }
+    }
+}
+
 #[test]
 fn much_is_under_way_when_replies_are_large_and_many() {
     let context = context(); // with a mebibyte for all buffers

@@ -114,7 +114,9 @@ pub(super) fn on_park() {
         Collect::Time(time) => Some(time),
         Collect::Auto => auto_time_now(),
     };
-    if let Some(time) = time {
+    if let Some(time) = time
+        && !client::is_behind()
+    {
         let time = Timespec { tv_sec: 0, tv_nsec: i64::from(time.subsec_nanos()) };
         // Woken early by a signal: then there is something to do.
         let _ = nanosleep(&time);
