@@ -44,10 +44,10 @@ pub struct Context {
     /// How large replies are now and then: up at once, down slowly. A new client gets no larger window than this leaves,
     /// or hundreds of them could queue gigabytes in front of everybody else's requests before they are known.
     new_reply_bytes: Cell<usize>,
-    /// Bytes of the last [`LAST_REPLIES`] replies, older ones forgotten bit by bit.
-    last_reply_bytes: Cell<usize>,
-    /// Bytes of the last [`FIRST_REPLIES`] that were the first to their clients, likewise.
-    first_reply_bytes: Cell<usize>,
+    /// What replies hold on the mean.
+    mean_reply_bytes: RecentMean<LAST_REPLIES>,
+    /// And those that were the first to their clients.
+    mean_first_reply_bytes: RecentMean<FIRST_REPLIES>,
     /// What very long gets have used and dropped since that was last told.
     dropped_bytes: Cell<usize>,
     dropped_much: Notify,
@@ -75,6 +75,24 @@ struct Spare {
 const LAST_REPLIES: usize = 256;
 /// What is expected of new clients is known from so many that were new.
 const FIRST_REPLIES: usize = 16;
+
+/// The mean of the last so many; older ones are forgotten bit by bit.
+#[derive(Default)]
+struct RecentMean<const COUNT: usize> {
+    sum: Cell<usize>,
+}
+
+impl<const COUNT: usize> RecentMean<COUNT> {
+    fn add(&self, value: usize) {
+        let sum = self.sum.get();
+        self.sum.set(sum - sum / COUNT + value);
+    }
+
+    fn get(&self) -> usize {
+        self.sum.get() / COUNT
+    }
+}
+
 /// Servers that answer at all are kept busy by so many. What is more only makes everybody wait.
 const MANY_COUNT: u64 = 512;
 /// All spare buffers of a worker together; what is more is freed.
@@ -115,8 +133,8 @@ impl Context {
             moves_to: RefCell::new(None),
             spare: RefCell::default(),
             new_reply_bytes: Cell::new(NEW_REPLY_BYTES),
-            last_reply_bytes: Cell::new(0),
-            first_reply_bytes: Cell::new(0),
+            mean_reply_bytes: RecentMean::default(),
+            mean_first_reply_bytes: RecentMean::default(),
             dropped_bytes: Cell::new(0),
             dropped_much: Notify::new(),
         });
@@ -131,8 +149,7 @@ impl Context {
 
     #[inline]
     pub(super) fn learn_reply(&self, reply_bytes: usize) {
-        let sum = self.last_reply_bytes.get();
-        self.last_reply_bytes.set(sum - sum / LAST_REPLIES + reply_bytes);
+        self.mean_reply_bytes.add(reply_bytes);
         let expected = self.new_reply_bytes.get();
         if reply_bytes > expected {
             self.new_reply_bytes.set(reply_bytes);
@@ -149,25 +166,19 @@ impl Context {
             return true;
         }
         let waiting = usize::try_from(self.counters.server_outstanding.value()).unwrap_or(usize::MAX);
-        waiting.saturating_mul(self.mean_reply_bytes()) > self.budget.bytes_max()
-    }
-
-    /// What a reply holds on the mean, of late.
-    fn mean_reply_bytes(&self) -> usize {
-        self.last_reply_bytes.get() / LAST_REPLIES
+        waiting.saturating_mul(self.mean_reply_bytes.get()) > self.budget.bytes_max()
     }
 
     /// The first answer to a client.
     pub(super) fn learn_first_reply(&self, reply_bytes: usize) {
-        let sum = self.first_reply_bytes.get();
-        self.first_reply_bytes.set(sum - sum / FIRST_REPLIES + reply_bytes);
+        self.mean_first_reply_bytes.add(reply_bytes);
     }
 
     /// What a new client's reply for so many keys is taken for, when it may keep others waiting: as much as new ones got of late,
     /// and never nothing. Thousands that come at once and ask for a megabyte each would have it all under way before the
     /// first reply tells.
     pub(super) fn new_bulk_bytes(&self, keys: usize) -> usize {
-        (self.first_reply_bytes.get() / FIRST_REPLIES).max(keys.saturating_mul(SHARED_BYTES_MIN))
+        self.mean_first_reply_bytes.get().max(keys.saturating_mul(SHARED_BYTES_MIN))
     }
 
     /// Whether so many requests wait for servers that a few clients more with all that one may have would fill the queue of

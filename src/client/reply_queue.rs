@@ -161,7 +161,11 @@ impl ReplyQueue {
         if self.moves_much { reply_bytes.max(1) } else { 0 }
     }
 
-    fn learn(&mut self, context: &Context, reply_bytes: usize) {
+    /// `is_answer`: a server said it. What is said in its place tells nothing of how large replies are.
+    fn learn(&mut self, context: &Context, reply_bytes: usize, is_answer: bool) {
+        if !is_answer {
+            return;
+        }
         context.learn_reply(reply_bytes);
         if !std::mem::replace(&mut self.is_known, true) {
             context.learn_first_reply(reply_bytes);
@@ -269,7 +273,6 @@ impl ReplyQueue {
         let Some(item) = self.item(token) else { return Progress::None };
         let Place::Waiting(how) = &item.place else { return self.fill_part(context, token, reply) };
         let value_bytes = how.value_bytes as usize;
-        // what no server said tells nothing of how large replies are
         let is_answer = !matches!(reply.status, Status::Failed(_));
         count(context, how, reply);
         if is_front {
@@ -284,9 +287,7 @@ impl ReplyQueue {
             };
             write_reply(how, reply, &mut self.out);
             let held = self.out.len() - before;
-            if is_answer {
-                self.learn(context, held);
-            }
+            self.learn(context, held, is_answer);
             self.reply_bytes += held;
             self.asked_bytes -= value_bytes;
             return self.advance(context);
@@ -295,9 +296,7 @@ impl ReplyQueue {
         write_reply(how, reply, &mut buf);
         let (bytes, held) = (buf.len(), buf.held_bytes());
         item.place = Place::Done(buf);
-        if is_answer {
-            self.learn(context, bytes);
-        }
+        self.learn(context, bytes, is_answer);
         self.reply_bytes += bytes;
         self.asked_bytes -= value_bytes;
         self.items_held += held;
@@ -370,9 +369,7 @@ impl ReplyQueue {
         }
         let (bytes, held) = (buf.len(), buf.held_bytes());
         item.place = Place::Done(buf);
-        if is_answer {
-            self.learn(context, bytes);
-        }
+        self.learn(context, bytes, is_answer);
         self.reply_bytes = self.reply_bytes + bytes - replaced_bytes;
         self.items_held = self.items_held + held - replaced_held;
         self.asked_bytes -= asked_bytes;

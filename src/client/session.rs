@@ -256,8 +256,7 @@ impl Session {
             self.queue.borrow_mut().abandon(&self.context);
             // Freed when the session's task ends, which it does before this turn is over.
             self.context.budget.change(self.input_held.take(), 0);
-            self.awake.set(false); // even where it waits for its turn
-            self.wake();
+            self.wake_task(); // even where it waits for its turn
         }
     }
 
@@ -275,16 +274,18 @@ impl Session {
     }
 
     pub(super) fn wake(&self) {
-        if !self.awake.replace(true)
-            && let Some(waker) = &*self.waker.borrow()
-        {
-            waker.wake_by_ref();
+        if !self.awake.replace(true) {
+            self.wake_task();
         }
     }
 
     /// Its turn has come.
     pub(super) fn wake_for_turn(&self) {
         self.is_in_line.set(false);
+        self.wake_task();
+    }
+
+    fn wake_task(&self) {
         if let Some(waker) = &*self.waker.borrow() {
             waker.wake_by_ref();
         }

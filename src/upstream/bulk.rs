@@ -85,7 +85,7 @@ impl Bulk {
 
     /// Whether something may go now.
     pub(super) fn may_release(&self, bulk_bytes_max: usize, inflight: &Inflight) -> bool {
-        !self.waiting.is_empty() && inflight.bulk_bytes() < bulk_bytes_max
+        !self.waiting.is_empty() && inflight.has_bulk_room(bulk_bytes_max)
     }
 
     /// Moves what may go now behind what is on the connection. Returns what is not sent, because nobody waits for it any

@@ -300,7 +300,7 @@ impl Connection {
 
     /// Whether more that moves much may go on the connection now.
     fn has_bulk_room(&self, inflight: &Inflight) -> bool {
-        inflight.bulk_bytes() < self.shared.bulk_bytes_max.get()
+        inflight.has_bulk_room(self.shared.bulk_bytes_max.get())
     }
 
     fn enqueue(&self, inflight: &mut Inflight, new: New<'_>, slot: Slot) {

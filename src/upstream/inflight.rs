@@ -117,9 +117,9 @@ impl Inflight {
         self.entries.is_empty()
     }
 
-    /// What the requests that move much are expected to move.
-    pub(super) const fn bulk_bytes(&self) -> usize {
-        self.bulk_bytes
+    /// Whether more that moves much may come, by what those under way are expected to move.
+    pub(super) const fn has_bulk_room(&self, bulk_bytes_max: usize) -> bool {
+        self.bulk_bytes < bulk_bytes_max
     }
 
     /// Timed-out requests whose replies have not come.

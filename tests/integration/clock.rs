@@ -26,6 +26,13 @@ fn room_before_one(settings: &Settings) -> (Room, Dialled) {
     (Room::before(settings, pool, dial), dialled)
 }
 
+/// The same, and so many bytes for all buffers.
+fn room_with(buffer_bytes_max: usize) -> (Room, Dialled) {
+    let mut settings = Settings::default();
+    settings.limits.buffer_bytes_max = buffer_bytes_max;
+    room_before_one(&settings)
+}
+
 fn taken(client: &mut Pipe) -> String {
     let mut bytes = Vec::new();
     client.receive(usize::MAX, &mut bytes);
@@ -61,9 +68,7 @@ fn a_request_behind_a_late_reply_has_no_more_than_its_own_time() {
 #[test]
 fn who_is_closed_for_want_of_memory_is_told_nothing_more() {
     room::run(async {
-        let mut settings = Settings::default();
-        settings.limits.buffer_bytes_max = 5_000;
-        let (room, _server) = room_before_one(&settings);
+        let (room, _server) = room_with(5_000);
         let mut client = room.connect(1 << 16);
         // The replies to the first are too much when the get asks for room: what follows it has no place to be told in.
         client.send(&[&b"version\r\n".repeat(1_000)[..], b"get b\r\nwhat is this\r\n"].concat());
@@ -76,9 +81,7 @@ fn who_is_closed_for_want_of_memory_is_told_nothing_more() {
 #[test]
 fn who_holds_little_stays_when_others_send_more_than_servers_take() {
     room::run(async {
-        let mut settings = Settings::default();
-        settings.limits.buffer_bytes_max = 1_000_000;
-        let (room, server) = room_before_one(&settings);
+        let (room, server) = room_with(1_000_000);
         let mut small = room.connect(1 << 16);
         small.send(&[&b"get a\r\n"[..], &b"version\r\n".repeat(200)].concat());
         room.settle().await;
@@ -108,9 +111,7 @@ fn who_holds_little_stays_when_others_send_more_than_servers_take() {
 #[test]
 fn who_holds_little_stays_when_that_of_one_who_holds_much_is_not_enough() {
     room::run(async {
-        let mut settings = Settings::default();
-        settings.limits.buffer_bytes_max = 1_000_000;
-        let (room, _server) = room_before_one(&settings);
+        let (room, _server) = room_with(1_000_000);
         let mut small = room.connect(1 << 16);
         small.send(&[&b"get a\r\n"[..], &b"version\r\n".repeat(2_000)].concat());
         room.settle().await;

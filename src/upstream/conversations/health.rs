@@ -194,15 +194,28 @@ fn who_ends_a_connection_itself_knocks_nobody_out() {
     });
 }
 
+/// Two workers with the same server, which has refused the first of them.
+async fn two_after_one_was_refused() -> (Stand, Stand) {
+    let health = Arc::<Health>::default();
+    let (one, other) = (Stand::beside("", Arc::clone(&health)), Stand::beside("", health));
+    one.refuses.set(true);
+    one.ask(1, "get a");
+    one.expect(&[(1, REFUSED)]).await;
+    (one, other)
+}
+
+/// The server is probed after a pause, and found well.
+async fn probed(stand: &Stand) {
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    let _probed = stand.accept(MODERN).await;
+    settle().await;
+    assert!(!stand.leaves[0].is_out());
+}
+
 #[test]
 fn the_one_who_probes_is_replaced_when_it_leaves() {
     run(async {
-        let health = Arc::<Health>::default();
-        let one = Stand::beside("", Arc::clone(&health));
-        let other = Stand::beside("", health);
-        one.refuses.set(true);
-        one.ask(1, "get a");
-        one.expect(&[(1, REFUSED)]).await;
+        let (one, other) = two_after_one_was_refused().await;
         assert!(other.leaves[0].is_out(), "it is the same server");
         tokio::time::sleep(Duration::from_secs(1)).await;
         assert!(one.count(|c| &c.server_probes) > 0);
@@ -213,10 +226,7 @@ fn the_one_who_probes_is_replaced_when_it_leaves() {
         assert_eq!(one.shared.counters.server_probes.value(), probes, "it is none of its any more");
         other.ask(2, "get a");
         other.expect(&[(2, OUT_REFUSED)]).await;
-        tokio::time::sleep(Duration::from_millis(200)).await;
-        let _probed = other.accept(MODERN).await;
-        settle().await;
-        assert!(!other.leaves[0].is_out());
+        probed(&other).await;
         assert_eq!(other.count(|c| &c.server_probes), 1);
     });
 }
@@ -224,18 +234,10 @@ fn the_one_who_probes_is_replaced_when_it_leaves() {
 #[test]
 fn who_asks_whether_it_is_out_has_it_probed() {
     run(async {
-        let health = Arc::<Health>::default();
-        let one = Stand::beside("", Arc::clone(&health));
-        let other = Stand::beside("", health);
-        one.refuses.set(true);
-        one.ask(1, "get a");
-        one.expect(&[(1, REFUSED)]).await;
+        let (one, other) = two_after_one_was_refused().await;
         drop(one.leaves);
         tokio::time::sleep(Duration::from_secs(30)).await;
         assert!(other.leaves[0].is_out());
-        tokio::time::sleep(Duration::from_millis(200)).await;
-        let _probed = other.accept(MODERN).await;
-        settle().await;
-        assert!(!other.leaves[0].is_out());
+        probed(&other).await;
     });
 }
