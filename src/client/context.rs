@@ -94,7 +94,7 @@ impl<const COUNT: usize> RecentMean<COUNT> {
 }
 
 /// Servers that answer at all are kept busy by so many. What is more only makes everybody wait.
-const MANY_COUNT: u64 = 512;
+const MANY_COUNT: usize = 512;
 /// All spare buffers of a worker together; what is more is freed.
 const SPARE_BYTES_ALL_MAX: usize = 2 << 20;
 /// A spare buffer that grew beyond this is freed.
@@ -165,8 +165,12 @@ impl Context {
         if self.budget.held_bytes() > self.budget.bytes_max() / 2 {
             return true;
         }
-        let waiting = usize::try_from(self.counters.server_outstanding.value()).unwrap_or(usize::MAX);
-        waiting.saturating_mul(self.mean_reply_bytes.get()) > self.budget.bytes_max()
+        self.outstanding_count().saturating_mul(self.mean_reply_bytes.get()) > self.budget.bytes_max()
+    }
+
+    /// Requests that wait for servers, whoever asked.
+    fn outstanding_count(&self) -> usize {
+        usize::try_from(self.counters.server_outstanding.value()).unwrap_or(usize::MAX)
     }
 
     /// The first answer to a client.
@@ -181,10 +185,15 @@ impl Context {
         self.mean_first_reply_bytes.get().max(keys.saturating_mul(SHARED_BYTES_MIN))
     }
 
-    /// Whether so many requests wait for servers that a few clients more with all that one may have would fill the queue of
-    /// a server (a pool's `outstanding_max`), and everybody would be refused.
-    pub(super) fn many_are_under_way(&self) -> bool {
-        self.counters.server_outstanding.value() > MANY_COUNT
+    /// What one client may have under way. No bound while few requests wait for servers. Then the less the more they are: a few
+    /// clients with all that one may have would fill the queue of a server (a pool's `outstanding_max`) and everybody would be
+    /// refused, and a hundred with 32 each make it tens of milliseconds long. Eight are enough to be read and written in few
+    /// calls.
+    pub(super) fn share_count(&self) -> usize {
+        match self.outstanding_count() {
+            0..=MANY_COUNT => usize::MAX,
+            many => (32 * MANY_COUNT / many).max(8),
+        }
     }
 
     pub(super) fn new_reply_bytes(&self) -> usize {

@@ -172,11 +172,8 @@ impl Session {
     pub(super) fn is_full(&self, queue: &ReplyQueue) -> bool {
         /// What one client may have under way while all together have much: one large reply, or many small ones.
         const SHARE_BYTES: usize = NEW_REPLY_BYTES;
-        /// And while all together have many. Enough to be read and written in few calls.
-        const SHARE_COUNT: usize = 32;
         let limits = self.context.limits();
-        queue.len() >= limits.client_outstanding_count_max
-            || (queue.len() >= SHARE_COUNT && self.context.many_are_under_way())
+        queue.len() >= limits.client_outstanding_count_max.min(self.context.share_count())
             || queue.reply_bytes() >= limits.client_reply_bytes_max
             || (!queue.is_empty() && {
                 let expected = queue.expected_bytes();

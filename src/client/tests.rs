@@ -271,6 +271,20 @@ fn much_is_under_way_when_replies_are_large_and_many() {
 }
 
 #[test]
+fn a_client_may_have_the_less_under_way_the_more_wait_for_servers() {
+    let context = context();
+    let share = |waiting| {
+        context.counters.server_outstanding.add(waiting);
+        let share = context.share_count();
+        context.counters.server_outstanding.sub(waiting);
+        share
+    };
+    assert_eq!([0, 512].map(share), [usize::MAX; 2], "few are nobody's harm");
+    assert_eq!([513, 1_024, 2_000].map(share), [31, 16, 8]);
+    assert_eq!([4_000, 1_000_000].map(share), [8, 8], "it goes on");
+}
+
+#[test]
 fn values_count_for_their_client_until_they_are_answered() {
     let context = context();
     let mut queue = ReplyQueue::default();
