@@ -206,6 +206,9 @@ struct Arguments {
     /// As much as before a release, not as little as on every commit
     #[arg(long)]
     release: bool,
+    /// Of the behaviours of hostile-clients, or the targets of fuzz, these alone
+    #[arg(long, value_delimiter = ',', value_name = "NAME")]
+    only: Vec<String>,
 }
 
 fn main() -> ExitCode {
@@ -230,7 +233,7 @@ fn run(part: &Part, arguments: &Arguments) -> bool {
     let seed = arguments.seed.unwrap_or_else(plan::fresh_seed);
     println!("part={} amount={amount} seed={seed}", part.name);
     let began = Instant::now();
-    let outcome = (part.run)(&Plan::new(amount, seed));
+    let outcome = (part.run)(&Plan::new(amount, seed, arguments.only.clone()));
     println!("part={} {outcome} seconds={} seed={seed}", part.name, began.elapsed().as_secs());
     outcome.is_clean()
 }

@@ -36,12 +36,19 @@ impl fmt::Display for Amount {
 pub(crate) struct Plan {
     pub(crate) amount: Amount,
     pub(crate) seed: u64,
+    /// Of what the part has by name, these alone; all when there is none.
+    pub(crate) only: Vec<String>,
     began: Instant,
 }
 
 impl Plan {
-    pub(crate) fn new(amount: Amount, seed: u64) -> Self {
-        Self { amount, seed, began: Instant::now() }
+    pub(crate) fn new(amount: Amount, seed: u64, only: Vec<String>) -> Self {
+        Self { amount, seed, only, began: Instant::now() }
+    }
+
+    /// Whether what has this name is tried.
+    pub(crate) fn wants(&self, name: &str) -> bool {
+        self.only.is_empty() || self.only.iter().any(|n| n == name)
     }
 
     pub(crate) fn random(&self) -> Random {

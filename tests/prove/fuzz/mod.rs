@@ -31,17 +31,18 @@ pub(crate) fn run(plan: &Plan) -> Outcome {
     let usual = std::panic::take_hook();
     // A panic in a task is caught by the runtime: only here it is seen for certain.
     std::panic::set_hook(Box::new(|info| PANIC.set(Some(info.to_string()))));
-    let kept: Vec<Vec<(String, Vec<u8>)>> = TARGETS.iter().map(|t| corpus::of_target(t.name)).collect();
+    let wanted = TARGETS.iter().filter(|t| plan.wants(t.name));
+    let targets: Vec<_> = wanted.map(|t| (t, corpus::of_target(t.name))).collect();
     let mut outcome = Outcome::default();
     // First all that is kept, as it is: what was once wrong stays right.
-    for (target, kept) in TARGETS.iter().zip(&kept) {
+    for (target, kept) in &targets {
         for (name, bytes) in kept {
             judge(target, name, bytes, &mut outcome);
         }
     }
     outcome.merge(plan.each("round", ROUND, |seed| {
         let mut outcome = Outcome::default();
-        for (target, kept) in TARGETS.iter().zip(&kept) {
+        for (target, kept) in &targets {
             let mut mutator = Mutator::new(kept, Random::new(seed));
             for _ in 0..ROUND * target.weight {
                 let input = mutator.next();

@@ -1,7 +1,7 @@
 //! Hostile clients beside good ones: whatever the former do, the latter get right answers, and ringway stays within
 //! its bounds and gives everything back.
 //!
-//! `checked` counts the good clients' answers, `faults` hostile connections. `PROVE_ONLY=NAME` tries one behaviour alone.
+//! `checked` counts the good clients' answers, `faults` hostile connections. `--only NAME` tries one behaviour alone.
 
 pub(crate) mod arena;
 pub(crate) mod behaviours;
@@ -73,11 +73,7 @@ pub(crate) fn run(plan: &Plan) -> Outcome {
     arena.take_rss_bytes_max();
     let mut outcome = Outcome::default();
     let mut slow = Vec::new();
-    let only = std::env::var("PROVE_ONLY").ok();
-    for behaviour in &BEHAVIOURS[..size.behaviours] {
-        if only.as_ref().is_some_and(|name| name != behaviour.name) {
-            continue;
-        }
+    for behaviour in BEHAVIOURS[..size.behaviours].iter().filter(|b| plan.wants(b.name)) {
         arena.cool_down();
         arena.fill();
         let stage = Stage::new(arena.proxy.address(), size.time, size.scale, random.fork());
