@@ -1,13 +1,14 @@
 //! What all sessions of a worker share.
 
+use super::first_replies::FirstReplies;
 use super::multi::{Multi, Split};
 use super::reply_queue::NEW_REPLY_BYTES;
 use super::session::{Leave, Session};
 use crate::admin::Admin;
 use crate::config::Limits;
 use crate::net::{Budget, ReadBlock, Stream};
+use crate::protocol::WireBuf;
 use crate::protocol::ascii::Scratch;
-use crate::protocol::{SHARED_BYTES_MIN, WireBuf};
 use crate::route::Root;
 use crate::stats::Counters;
 use std::cell::{Cell, RefCell};
@@ -45,9 +46,8 @@ pub struct Context {
     /// or hundreds of them could queue gigabytes in front of everybody else's requests before they are known.
     new_reply_bytes: Cell<usize>,
     /// What replies hold on the mean.
-    mean_reply_bytes: RecentMean<LAST_REPLIES>,
-    /// And those that were the first to their clients.
-    mean_first_reply_bytes: RecentMean<FIRST_REPLIES>,
+    mean_reply_bytes: RecentMean,
+    pub(super) first_replies: FirstReplies,
     /// What very long gets have used and dropped since that was last told.
     dropped_bytes: Cell<usize>,
     dropped_much: Notify,
@@ -73,23 +73,21 @@ struct Spare {
 /// So many replies tell how large they are on the mean: enough that a few large ones are no alarm, and few enough that a
 /// flood of them is known within a moment.
 const LAST_REPLIES: usize = 256;
-/// What is expected of new clients is known from so many that were new.
-const FIRST_REPLIES: usize = 16;
 
-/// The mean of the last so many; older ones are forgotten bit by bit.
+/// The mean of the last [`LAST_REPLIES`]; older ones are forgotten bit by bit.
 #[derive(Default)]
-struct RecentMean<const COUNT: usize> {
+struct RecentMean {
     sum: Cell<usize>,
 }
 
-impl<const COUNT: usize> RecentMean<COUNT> {
+impl RecentMean {
     fn add(&self, value: usize) {
         let sum = self.sum.get();
-        self.sum.set(sum - sum / COUNT + value);
+        self.sum.set(sum - sum / LAST_REPLIES + value);
     }
 
     fn get(&self) -> usize {
-        self.sum.get() / COUNT
+        self.sum.get() / LAST_REPLIES
     }
 }
 
@@ -134,7 +132,7 @@ impl Context {
             spare: RefCell::default(),
             new_reply_bytes: Cell::new(NEW_REPLY_BYTES),
             mean_reply_bytes: RecentMean::default(),
-            mean_first_reply_bytes: RecentMean::default(),
+            first_replies: FirstReplies::new(),
             dropped_bytes: Cell::new(0),
             dropped_much: Notify::new(),
         });
@@ -171,18 +169,6 @@ impl Context {
     /// Requests that wait for servers, whoever asked.
     fn outstanding_count(&self) -> usize {
         usize::try_from(self.counters.server_outstanding.value()).unwrap_or(usize::MAX)
-    }
-
-    /// The first answer to a client.
-    pub(super) fn learn_first_reply(&self, reply_bytes: usize) {
-        self.mean_first_reply_bytes.add(reply_bytes);
-    }
-
-    /// What a new client's reply for so many keys is taken for, when it may keep others waiting: as much as new ones got of late,
-    /// and never nothing. Thousands that come at once and ask for a megabyte each would have it all under way before the
-    /// first reply tells.
-    pub(super) fn new_bulk_bytes(&self, keys: usize) -> usize {
-        self.mean_first_reply_bytes.get().max(keys.saturating_mul(SHARED_BYTES_MIN))
     }
 
     /// What one client may have under way. No bound while few requests wait for servers. Then the less the more they are: a few

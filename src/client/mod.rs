@@ -2,6 +2,7 @@
 
 mod context;
 mod dispatch;
+mod first_replies;
 mod input;
 mod listener;
 mod multi;

@@ -154,8 +154,11 @@ impl ReplyQueue {
     pub(super) fn bulk_bytes(&mut self, context: &Context, keys: usize) -> usize {
         /// Less is small, or as large as what nobody knows yet is expected to be.
         const BULK_BYTES_MIN: usize = NEW_REPLY_BYTES + 1;
-        let reply_bytes =
-            if self.is_known { self.reply_bytes_estimate.0 } else { context.new_bulk_bytes(keys) };
+        let reply_bytes = if self.is_known {
+            self.reply_bytes_estimate.0
+        } else {
+            context.first_replies.expected_bytes().saturating_mul(keys)
+        };
         let is_much = !self.is_known || reply_bytes >= BULK_BYTES_MIN;
         self.moves_much = is_much || (self.moves_much && !self.items.is_empty());
         if self.moves_much { reply_bytes.max(1) } else { 0 }
@@ -168,7 +171,7 @@ impl ReplyQueue {
         }
         context.learn_reply(reply_bytes);
         if !std::mem::replace(&mut self.is_known, true) {
-            context.learn_first_reply(reply_bytes);
+            context.first_replies.learn(reply_bytes);
         }
         let estimate = &mut self.reply_bytes_estimate.0;
         *estimate =
