@@ -81,6 +81,7 @@ async fn connected() -> UnixStream {
         Rc::new(Admin::new(Arc::new(process))),
         Arc::new(AtomicUsize::new(0)),
         budget,
+        Rc::default(),
     );
     let path = std::env::temp_dir().join(format!("ringway-bench-{}.sock", std::process::id()));
     let bound = bind(&Listen::Unix(path.clone()), false).expect("a socket in the temporary folder");

@@ -1,12 +1,11 @@
 //! What all sessions of a worker share.
 
-use super::first_replies::FirstReplies;
 use super::multi::{Multi, Split};
 use super::reply_queue::NEW_REPLY_BYTES;
 use super::session::{Leave, Session};
 use crate::admin::Admin;
 use crate::config::Limits;
-use crate::net::{Budget, ReadBlock, Stream};
+use crate::net::{Budget, FirstReplies, ReadBlock, Stream};
 use crate::protocol::WireBuf;
 use crate::protocol::ascii::Scratch;
 use crate::route::Root;
@@ -47,7 +46,7 @@ pub struct Context {
     new_reply_bytes: Cell<usize>,
     /// What replies hold on the mean.
     mean_reply_bytes: RecentMean,
-    pub(super) first_replies: FirstReplies,
+    pub(super) first_replies: Rc<FirstReplies>,
     /// What very long gets have used and dropped since that was last told.
     dropped_bytes: Cell<usize>,
     dropped_much: Notify,
@@ -93,6 +92,10 @@ impl RecentMean {
 
 /// Servers that answer at all are kept busy by so many. What is more only makes everybody wait.
 const MANY_COUNT: usize = 512;
+/// What one client may have under way of many.
+const SHARE_COUNT_MAX: usize = 32;
+/// Enough to be read and written in few calls.
+pub(super) const SHARE_COUNT_MIN: usize = 8;
 /// All spare buffers of a worker together; what is more is freed.
 const SPARE_BYTES_ALL_MAX: usize = 2 << 20;
 /// A spare buffer that grew beyond this is freed.
@@ -106,6 +109,7 @@ impl Spare {
 
 impl Context {
     #[must_use]
+    #[expect(clippy::too_many_arguments, reason = "what a worker has")]
     pub fn new(
         root: Rc<Root>,
         counters: Arc<Counters>,
@@ -114,6 +118,7 @@ impl Context {
         admin: Rc<Admin>,
         clients: Arc<AtomicUsize>,
         budget: Rc<Budget>,
+        first_replies: Rc<FirstReplies>,
     ) -> Rc<Self> {
         let context = Rc::new(Self {
             root: RefCell::new(root),
@@ -132,7 +137,7 @@ impl Context {
             spare: RefCell::default(),
             new_reply_bytes: Cell::new(NEW_REPLY_BYTES),
             mean_reply_bytes: RecentMean::default(),
-            first_replies: FirstReplies::new(),
+            first_replies,
             dropped_bytes: Cell::new(0),
             dropped_much: Notify::new(),
         });
@@ -171,14 +176,13 @@ impl Context {
         usize::try_from(self.counters.server_outstanding.value()).unwrap_or(usize::MAX)
     }
 
-    /// What one client may have under way. No bound while few requests wait for servers. Then the less the more they are: a few
-    /// clients with all that one may have would fill the queue of a server (a pool's `outstanding_max`) and everybody would be
-    /// refused, and a hundred with 32 each make it tens of milliseconds long. Eight are enough to be read and written in few
-    /// calls.
+    /// What one client may have under way: never less than [`SHARE_COUNT_MIN`], and all it likes while few requests wait for
+    /// servers. Then the less the more they are: a few clients with all that one may have would fill the queue of a server (a
+    /// pool's `outstanding_max`) and everybody would be refused, and a hundred with 32 each make it tens of milliseconds long.
     pub(super) fn share_count(&self) -> usize {
         match self.outstanding_count() {
             0..=MANY_COUNT => usize::MAX,
-            many => (32 * MANY_COUNT / many).max(8),
+            many => (SHARE_COUNT_MAX * MANY_COUNT / many).max(SHARE_COUNT_MIN),
         }
     }
 

@@ -56,8 +56,8 @@ impl Session {
     /// A place for a request for so many keys, and what travels with it.
     fn begin(&self, keys: usize, push: impl FnOnce(&mut ReplyQueue) -> u64) -> (u64, Call) {
         let mut queue = self.queue.borrow_mut();
-        let bulk_bytes = queue.bulk_bytes(&self.context, keys);
-        (push(&mut queue), Call::of(self.client, bulk_bytes))
+        let moves = queue.moves(keys);
+        (push(&mut queue), Call::of(self.client, moves))
     }
 
     /// Each server gets its own keys in one request, all of them at once. Keys for which more is to be done than to

@@ -2,7 +2,6 @@
 
 mod context;
 mod dispatch;
-mod first_replies;
 mod input;
 mod listener;
 mod multi;

@@ -9,6 +9,7 @@
 use super::context::Context;
 use super::multi::Multi;
 use crate::protocol::{Class, Op, Reply, Status, Values, WireBuf};
+use crate::route::Moves;
 use std::collections::VecDeque;
 
 /// How a reply is to be told to this client.
@@ -146,32 +147,33 @@ impl ReplyQueue {
         self.reply_bytes.saturating_add(by_estimate.max(self.asked_bytes))
     }
 
-    /// What the reply to a request that comes now is expected to hold, where that is much; else 0. (Large values that are set
-    /// do not count: they are held here until a server has them, and the sooner it has the better.) The first requests of a
-    /// client count always: nobody knows what it asks for. What comes behind one that moves much counts as that until all is
-    /// answered: requests of one client must not overtake each other. `keys`: how many it is for.
+    /// What a request that comes now is expected to move. (Large values that are set do not count: they are held here until a
+    /// server has them, and the sooner it has the better.) The first requests of a client count always: nobody knows what it
+    /// asks for. What comes behind one that moves much counts as that until all is answered: requests of one client must not
+    /// overtake each other. `keys`: how many it is for.
     #[inline]
-    pub(super) fn bulk_bytes(&mut self, context: &Context, keys: usize) -> usize {
+    pub(super) fn moves(&mut self, keys: usize) -> Moves {
         /// Less is small, or as large as what nobody knows yet is expected to be.
         const BULK_BYTES_MIN: usize = NEW_REPLY_BYTES + 1;
-        let reply_bytes = if self.is_known {
-            self.reply_bytes_estimate.0
-        } else {
-            context.first_replies.expected_bytes().saturating_mul(keys)
-        };
+        let reply_bytes = self.reply_bytes_estimate.0;
         let is_much = !self.is_known || reply_bytes >= BULK_BYTES_MIN;
         self.moves_much = is_much || (self.moves_much && !self.items.is_empty());
-        if self.moves_much { reply_bytes.max(1) } else { 0 }
+        match (self.is_known, self.moves_much) {
+            (false, _) => Moves::Unknown(keys),
+            (true, true) => Moves::Much(reply_bytes.max(1)),
+            (true, false) => Moves::Little,
+        }
     }
 
-    /// `is_answer`: a server said it. What is said in its place tells nothing of how large replies are.
-    fn learn(&mut self, context: &Context, reply_bytes: usize, is_answer: bool) {
+    /// `is_answer`: a server said it. What is said in its place tells nothing of how large replies are. `keys`: how many were
+    /// asked for; 0 when it was no get.
+    fn learn(&mut self, context: &Context, reply_bytes: usize, is_answer: bool, keys: usize) {
         if !is_answer {
             return;
         }
         context.learn_reply(reply_bytes);
-        if !std::mem::replace(&mut self.is_known, true) {
-            context.first_replies.learn(reply_bytes);
+        if !std::mem::replace(&mut self.is_known, true) && keys > 0 {
+            context.first_replies.learn(reply_bytes, keys);
         }
         let estimate = &mut self.reply_bytes_estimate.0;
         *estimate =
@@ -277,6 +279,7 @@ impl ReplyQueue {
         let Place::Waiting(how) = &item.place else { return self.fill_part(context, token, reply) };
         let value_bytes = how.value_bytes as usize;
         let is_answer = !matches!(reply.status, Status::Failed(_));
+        let keys = usize::from(how.op.is_classic_get() || how.op == Op::MetaGet);
         count(context, how, reply);
         if is_front {
             if !self.out.has_room() {
@@ -290,7 +293,7 @@ impl ReplyQueue {
             };
             write_reply(how, reply, &mut self.out);
             let held = self.out.len() - before;
-            self.learn(context, held, is_answer);
+            self.learn(context, held, is_answer, keys);
             self.reply_bytes += held;
             self.asked_bytes -= value_bytes;
             return self.advance(context);
@@ -299,7 +302,7 @@ impl ReplyQueue {
         write_reply(how, reply, &mut buf);
         let (bytes, held) = (buf.len(), buf.held_bytes());
         item.place = Place::Done(buf);
-        self.learn(context, bytes, is_answer);
+        self.learn(context, bytes, is_answer, keys);
         self.reply_bytes += bytes;
         self.asked_bytes -= value_bytes;
         self.items_held += held;
@@ -349,13 +352,14 @@ impl ReplyQueue {
         let mut buf = context.spare_buf();
         let Some(item) = self.item(token) else { return };
         let (mut replaced_bytes, mut replaced_held, mut asked_bytes) = (0, 0, 0);
-        let mut is_answer = true;
+        let (mut is_answer, mut keys) = (true, 0);
         match std::mem::replace(&mut item.place, Place::Done(WireBuf::new())) {
             Place::Multi(_, mut multi) => {
                 multi.write(&mut buf);
                 let counters = &context.counters;
                 counters.get_hits.add(multi.hits as u64);
-                counters.get_misses.add((multi.keys_count() - multi.hits) as u64);
+                keys = multi.keys_count();
+                counters.get_misses.add((keys - multi.hits) as u64);
                 replaced_bytes = multi.reply_bytes();
                 replaced_held = multi.held();
                 asked_bytes = multi.asked_bytes();
@@ -372,7 +376,7 @@ impl ReplyQueue {
         }
         let (bytes, held) = (buf.len(), buf.held_bytes());
         item.place = Place::Done(buf);
-        self.learn(context, bytes, is_answer);
+        self.learn(context, bytes, is_answer, keys);
         self.reply_bytes = self.reply_bytes + bytes - replaced_bytes;
         self.items_held = self.items_held + held - replaced_held;
         self.asked_bytes -= asked_bytes;

@@ -4,7 +4,7 @@
 //! requests apart as far as the client's bounds allow (`input.rs`), and reads on. All state is in [`Session`] and
 //! [`Input`], none in a future that could be dropped half-way.
 
-use super::context::Context;
+use super::context::{Context, SHARE_COUNT_MIN};
 use super::input::Input;
 use super::reply_queue::{NEW_REPLY_BYTES, Progress, ReplyQueue};
 use super::sweep::{PROGRESS_BYTES, Stage, Watch};
@@ -173,7 +173,8 @@ impl Session {
         /// What one client may have under way while all together have much: one large reply, or many small ones.
         const SHARE_BYTES: usize = NEW_REPLY_BYTES;
         let limits = self.context.limits();
-        queue.len() >= limits.client_outstanding_count_max.min(self.context.share_count())
+        queue.len() >= limits.client_outstanding_count_max
+            || (queue.len() >= SHARE_COUNT_MIN && queue.len() >= self.context.share_count())
             || queue.reply_bytes() >= limits.client_reply_bytes_max
             || (!queue.is_empty() && {
                 let expected = queue.expected_bytes();

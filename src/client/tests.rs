@@ -8,7 +8,7 @@ use crate::config::Limits;
 use crate::hash::{Ring, Spec};
 use crate::net::{Budget, Stream};
 use crate::protocol::{Cause, Keys, Op, Reply, Status, Value};
-use crate::route::{PoolRoute, Root};
+use crate::route::{Moves, PoolRoute, Root};
 use crate::stats::Stats;
 use bytes::Buf;
 use std::rc::Rc;
@@ -28,6 +28,7 @@ fn context() -> Rc<Context> {
         Rc::new(Admin::new(Arc::new(process))),
         Arc::default(),
         Budget::new(1 << 20, stats.of(0)),
+        Rc::default(),
     )
 }
 
@@ -306,19 +307,21 @@ fn what_new_clients_ask_for_counts_as_much_until_it_is_known() {
         queue.fill(&context, token, &hit);
         take(queue);
     };
-    let mut small = ReplyQueue::default();
-    let unknown = small.bulk_bytes(&context, 1);
-    assert_eq!(unknown, context.first_replies.expected_bytes());
-    assert_eq!(small.bulk_bytes(&context, 50), 50 * unknown);
-    answer(&mut small, b"1");
-    assert_eq!(small.bulk_bytes(&context, 50), 0, "it has shown what it asks for");
+    let (mut small, mut large) = (ReplyQueue::default(), ReplyQueue::default());
+    assert_eq!(small.moves(50), Moves::Unknown(50));
+    let (refused, set) = (small.push(How::plain(Op::Get, false)), small.push(How::plain(Op::Set, false)));
+    let unknown = context.first_replies.expected_bytes(1);
+    small.fill(&context, refused, &Reply::failed(Cause::NoMemory));
+    assert_eq!(small.moves(1), Moves::Unknown(1), "no answer says nothing of it");
+    small.fill(&context, set, &Reply::line(Status::Stored, b"STORED"));
+    take(&mut small);
+    assert_eq!(context.first_replies.expected_bytes(1), unknown, "a set says nothing of others' gets");
+    assert_eq!(small.moves(50), Moves::Little, "it has shown what it asks for");
+    answer(&mut large, &[b'l'; 200_000]);
+    assert!(matches!(large.moves(1), Moves::Much(200_000..)));
+    assert!(context.first_replies.expected_bytes(1) > unknown);
     (0..50).for_each(|_| answer(&mut ReplyQueue::default(), &[b'l'; 200_000]));
-    assert!(ReplyQueue::default().bulk_bytes(&context, 1) > 190_000, "new ones ask for much");
     (0..1_000).for_each(|_| answer(&mut small, b"1"));
-    assert!(ReplyQueue::default().bulk_bytes(&context, 1) > 190_000, "whatever those ask for who are known");
-
-    let mut queue = ReplyQueue::default();
-    let token = queue.push(How::plain(Op::Get, false));
-    queue.fill(&context, token, &Reply::failed(Cause::NoMemory));
-    assert!(queue.bulk_bytes(&context, 1) > 190_000, "no answer says nothing of it");
+    let expected = context.first_replies.expected_bytes(1);
+    assert!(expected > 190_000, "new ones ask for much, whatever those do who are known");
 }

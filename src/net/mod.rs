@@ -1,8 +1,9 @@
-//! Sockets: one stream type for all kinds, listeners, blocks to read into, and the way of sockets to another process.
+//! Sockets: one stream type for all kinds, listeners, blocks to read into, what buffers and new clients may have, and the way of sockets to another process.
 
 mod block;
 mod budget;
 mod descriptors;
+mod first_replies;
 mod inherited;
 mod listen;
 mod passing;
@@ -11,6 +12,7 @@ mod stream;
 pub use block::{BLOCK_BYTES, LargeReader, ReadBlock};
 pub use budget::Budget;
 pub use descriptors::{SpareDescriptor, raise_files_max};
+pub use first_replies::FirstReplies;
 pub use listen::{BindError, Bound, BoundAddress, Listener, activated, bind};
 pub use passing::{Door, PASSED_COUNT_MAX, Packet, Passage};
 pub use stream::{Stream, poll_write_all, wake_after_others};

@@ -10,12 +10,12 @@ use crate::admin::{Admin, BEAT, Process, Pulse};
 use crate::client::{self, MovesTo};
 use crate::config::{Config, Limits};
 use crate::health::Health;
-use crate::net::{Bound, Budget, Listener, ReadBlock, Stream};
+use crate::net::{Bound, Budget, Listener, Stream};
 use crate::route::Root;
 use crate::spool::Spool;
 use crate::stats::Counters;
 use crate::upstream::{Dial, Shared};
-use std::cell::{Cell, RefCell};
+use std::cell::Cell;
 use std::convert::Infallible;
 use std::hash::{BuildHasher, RandomState};
 use std::io;
@@ -163,10 +163,9 @@ async fn serve(
     ready: std::sync::mpsc::Sender<Result<(), StartError>>,
     mut orders: mpsc::Receiver<Order>,
 ) {
-    let block = Rc::new(RefCell::new(ReadBlock::default()));
     let limits = plan.config.settings.limits;
     let budget = Budget::new(share_of(&limits, plan.workers_count), Arc::clone(&plan.counters));
-    let shared = shared(&plan, &block, &budget);
+    let shared = shared(&plan, &budget);
     let mut ends = Ends::new(shared.clone(), plan.spool.as_ref().map(Spool::desk));
     let root = match ends.build(&plan.config, &plan.common) {
         Ok(built) => built.root,
@@ -179,10 +178,11 @@ async fn serve(
         Rc::new(root),
         Arc::clone(&plan.counters),
         limits,
-        block,
+        Rc::clone(&shared.block),
         Rc::new(Admin::new(plan.process)),
         plan.clients,
         Rc::clone(&budget),
+        Rc::clone(&shared.first_replies),
     );
     let mut accepting = Accepting { context: Rc::clone(&context), tasks: Vec::new() };
     if let Err(error) = accepting.open(plan.listeners) {
@@ -248,16 +248,17 @@ async fn serve(
 }
 
 /// What connections to servers are made with.
-fn shared(plan: &Plan, block: &Rc<RefCell<ReadBlock>>, budget: &Rc<Budget>) -> Shared {
+fn shared(plan: &Plan, budget: &Rc<Budget>) -> Shared {
     Shared {
         counters: Arc::clone(&plan.counters),
-        block: Rc::clone(block),
+        block: Rc::default(),
         dial: Dial::Net,
         health: Arc::clone(&plan.health),
         jitter_seed: RandomState::new().hash_one(0_u8),
         late_count_max: Rc::new(Cell::new(plan.config.settings.limits.late_count_max)),
         bulk_bytes_max: Rc::new(Cell::new(plan.config.settings.limits.bulk_bytes_max)),
         budget: Rc::clone(budget),
+        first_replies: Rc::default(),
     }
 }
 

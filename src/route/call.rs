@@ -15,8 +15,19 @@ pub struct Call {
     pub client: Option<Client>,
     /// A route on the way wants a delete that fails to be told so (`asynclog: false`).
     pub is_unlogged: bool,
-    /// Bytes that it is expected to move, where that is much; else 0. What moves much waits where others pass by.
-    pub bulk_bytes: usize,
+    pub moves: Moves,
+}
+
+/// What the reply is expected to hold. What moves much waits where others pass by.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Moves {
+    /// So little that nobody waits for it.
+    #[default]
+    Little,
+    /// So many bytes.
+    Much(usize),
+    /// Nobody knows, its client is new. So many keys are asked for.
+    Unknown(usize),
 }
 
 /// A client, by its IP address.
@@ -49,16 +60,18 @@ pub enum Kind {
 }
 
 impl Call {
-    /// What this client asks, and how many bytes that is expected to move, where it is much.
+    /// What this client asks, and what that is expected to move.
     #[must_use]
-    pub fn of(client: Option<Client>, bulk_bytes: usize) -> Self {
-        Self { client, bulk_bytes, ..Self::default() }
+    pub fn of(client: Option<Client>, moves: Moves) -> Self {
+        Self { client, moves, ..Self::default() }
     }
 
     /// It is one of so many parts. Of what moves much each part is still treated as that.
     pub const fn share(&mut self, parts: usize) {
-        if parts > 0 {
-            self.bulk_bytes = self.bulk_bytes.div_ceil(parts);
+        if parts > 0
+            && let Moves::Much(count) | Moves::Unknown(count) = &mut self.moves
+        {
+            *count = count.div_ceil(parts);
         }
     }
 

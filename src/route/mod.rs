@@ -105,7 +105,7 @@ mod value_tests;
 
 pub use build::{Builder, Leaves, build, check, check_and_test, explain, unconnected};
 pub use busy::Busy;
-pub use call::{Call, Client, Kind};
+pub use call::{Call, Client, Kind, Moves};
 pub use delete_log::{DeleteLog, Logged, LoggedTerms, Mark, Refused, Taken, with_delete};
 pub use explain::{Explained, Target, When};
 pub use feed::{Fed, Feed, with_relayed};

@@ -8,6 +8,7 @@
 //! client or a route, waits behind it: for one key a connection stays a queue.
 
 use super::inflight::{Entry, Inflight};
+use crate::net::FirstReplies;
 use crate::protocol::WireBuf;
 use bytes::Buf;
 use std::cell::Cell;
@@ -96,6 +97,7 @@ impl Bulk {
         out: &mut WireBuf,
         inflight: &mut Inflight,
         quiet_since_idle: &Cell<bool>,
+        first_replies: &FirstReplies,
     ) -> Vec<Entry> {
         let mut dropped = Vec::new();
         while self.may_release(bulk_bytes_max, inflight)
@@ -107,7 +109,7 @@ impl Bulk {
                 if inflight.is_empty() {
                     quiet_since_idle.set(true);
                 }
-                self.waiting.move_front(inflight);
+                self.waiting.move_front(inflight, first_replies);
                 out.begin_message();
                 self.out.move_front(size, out);
             } else {

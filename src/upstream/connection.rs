@@ -16,7 +16,7 @@ use crate::health::{Prober, Reason};
 use crate::protocol::{
     Cause, Found, MultiGet, Op, Reply, Request, SHARED_BYTES_MIN, Status, Values, WireBuf, ascii, meta,
 };
-use crate::route::{Call, Slot};
+use crate::route::{Call, Moves, Slot};
 use bytes::Bytes;
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -127,7 +127,8 @@ impl Connection {
         let is_read = matches!(request.op, Op::Get | Op::Gets);
         let changed = (!is_read).then_some(request.key);
         let keys = std::iter::once(request.key);
-        let has_to_wait = bulk.has_to_wait(keys, call.bulk_bytes, self.has_bulk_room(inflight));
+        let (bulk_bytes, unknown_keys) = self.expected(call.moves);
+        let has_to_wait = bulk.has_to_wait(keys, bulk_bytes, self.has_bulk_room(inflight));
         let (out, inflight) = if has_to_wait { bulk.begin(changed) } else { (out, inflight) };
         out.begin_message();
         let before = out.len();
@@ -168,7 +169,8 @@ impl Connection {
             line: kept,
             shared: None,
             size,
-            bulk_bytes: call.bulk_bytes,
+            bulk_bytes,
+            unknown_keys,
         };
         self.enqueue(inflight, new, slot);
         self.account(&state);
@@ -181,8 +183,8 @@ impl Connection {
         }
         let mut state = self.state.borrow_mut();
         let State { out, inflight, bulk, line, .. } = &mut *state;
-        let has_to_wait =
-            bulk.has_to_wait(request.keys.iter(), call.bulk_bytes, self.has_bulk_room(inflight));
+        let (bulk_bytes, unknown_keys) = self.expected(call.moves);
+        let has_to_wait = bulk.has_to_wait(request.keys.iter(), bulk_bytes, self.has_bulk_room(inflight));
         let (out, inflight) = if has_to_wait { bulk.begin(None) } else { (out, inflight) };
         out.begin_message();
         line.clear();
@@ -214,7 +216,8 @@ impl Connection {
             line: kept,
             shared,
             size,
-            bulk_bytes: call.bulk_bytes,
+            bulk_bytes,
+            unknown_keys,
         };
         self.enqueue(inflight, new, slot);
         line.clear();
@@ -244,6 +247,7 @@ impl Connection {
             shared: None,
             size,
             bulk_bytes: 0,
+            unknown_keys: 0,
         };
         self.enqueue(inflight, new, slot);
         self.account(&state);
@@ -296,6 +300,18 @@ impl Connection {
     /// When a request that is queued now has waited long enough.
     fn deadline(&self) -> Instant {
         Instant::now() + self.terms.timeout
+    }
+
+    /// Bytes that a request is expected to move, where that is much, else 0; and by how many keys that is reckoned where
+    /// nobody knows it.
+    fn expected(&self, moves: Moves) -> (usize, u32) {
+        match moves {
+            Moves::Little => (0, 0),
+            Moves::Much(bytes) => (bytes, 0),
+            Moves::Unknown(keys) => {
+                (self.shared.first_replies.expected_bytes(keys), u32::try_from(keys).unwrap_or(u32::MAX))
+            }
+        }
     }
 
     /// Whether more that moves much may go on the connection now.

@@ -7,6 +7,7 @@
 
 #![cfg_attr(not(test), deny(clippy::indexing_slicing, clippy::panic))]
 
+use crate::net::FirstReplies;
 use crate::protocol::ascii::{self, ReplyLine};
 use crate::protocol::meta::{self, MetaCode};
 use crate::protocol::{Found, Op, SHARED_BYTES_MIN, Status};
@@ -56,6 +57,8 @@ pub(super) struct Entry {
     size: u64,
     /// Bytes that it is expected to move, where that is much.
     bulk_bytes: usize,
+    /// Keys of a new client's get, where that is only what nobody knows better.
+    unknown_keys: u32,
     /// Multi-key gets: how many keys are counted off, and where the next one starts in the line.
     next_key: u32,
     next_at: u32,
@@ -156,6 +159,7 @@ impl Inflight {
             end: self.queued_at,
             size: new.size as u64,
             bulk_bytes: new.bulk_bytes,
+            unknown_keys: new.unknown_keys,
             next_key: 0,
             next_at: match new.check {
                 Check::Keys { start } => start,
@@ -263,8 +267,9 @@ impl Inflight {
         Some(entry)
     }
 
-    /// Moves the oldest request, which has not been sent and is waited for, behind those of `into`.
-    pub(super) fn move_front(&mut self, into: &mut Self) {
+    /// Moves the oldest request, which has not been sent and is waited for, behind those of `into`. What nobody knew when it
+    /// came counts as what is known now.
+    pub(super) fn move_front(&mut self, into: &mut Self, first_replies: &FirstReplies) {
         let Some(&Entry { line_bytes, .. }) = self.entries.front() else { return };
         if line_bytes == SHARED_LINE {
             let line = self.lines.shared.front().cloned().unwrap_or_default();
@@ -274,6 +279,10 @@ impl Inflight {
         }
         let Some(mut entry) = self.discard() else { return };
         debug_assert!(entry.slot.is_some(), "it would be late at once");
+        if entry.unknown_keys > 0 {
+            let now = first_replies.expected_bytes(entry.unknown_keys as usize);
+            entry.bulk_bytes = entry.bulk_bytes.min(now);
+        }
         into.queued_at += entry.size;
         into.bulk_bytes += entry.bulk_bytes;
         into.is_mixed |= into.entries.back().is_some_and(|last| last.deadline > entry.deadline);
@@ -377,6 +386,8 @@ pub(super) struct New<'a> {
     pub(super) size: usize,
     /// Bytes that it is expected to move, where that is much; else 0.
     pub(super) bulk_bytes: usize,
+    /// Keys that this was reckoned by, where nobody knows it; else 0.
+    pub(super) unknown_keys: u32,
 }
 
 fn judge_classic(op: Op, check: Check, expected: &[u8], line: &[u8]) -> Verdict {

@@ -295,7 +295,8 @@ impl Connection {
         let dropped = {
             let mut state = self.state.borrow_mut();
             let State { out, inflight, bulk, .. } = &mut *state;
-            bulk.release(self.shared.bulk_bytes_max.get(), out, inflight, &self.quiet_since_idle)
+            let Shared { bulk_bytes_max, first_replies, .. } = &self.shared;
+            bulk.release(bulk_bytes_max.get(), out, inflight, &self.quiet_since_idle, first_replies)
         };
         let reply = Reply::failed(Cause::Aborted);
         for entry in dropped {
@@ -317,15 +318,16 @@ impl Connection {
     /// Answers requests whose time has passed. Their places in the queue stay.
     fn expire(&self, now: Instant) {
         let mut expired = Vec::new();
-        {
-            let mut state = self.state.borrow_mut();
-            state.inflight.expire(now, |slot| expired.push(slot));
-            state.bulk.waiting_mut().expire(now, |slot| expired.push(slot));
-        }
+        let mut state = self.state.borrow_mut();
+        state.inflight.expire(now, |slot| expired.push(slot));
+        let asked = expired.len();
+        state.bulk.waiting_mut().expire(now, |slot| expired.push(slot));
+        drop(state);
         let reply = Reply::failed(Cause::Timeout);
-        // Counted before anybody is told: who then turns to another server shall not come back to this one.
-        for _ in &expired {
-            self.shared.counters.server_timeouts.add(1);
+        // Counted before anybody is told: who then turns to another server shall not come back to this one. What the server
+        // was not asked yet says nothing of it.
+        self.shared.counters.server_timeouts.add(expired.len() as u64);
+        for _ in 0..asked {
             self.probe(self.terms.tko.on_timeout(&self.shared.counters));
         }
         for slot in expired {
@@ -370,6 +372,7 @@ fn resend_first(
             shared: None,
             size: line.len() + 2,
             bulk_bytes,
+            unknown_keys: 0,
         };
         fresh.push(new, slot);
     }

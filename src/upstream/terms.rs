@@ -4,7 +4,7 @@ use super::connect::Dial;
 use super::tko::Tko;
 use crate::config::{Endpoint, OnError, Pool, Server};
 use crate::health::Health;
-use crate::net::{Budget, ReadBlock};
+use crate::net::{Budget, FirstReplies, ReadBlock};
 use crate::stats::{Counters, Traffic};
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -27,6 +27,8 @@ pub struct Shared {
     pub bulk_bytes_max: Rc<Cell<usize>>,
     /// What all buffers of the worker may hold.
     pub budget: Rc<Budget>,
+    /// What new clients are expected to ask for.
+    pub first_replies: Rc<FirstReplies>,
 }
 
 /// How one server is talked to.

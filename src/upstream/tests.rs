@@ -34,6 +34,7 @@ fn request(op: Op, line: &'static str, check: Check, deadline: Instant) -> New<'
         shared: None,
         size: 10,
         bulk_bytes: 0,
+        unknown_keys: 0,
     }
 }
 

@@ -37,7 +37,7 @@ pub(crate) struct Plan {
     pub(crate) amount: Amount,
     pub(crate) seed: u64,
     /// Of what the part has by name, these alone; all when there is none.
-    pub(crate) only: Vec<String>,
+    only: Vec<String>,
     began: Instant,
 }
 
@@ -46,9 +46,16 @@ impl Plan {
         Self { amount, seed, only, began: Instant::now() }
     }
 
-    /// Whether what has this name is tried.
-    pub(crate) fn wants(&self, name: &str) -> bool {
-        self.only.is_empty() || self.only.iter().any(|n| n == name)
+    /// Those of `all` that are to be tried alone; `None`: nothing was said of it. Nothing can be tried that is not there.
+    pub(crate) fn only<'a, T>(&self, all: &'a [T], name_of: fn(&T) -> &'static str) -> Option<Vec<&'a T>> {
+        let find = |name: &String| {
+            all.iter().find(|one| name_of(one) == name).unwrap_or_else(|| {
+                let names: Vec<_> = all.iter().map(name_of).collect();
+                eprintln!("--only {name}: there are {}", names.join(", "));
+                std::process::exit(2)
+            })
+        };
+        (!self.only.is_empty()).then(|| self.only.iter().map(find).collect())
     }
 
     pub(crate) fn random(&self) -> Random {

@@ -110,6 +110,7 @@ impl Room {
             late_count_max: Rc::new(Cell::new(settings.limits.late_count_max)),
             bulk_bytes_max: Rc::new(Cell::new(settings.limits.bulk_bytes_max)),
             budget: Rc::clone(&budget),
+            first_replies: Rc::default(),
         };
         let leaves = (0..members.len()).flat_map(|i| leaves(i, &shared)).collect();
         let ring = Ring::build(spec, members).expect("a plain spec builds");
@@ -125,6 +126,7 @@ impl Room {
             Rc::new(Admin::new(Arc::new(process))),
             Arc::clone(&clients),
             Rc::clone(&budget),
+            shared.first_replies,
         );
         Self { context, counters, clients, budget }
     }

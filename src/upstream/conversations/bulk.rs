@@ -1,6 +1,7 @@
 //! Requests that move much, and those that pass them.
 
 use super::{CLOSED, LATE, MODERN, REFUSED, Stand, TIMEOUT, run, settle, time_out};
+use crate::route::Moves;
 
 /// Expected of a value that is large.
 const MUCH: usize = 300_000;
@@ -37,13 +38,14 @@ fn one_that_moves_more_than_may_be_goes_alone() {
     run(async {
         let stand = Stand::new("");
         stand.ask_much(1, "get a", 1 << 30);
-        stand.ask_much(2, "get b c", 1 << 30);
+        stand.ask(2, "get small");
+        stand.ask_much(3, "get b c", 1 << 30);
         let mut server = stand.accept(MODERN).await;
-        server.expect("get a|").await;
-        server.say("END|");
+        server.expect("get a|get small|").await;
+        server.say("END|END|");
         server.expect("get b c|").await;
         server.say("VALUE c 0 1|x|END|");
-        stand.expect(&[(1, ""), (2, "1: VALUE c 0 1+1"), (2, "")]).await;
+        stand.expect(&[(1, ""), (2, ""), (3, "1: VALUE c 0 1+1"), (3, "")]).await;
     });
 }
 
@@ -100,6 +102,40 @@ fn what_waits_for_its_turn_has_its_time_too() {
         server.expect("get c|").await;
         server.say("END|");
         stand.expect(&[(4, "")]).await;
+        stand.expect_nothing_left();
+    });
+}
+
+#[test]
+fn a_server_is_not_to_blame_for_what_it_was_not_asked() {
+    run(async {
+        let stand = Stand::new("tko: {timeouts_until_tko: 2}");
+        stand.ask_much(1, "get first", 1 << 30);
+        let _server = stand.accept(MODERN).await;
+        (2..=9).for_each(|token| stand.ask_much(token, "get a", 1));
+        time_out().await;
+        stand.expect(&(1..=9).map(|token| (token, LATE)).collect::<Vec<_>>()).await;
+        assert!(!stand.leaves[0].is_out(), "one timeout is not two");
+    });
+}
+
+#[test]
+fn what_nobody_knew_is_taken_for_what_is_known_when_it_goes() {
+    run(async {
+        let stand = Stand::new("");
+        for token in 1..=20 {
+            stand.ask_as(token, &format!("get k{token}"), Moves::Unknown(1));
+        }
+        let line = |token| format!("get k{token}|");
+        let mut server = stand.accept(MODERN).await;
+        server.expect(&(1..=8).map(line).collect::<String>()).await;
+        server.say("END|");
+        server.expect(&line(9)).await;
+        (0..200).for_each(|_| stand.shared.first_replies.learn(100, 1));
+        server.say("END|");
+        server.expect(&(10..=20).map(line).collect::<String>()).await;
+        server.say(&"END|".repeat(18));
+        stand.expect(&(1..=20).map(|token| (token, "")).collect::<Vec<_>>()).await;
         stand.expect_nothing_left();
     });
 }

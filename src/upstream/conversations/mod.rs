@@ -11,7 +11,7 @@ use crate::health::Health;
 use crate::net::{Budget, ReadBlock};
 use crate::protocol::ascii::{Framed, Scratch, frame, parse_request};
 use crate::protocol::{Admin, Line, Reply, Request, Value, Values};
-use crate::route::{Call, Leaf, Sink, Slot};
+use crate::route::{Call, Leaf, Moves, Sink, Slot};
 use crate::stats::{Counter, Counters, Stats};
 use std::cell::{Cell, RefCell};
 use std::io;
@@ -157,6 +157,7 @@ impl Stand {
             jitter_seed: 0,
             late_count_max: Rc::new(Cell::new(3)),
             bulk_bytes_max: Rc::new(Cell::new(512 << 10)),
+            first_replies: Rc::default(),
         };
         Destination::expect_servers(&pool, &shared);
         let leaves = Destination::of_server(&pool, &pool.servers[index], &shared);
@@ -165,12 +166,16 @@ impl Stand {
 
     /// Sends what a client would write, `|` for a line end.
     fn ask(&self, token: u64, text: &str) {
-        self.ask_much(token, text, 0);
+        self.ask_as(token, text, Moves::Little);
     }
 
     /// The same of one that is expected to move so many bytes.
-    fn ask_much(&self, token: u64, text: &str, bulk_bytes: usize) {
-        let call = Call { bulk_bytes, ..Call::default() };
+    fn ask_much(&self, token: u64, text: &str, bytes: usize) {
+        self.ask_as(token, text, Moves::Much(bytes));
+    }
+
+    fn ask_as(&self, token: u64, text: &str, moves: Moves) {
+        let call = Call { moves, ..Call::default() };
         let text = text.replace('|', "\r\n") + "\r\n";
         let Framed::Line { line, consumed } = frame(text.as_bytes(), 0) else { panic!("no line: {text}") };
         let slot = Slot::new(Rc::clone(&self.told) as Rc<dyn Sink>, token);

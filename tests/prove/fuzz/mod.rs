@@ -31,8 +31,8 @@ pub(crate) fn run(plan: &Plan) -> Outcome {
     let usual = std::panic::take_hook();
     // A panic in a task is caught by the runtime: only here it is seen for certain.
     std::panic::set_hook(Box::new(|info| PANIC.set(Some(info.to_string()))));
-    let wanted = TARGETS.iter().filter(|t| plan.wants(t.name));
-    let targets: Vec<_> = wanted.map(|t| (t, corpus::of_target(t.name))).collect();
+    let wanted = plan.only(TARGETS, |t| t.name).unwrap_or_else(|| TARGETS.iter().collect());
+    let targets: Vec<_> = wanted.into_iter().map(|t| (t, corpus::of_target(t.name))).collect();
     let mut outcome = Outcome::default();
     // First all that is kept, as it is: what was once wrong stays right.
     for (target, kept) in &targets {

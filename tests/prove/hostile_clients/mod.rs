@@ -58,6 +58,8 @@ pub(crate) fn run(plan: &Plan) -> Outcome {
     }
     watch::raise_descriptors();
     let size = Size::of(plan.amount);
+    let behaviours =
+        plan.only(BEHAVIOURS, |b| b.name).unwrap_or_else(|| BEHAVIOURS[..size.behaviours].iter().collect());
     // On every commit others use the machine too: there times are only told.
     let times_count = size.scale >= 1.0 && is_quiet_machine();
     let mut random = plan.random();
@@ -73,7 +75,7 @@ pub(crate) fn run(plan: &Plan) -> Outcome {
     arena.take_rss_bytes_max();
     let mut outcome = Outcome::default();
     let mut slow = Vec::new();
-    for behaviour in BEHAVIOURS[..size.behaviours].iter().filter(|b| plan.wants(b.name)) {
+    for behaviour in &behaviours {
         arena.cool_down();
         arena.fill();
         let stage = Stage::new(arena.proxy.address(), size.time, size.scale, random.fork());
@@ -92,7 +94,7 @@ pub(crate) fn run(plan: &Plan) -> Outcome {
     }
     outcome.checked = good.answers();
     outcome.wrong += good.wrong();
-    outcome.more.push(format!("behaviours={} p99_quiet_us={}", size.behaviours, quiet.p99_micros));
+    outcome.more.push(format!("behaviours={} p99_quiet_us={}", behaviours.len(), quiet.p99_micros));
     outcome.more.push(format!("p99_over_twice={}", slow.join(",")));
     outcome
 }
