@@ -26,6 +26,8 @@ pub(super) struct Multi {
     asked_bytes: usize,
     /// The first error line. With one, the values are not shown.
     pub(super) error: Option<Vec<u8>>,
+    /// Of some keys nothing is known, even if that is told as misses.
+    pub(super) is_partial: bool,
 }
 
 /// Which keys go to which leaf. Used again and again, and only while a get is sent.
@@ -252,6 +254,7 @@ impl Multi {
         self.held = 0;
         self.asked_bytes = 0;
         self.error = None;
+        self.is_partial = false;
     }
 
     pub(super) fn held_bytes(&self) -> usize {

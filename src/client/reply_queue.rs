@@ -324,6 +324,7 @@ impl ReplyQueue {
                 }
                 if reply.status.is_error() {
                     context.counters.server_errors.add(1);
+                    multi.is_partial = true;
                 }
                 if multi.waiting > 0 {
                     return Progress::None;
@@ -363,7 +364,7 @@ impl ReplyQueue {
                 replaced_bytes = multi.reply_bytes();
                 replaced_held = multi.held();
                 asked_bytes = multi.asked_bytes();
-                is_answer = multi.error.is_none();
+                is_answer = !multi.is_partial;
                 context.give_back_multi(multi);
             }
             Place::All { failed, quiet, .. } => {

@@ -176,6 +176,7 @@ fn a_failed_part_makes_one_error_line_or_misses() {
         queue.fill(&context, part_token(token, 0), &Reply::line(Status::Ok, b""));
         queue.fill(&context, part_token(token, 1), &Reply { miss_on_error, ..Reply::failed(Cause::Timeout) });
         assert_eq!(take(&mut queue), expected);
+        assert_eq!(queue.moves(1), Moves::Unknown(1), "half an answer does not tell how large they are");
     }
 }
 

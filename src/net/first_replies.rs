@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 /// For one key, while nothing is known. Eight of these fill a connection's default `bulk_bytes_max`.
 const UNKNOWN_BYTES: usize = 64 * 1024;
-/// However small they are: those who come next may be others.
+/// For one get, however small they are: those who come next may be others.
 const LEAST_BYTES: usize = 4 * 1024;
 /// Beyond this more makes no difference, and a million of them can be added.
 const MOST_BYTES: usize = 1 << 40;
@@ -35,7 +35,7 @@ impl Default for FirstReplies {
 impl FirstReplies {
     /// One has come, to a get of so many keys.
     pub fn learn(&self, reply_bytes: usize, keys: usize) {
-        let this = reply_bytes.div_ceil(keys.max(1)).clamp(LEAST_BYTES, MOST_BYTES);
+        let this = reply_bytes.div_ceil(keys.max(1)).min(MOST_BYTES);
         let expected = self.bytes_per_key();
         self.bytes_per_key.set(if this > expected {
             expected + (this - expected).div_ceil(LAST_COUNT)
@@ -48,7 +48,7 @@ impl FirstReplies {
     /// What the next one is taken for, when it is for so many keys.
     #[must_use]
     pub fn expected_bytes(&self, keys: usize) -> usize {
-        self.bytes_per_key().saturating_mul(keys).clamp(1, MOST_BYTES)
+        self.bytes_per_key().saturating_mul(keys).clamp(LEAST_BYTES, MOST_BYTES)
     }
 
     fn bytes_per_key(&self) -> usize {
@@ -67,7 +67,7 @@ mod tests {
         let replies = FirstReplies::default();
         assert_eq!([1, 3].map(|keys| replies.expected_bytes(keys)), [UNKNOWN_BYTES, 3 * UNKNOWN_BYTES]);
         (0..200).for_each(|_| replies.learn(100, 1));
-        assert_eq!(replies.expected_bytes(1), LEAST_BYTES);
+        assert_eq!([1, 30, 50].map(|keys| replies.expected_bytes(keys)), [LEAST_BYTES, LEAST_BYTES, 5_000]);
         advance(TRUST_TIME).await;
         assert_eq!(replies.expected_bytes(1), LEAST_BYTES);
         advance(Duration::from_millis(1)).await;

@@ -56,7 +56,7 @@ counters! {
     server_probes: "attempts to find out whether a server that is knocked out is back",
     server_closed: "connections that a server closed or broke",
     server_outstanding: "requests waiting for a server now",
-    server_timeouts: "requests that a server did not answer in time",
+    server_timeouts: "requests to servers that were not answered in time",
     server_late: "replies that came after their time and were thrown away",
     server_resent: "gets sent again because they met a connection closed while idle",
     server_queue_full: "requests refused because too many were waiting for that server",

@@ -41,6 +41,8 @@ pub(super) struct Connection {
     pub(super) modern: Cell<bool>,
     /// Something was read since this was last looked at.
     pub(super) progress: Cell<bool>,
+    /// When the server last said something on it.
+    pub(super) heard_at: Cell<Instant>,
     /// When trouble with this server was last logged.
     pub(super) logged: Cell<Option<Instant>>,
     /// Not a byte has come since the connection had nothing to do.
@@ -95,6 +97,7 @@ impl Connection {
             read_bytes: Cell::new(0),
             modern: Cell::new(false),
             progress: Cell::new(false),
+            heard_at: Cell::new(Instant::now()),
             logged: Cell::new(None),
             quiet_since_idle: Cell::new(true),
             answered: Cell::new(false),

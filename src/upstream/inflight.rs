@@ -57,8 +57,10 @@ pub(super) struct Entry {
     size: u64,
     /// Bytes that it is expected to move, where that is much.
     bulk_bytes: usize,
-    /// Keys of a new client's get, where that is only what nobody knows better.
+    /// Keys of a new client's request, where that is reckoned by them for want of better knowledge.
     unknown_keys: u32,
+    /// It waited in front of the connection before.
+    waited: bool,
     /// Multi-key gets: how many keys are counted off, and where the next one starts in the line.
     next_key: u32,
     next_at: u32,
@@ -160,6 +162,7 @@ impl Inflight {
             size: new.size as u64,
             bulk_bytes: new.bulk_bytes,
             unknown_keys: new.unknown_keys,
+            waited: false,
             next_key: 0,
             next_at: match new.check {
                 Check::Keys { start } => start,
@@ -280,9 +283,9 @@ impl Inflight {
         let Some(mut entry) = self.discard() else { return };
         debug_assert!(entry.slot.is_some(), "it would be late at once");
         if entry.unknown_keys > 0 {
-            let now = first_replies.expected_bytes(entry.unknown_keys as usize);
-            entry.bulk_bytes = entry.bulk_bytes.min(now);
+            entry.bulk_bytes = first_replies.expected_bytes(entry.unknown_keys as usize);
         }
+        entry.waited = true;
         into.queued_at += entry.size;
         into.bulk_bytes += entry.bulk_bytes;
         into.is_mixed |= into.entries.back().is_some_and(|last| last.deadline > entry.deadline);
@@ -290,8 +293,9 @@ impl Inflight {
         into.entries.push_back(entry);
     }
 
-    /// Takes the slots of requests whose time has passed; their places stay.
-    pub(super) fn expire(&mut self, now: Instant, mut on_expired: impl FnMut(Slot)) {
+    /// Takes the slots of requests whose time has passed; their places stay. Told with each: whether it waited in front of the
+    /// connection, and its deadline.
+    pub(super) fn expire(&mut self, now: Instant, mut on_expired: impl FnMut(Slot, bool, Instant)) {
         for entry in &mut self.entries {
             if entry.deadline > now {
                 if self.is_mixed {
@@ -301,7 +305,7 @@ impl Inflight {
             }
             if let Some(slot) = entry.slot.take() {
                 self.late += 1;
-                on_expired(slot);
+                on_expired(slot, entry.waited, entry.deadline);
             }
         }
     }

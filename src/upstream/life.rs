@@ -131,6 +131,9 @@ fn poll_once(
             Poll::Pending => break,
         }
     }
+    if turn_bytes > 0 {
+        connection.heard_at.set(Instant::now());
+    }
     if connection.answered.take() {
         connection.terms.tko.on_answer();
     }
@@ -317,17 +320,21 @@ impl Connection {
 
     /// Answers requests whose time has passed. Their places in the queue stay.
     fn expire(&self, now: Instant) {
-        let mut expired = Vec::new();
+        let (mut expired, mut blamed) = (Vec::new(), 0);
+        let mut on_expired = |slot, waited: bool, deadline| {
+            // A server that answers all the time is not to blame for what came to it late, or never.
+            let was_silent = self.heard_at.get() + self.terms.timeout <= deadline;
+            blamed += usize::from(!waited || was_silent);
+            expired.push(slot);
+        };
         let mut state = self.state.borrow_mut();
-        state.inflight.expire(now, |slot| expired.push(slot));
-        let asked = expired.len();
-        state.bulk.waiting_mut().expire(now, |slot| expired.push(slot));
+        state.inflight.expire(now, &mut on_expired);
+        state.bulk.waiting_mut().expire(now, |slot, _, deadline| on_expired(slot, true, deadline));
         drop(state);
         let reply = Reply::failed(Cause::Timeout);
-        // Counted before anybody is told: who then turns to another server shall not come back to this one. What the server
-        // was not asked yet says nothing of it.
+        // Counted before anybody is told: who then turns to another server shall not come back to this one.
         self.shared.counters.server_timeouts.add(expired.len() as u64);
-        for _ in 0..asked {
+        for _ in 0..blamed {
             self.probe(self.terms.tko.on_timeout(&self.shared.counters));
         }
         for slot in expired {

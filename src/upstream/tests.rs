@@ -214,7 +214,7 @@ fn a_late_reply_is_counted_off_in_its_place() {
     inflight.push(request(Op::Get, "get a", Check::Keys { start: 4 }, now), slot(&waiting, 1));
     inflight.push(request(Op::Get, "get b", Check::Keys { start: 4 }, later), slot(&waiting, 2));
     inflight.on_written(20);
-    inflight.expire(now, |slot| slot.fill(&Reply::failed(crate::protocol::Cause::Timeout)));
+    inflight.expire(now, |slot, _, _| slot.fill(&Reply::failed(crate::protocol::Cause::Timeout)));
     assert_eq!(waiting.0.borrow().len(), 1, "only the first had its time");
     assert_eq!((inflight.len(), inflight.late()), (2, 1));
     assert_eq!(inflight.next_deadline(), Some(later));

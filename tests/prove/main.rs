@@ -221,6 +221,10 @@ fn main() -> ExitCode {
         }
         return if wanted.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(2) };
     }
+    if !arguments.only.is_empty() && !["fuzz", "hostile-clients"].contains(&wanted) {
+        eprintln!("--only is for fuzz and hostile-clients");
+        return ExitCode::from(2);
+    }
     let failed = parts.iter().filter(|part| !run(part, &arguments)).count();
     if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

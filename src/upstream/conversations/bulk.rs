@@ -107,16 +107,24 @@ fn what_waits_for_its_turn_has_its_time_too() {
 }
 
 #[test]
-fn a_server_is_not_to_blame_for_what_it_was_not_asked() {
-    run(async {
-        let stand = Stand::new("tko: {timeouts_until_tko: 2}");
-        stand.ask_much(1, "get first", 1 << 30);
-        let _server = stand.accept(MODERN).await;
-        (2..=9).for_each(|token| stand.ask_much(token, "get a", 1));
-        time_out().await;
-        stand.expect(&(1..=9).map(|token| (token, LATE)).collect::<Vec<_>>()).await;
-        assert!(!stand.leaves[0].is_out(), "one timeout is not two");
-    });
+fn a_server_that_answers_is_not_to_blame_for_what_waits() {
+    for answers in [true, false] {
+        run(async {
+            let stand = Stand::new("tko: {timeouts_until_tko: 2}");
+            (1..=9).for_each(|token| stand.ask_much(token, "get a", 1 << 30));
+            let mut server = stand.accept(MODERN).await;
+            tokio::time::sleep(TIMEOUT / 2).await;
+            if answers {
+                server.expect("get a|").await;
+                server.say("END|");
+                stand.expect(&[(1, "")]).await;
+            }
+            time_out().await;
+            let first = if answers { 2 } else { 1 };
+            stand.expect(&(first..=9).map(|token| (token, LATE)).collect::<Vec<_>>()).await;
+            assert_eq!(stand.leaves[0].is_out(), !answers);
+        });
+    }
 }
 
 #[test]
@@ -136,7 +144,13 @@ fn what_nobody_knew_is_taken_for_what_is_known_when_it_goes() {
         server.expect(&(10..=20).map(line).collect::<String>()).await;
         server.say(&"END|".repeat(18));
         stand.expect(&(1..=20).map(|token| (token, "")).collect::<Vec<_>>()).await;
-        stand.expect_nothing_left();
+        // and for more, where more is known
+        stand.ask_much(21, "get first", 1 << 30);
+        (22..=40).for_each(|token| stand.ask_as(token, "get j", Moves::Unknown(1)));
+        server.expect("get first|").await;
+        (0..200).for_each(|_| stand.shared.first_replies.learn(1 << 20, 1));
+        server.say("END|");
+        assert_eq!(server.heard().await, "get j|");
     });
 }
 
