@@ -18,9 +18,9 @@ use question::OPS;
 use server::Server;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-/// The bounds of all buffers, and of large values under way: so large that no client is made to wait for its first answer with
-/// what it asks next, since the servers here answer only when they have heard everything.
-const BUFFER_BYTES_MAX: u64 = 256 << 20;
+/// The bounds of each worker's buffers, and of large values under way: so large that no client is made to wait for its first
+/// answer with what it asks next, since the servers here answer only when they have heard everything.
+const BUFFER_BYTES_MAX: usize = 128 << 20;
 const BULK_BYTES_MAX: u64 = 1 << 40;
 /// What the process may take beyond its start.
 const RSS_GROWTH_BYTES_MAX: u64 = 80 << 20;
@@ -31,14 +31,16 @@ const WRONG_MAX: u64 = 20;
 struct Group {
     name: &'static str,
     lanes: usize,
+    /// So many that none has hundreds of requests under way: a client's share of those is less than a pipeline.
+    workers: usize,
     timeout: &'static str,
     /// The ways: those that cost a timeout each, or all others.
     silent: bool,
 }
 
 const GROUPS: [Group; 2] = [
-    Group { name: "quick", lanes: 4, timeout: "20s", silent: false },
-    Group { name: "silent", lanes: 128, timeout: "2s", silent: true },
+    Group { name: "quick", lanes: 4, workers: 2, timeout: "20s", silent: false },
+    Group { name: "silent", lanes: 128, workers: 16, timeout: "2s", silent: true },
 ];
 
 pub(crate) fn run(plan: &Plan) -> Outcome {
@@ -149,10 +151,12 @@ fn case(number: u64, ways: &[usize], seed: u64) -> Case {
 
 fn configuration(group: &Group, servers: &[Server]) -> String {
     let mut yaml = format!(
-        "workers: 2\nlimits: {{value_bytes_max: 8MiB, buffer_bytes_max: {BUFFER_BYTES_MAX}, client_reply_bytes_max: 32MiB, \
+        "workers: {1}\nlimits: {{value_bytes_max: 8MiB, buffer_bytes_max: {2}, client_reply_bytes_max: 32MiB, \
          bulk_bytes_max: {BULK_BYTES_MAX}}}\n\
          pools:\n  main:\n    hash: modula\n    hash_tag: \"{{}}\"\n    timeout: {0}\n    connect_timeout: {0}\n    tko: off\n    servers:\n",
-        group.timeout
+        group.timeout,
+        group.workers,
+        group.workers * BUFFER_BYTES_MAX
     );
     for server in servers {
         yaml += &format!("      - \"{}\"\n", server.address());
