@@ -353,18 +353,23 @@ impl ReplyQueue {
         let mut buf = context.spare_buf();
         let Some(item) = self.item(token) else { return };
         let (mut replaced_bytes, mut replaced_held, mut asked_bytes) = (0, 0, 0);
-        let (mut is_answer, mut keys) = (true, 0);
+        let (mut is_answer, mut keys, mut found) = (true, 0, None);
         match std::mem::replace(&mut item.place, Place::Done(WireBuf::new())) {
             Place::Multi(_, mut multi) => {
                 multi.write(&mut buf);
                 let counters = &context.counters;
                 counters.get_hits.add(multi.hits as u64);
-                keys = multi.keys_count();
-                counters.get_misses.add((keys - multi.hits) as u64);
+                debug_assert!(multi.hits <= multi.keys_count(), "a key is found once");
+                counters.get_misses.add(multi.keys_count().saturating_sub(multi.hits) as u64);
                 replaced_bytes = multi.reply_bytes();
                 replaced_held = multi.held();
                 asked_bytes = multi.asked_bytes();
-                is_answer = !multi.is_partial;
+                if multi.is_partial {
+                    // What was found tells of sizes all the same, even if it is not shown.
+                    (is_answer, keys, found) = (multi.hits > 0, multi.hits, Some(replaced_bytes));
+                } else {
+                    keys = multi.keys_count();
+                }
                 context.give_back_multi(multi);
             }
             Place::All { failed, quiet, .. } => {
@@ -377,7 +382,7 @@ impl ReplyQueue {
         }
         let (bytes, held) = (buf.len(), buf.held_bytes());
         item.place = Place::Done(buf);
-        self.learn(context, bytes, is_answer, keys);
+        self.learn(context, found.unwrap_or(bytes), is_answer, keys);
         self.reply_bytes = self.reply_bytes + bytes - replaced_bytes;
         self.items_held = self.items_held + held - replaced_held;
         self.asked_bytes -= asked_bytes;

@@ -176,7 +176,12 @@ fn a_failed_part_makes_one_error_line_or_misses() {
         queue.fill(&context, part_token(token, 0), &Reply::line(Status::Ok, b""));
         queue.fill(&context, part_token(token, 1), &Reply { miss_on_error, ..Reply::failed(Cause::Timeout) });
         assert_eq!(take(&mut queue), expected);
-        assert_eq!(queue.moves(1), Moves::Unknown(1), "half an answer does not tell how large they are");
+        assert_eq!(queue.moves(1), Moves::Little, "what was found tells how large they are");
+        let mut other = ReplyQueue::default();
+        let token = other.push_multi(How::plain(Op::Get, false), multi());
+        let failed = Reply { miss_on_error, ..Reply::failed(Cause::Timeout) };
+        (0..2).for_each(|part| _ = other.fill(&context, part_token(token, part), &failed));
+        assert_eq!(other.moves(1), Moves::Unknown(1), "nothing tells nothing");
     }
 }
 

@@ -16,6 +16,15 @@ use std::collections::VecDeque;
 
 /// Keys are told apart by so many numbers; two with the same one wait for each other.
 const PLACES: usize = 1024;
+/// The place of all keys together.
+const ALL: usize = PLACES;
+
+/// What a request changes.
+pub(super) enum Changes<'a> {
+    Nothing,
+    Key(&'a [u8]),
+    All,
+}
 
 /// Those that wait. Their bytes and their entries lie apart from what is on the connection, or goes there next.
 #[derive(Default)]
@@ -24,7 +33,7 @@ pub(super) struct Bulk {
     waiting: Inflight,
     /// For each that waits: the place of the key that it changes, if it does.
     places: VecDeque<Option<usize>>,
-    /// How many change a key with this place; nothing as long as none has ever waited.
+    /// How many change a key with this place, or all; nothing as long as none has ever waited.
     changes: Vec<u32>,
 }
 
@@ -49,13 +58,17 @@ impl Bulk {
         }
     }
 
-    /// Where a request that has to wait is written, and its entry kept. `changed`: the key that it changes.
+    /// Where a request that has to wait is written, and its entry kept.
     #[cold]
-    pub(super) fn begin(&mut self, changed: Option<&[u8]>) -> (&mut WireBuf, &mut Inflight) {
+    pub(super) fn begin(&mut self, changes: Changes<'_>) -> (&mut WireBuf, &mut Inflight) {
         if self.changes.is_empty() {
-            self.changes = vec![0; PLACES];
+            self.changes = vec![0; PLACES + 1];
         }
-        let place = changed.map(place_of);
+        let place = match changes {
+            Changes::Nothing => None,
+            Changes::Key(key) => Some(place_of(key)),
+            Changes::All => Some(ALL),
+        };
         if let Some(count) = place.and_then(|place| self.changes.get_mut(place)) {
             *count += 1;
         }
@@ -64,7 +77,7 @@ impl Bulk {
     }
 
     fn is_changed(&self, key: &[u8]) -> bool {
-        self.changes.get(place_of(key)).is_some_and(|count| *count > 0)
+        [place_of(key), ALL].iter().any(|place| self.changes.get(*place).is_some_and(|count| *count > 0))
     }
 
     /// The oldest waits no longer.

@@ -8,7 +8,7 @@
 //! A connection object outlives its sockets (`life.rs`): while there is none, requests queue up (and one attempt
 //! to connect is under way) or fail at once (the server is knocked out).
 
-use super::bulk::Bulk;
+use super::bulk::{Bulk, Changes};
 use super::inflight::{Asked, Check, Entry, Inflight, New};
 use super::probe;
 use super::terms::{Shared, Terms};
@@ -128,11 +128,11 @@ impl Connection {
         let mut state = self.state.borrow_mut();
         let State { out, inflight, bulk, opaque, line } = &mut *state;
         let is_read = matches!(request.op, Op::Get | Op::Gets);
-        let changed = (!is_read).then_some(request.key);
+        let changes = if is_read { Changes::Nothing } else { Changes::Key(request.key) };
         let keys = std::iter::once(request.key);
         let (bulk_bytes, unknown_keys) = self.expected(call.moves);
         let has_to_wait = bulk.has_to_wait(keys, bulk_bytes, self.has_bulk_room(inflight));
-        let (out, inflight) = if has_to_wait { bulk.begin(changed) } else { (out, inflight) };
+        let (out, inflight) = if has_to_wait { bulk.begin(changes) } else { (out, inflight) };
         out.begin_message();
         let before = out.len();
         let mut check = Check::Kind;
@@ -175,7 +175,7 @@ impl Connection {
             bulk_bytes,
             unknown_keys,
         };
-        self.enqueue(inflight, new, slot);
+        self.enqueue(inflight, has_to_wait, new, slot);
         self.account(&state);
     }
 
@@ -188,7 +188,7 @@ impl Connection {
         let State { out, inflight, bulk, line, .. } = &mut *state;
         let (bulk_bytes, unknown_keys) = self.expected(call.moves);
         let has_to_wait = bulk.has_to_wait(request.keys.iter(), bulk_bytes, self.has_bulk_room(inflight));
-        let (out, inflight) = if has_to_wait { bulk.begin(None) } else { (out, inflight) };
+        let (out, inflight) = if has_to_wait { bulk.begin(Changes::Nothing) } else { (out, inflight) };
         out.begin_message();
         line.clear();
         ascii::write_multi_get(request, line);
@@ -222,7 +222,7 @@ impl Connection {
             bulk_bytes,
             unknown_keys,
         };
-        self.enqueue(inflight, new, slot);
+        self.enqueue(inflight, has_to_wait, new, slot);
         line.clear();
         self.account(&state);
     }
@@ -233,7 +233,7 @@ impl Connection {
         let State { out, inflight, bulk, .. } = &mut *state;
         // it is about all keys: whatever waits has come before it
         let has_to_wait = !bulk.waiting().is_empty();
-        let (out, inflight) = if has_to_wait { bulk.begin(None) } else { (out, inflight) };
+        let (out, inflight) = if has_to_wait { bulk.begin(Changes::All) } else { (out, inflight) };
         out.begin_message();
         let before = out.len();
         out.put(b"flush_all ");
@@ -252,7 +252,7 @@ impl Connection {
             bulk_bytes: 0,
             unknown_keys: 0,
         };
-        self.enqueue(inflight, new, slot);
+        self.enqueue(inflight, has_to_wait, new, slot);
         self.account(&state);
     }
 
@@ -322,11 +322,12 @@ impl Connection {
         inflight.has_bulk_room(self.shared.bulk_bytes_max.get())
     }
 
-    fn enqueue(&self, inflight: &mut Inflight, new: New<'_>, slot: Slot) {
-        if inflight.is_empty() {
+    /// `queue`: the connection's own, or of those that wait in front of it. Only the former tells that it has nothing to do.
+    fn enqueue(&self, queue: &mut Inflight, has_to_wait: bool, new: New<'_>, slot: Slot) {
+        if !has_to_wait && queue.is_empty() {
             self.quiet_since_idle.set(true);
         }
-        inflight.push(new, slot);
+        queue.push(new, slot);
         self.shared.counters.server_outstanding.add(1);
         self.wake();
     }

@@ -123,6 +123,7 @@ fn poll_once(
             Poll::Ready(Ok(count)) => {
                 connection.quiet_since_idle.set(false);
                 connection.progress.set(true);
+                connection.heard_at.set(Instant::now());
                 counters.server_bytes_read.add(count as u64);
                 turn_bytes += count;
             }
@@ -130,9 +131,6 @@ fn poll_once(
             Poll::Pending if write_failed => return Poll::Ready(Ended::Closed),
             Poll::Pending => break,
         }
-    }
-    if turn_bytes > 0 {
-        connection.heard_at.set(Instant::now());
     }
     if connection.answered.take() {
         connection.terms.tko.on_answer();

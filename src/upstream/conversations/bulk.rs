@@ -155,6 +155,44 @@ fn what_nobody_knew_is_taken_for_what_is_known_when_it_goes() {
 }
 
 #[test]
+fn what_waits_does_not_hide_that_a_reply_has_begun() {
+    run(async {
+        let stand = Stand::new("");
+        stand.ask_much(1, "get a b", 1 << 30);
+        let mut server = stand.accept(MODERN).await;
+        server.expect("get a b|").await;
+        server.say("VALUE a 0 1|x|");
+        stand.expect(&[(1, "0: VALUE a 0 1+1")]).await;
+        stand.ask_much(2, "get c", 1);
+        drop(server);
+        stand.expect(&[(1, CLOSED)]).await;
+        let mut server = stand.accept(MODERN).await;
+        assert_eq!(server.heard().await, "get c|", "a value that was handed on is not asked for again");
+    });
+}
+
+#[test]
+fn nothing_passes_what_is_about_all_keys() {
+    run(async {
+        let stand = Stand::new("");
+        stand.ask_much(1, "get first", 1 << 30);
+        stand.ask_much(2, "get a", 1);
+        stand.ask(3, "flush_all");
+        stand.ask(4, "set k 0 0 1|x");
+        let mut server = stand.accept(MODERN).await;
+        assert_eq!(server.heard().await, "get first|");
+        server.say("END|");
+        server.expect("get a|flush_all 0|set k 0 0 1|x|").await;
+        server.say("END|OK|STORED|");
+        stand.expect(&[(1, ""), (2, ""), (3, "OK"), (4, "STORED")]).await;
+        stand.ask_much(5, "get first", 1 << 30);
+        stand.ask_much(6, "get a", 1);
+        stand.ask(7, "get k");
+        server.expect("get first|get k|").await;
+    });
+}
+
+#[test]
 fn what_is_read_for_nobody_is_not_asked() {
     run(async {
         let stand = Stand::new("");
