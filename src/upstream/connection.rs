@@ -174,8 +174,9 @@ impl Connection {
             size,
             bulk_bytes,
             unknown_keys,
+            waited: has_to_wait,
         };
-        self.enqueue(inflight, has_to_wait, new, slot);
+        self.enqueue(inflight, new, slot);
         self.account(&state);
     }
 
@@ -221,8 +222,9 @@ impl Connection {
             size,
             bulk_bytes,
             unknown_keys,
+            waited: has_to_wait,
         };
-        self.enqueue(inflight, has_to_wait, new, slot);
+        self.enqueue(inflight, new, slot);
         line.clear();
         self.account(&state);
     }
@@ -251,8 +253,9 @@ impl Connection {
             size,
             bulk_bytes: 0,
             unknown_keys: 0,
+            waited: has_to_wait,
         };
-        self.enqueue(inflight, has_to_wait, new, slot);
+        self.enqueue(inflight, new, slot);
         self.account(&state);
     }
 
@@ -323,8 +326,8 @@ impl Connection {
     }
 
     /// `queue`: the connection's own, or of those that wait in front of it. Only the former tells that it has nothing to do.
-    fn enqueue(&self, queue: &mut Inflight, has_to_wait: bool, new: New<'_>, slot: Slot) {
-        if !has_to_wait && queue.is_empty() {
+    fn enqueue(&self, queue: &mut Inflight, new: New<'_>, slot: Slot) {
+        if !new.waited && queue.is_empty() {
             self.quiet_since_idle.set(true);
         }
         queue.push(new, slot);

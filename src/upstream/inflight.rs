@@ -59,7 +59,7 @@ pub(super) struct Entry {
     bulk_bytes: usize,
     /// Keys of a new client's request, where that is reckoned by them for want of better knowledge.
     unknown_keys: u32,
-    /// It waited in front of the connection before.
+    /// It waits in front of the connection, or did before it came here.
     waited: bool,
     /// Multi-key gets: how many keys are counted off, and where the next one starts in the line.
     next_key: u32,
@@ -162,7 +162,7 @@ impl Inflight {
             size: new.size as u64,
             bulk_bytes: new.bulk_bytes,
             unknown_keys: new.unknown_keys,
-            waited: false,
+            waited: new.waited,
             next_key: 0,
             next_at: match new.check {
                 Check::Keys { start } => start,
@@ -285,7 +285,6 @@ impl Inflight {
         if entry.unknown_keys > 0 {
             entry.bulk_bytes = first_replies.expected_bytes(entry.unknown_keys as usize);
         }
-        entry.waited = true;
         into.queued_at += entry.size;
         into.bulk_bytes += entry.bulk_bytes;
         into.is_mixed |= into.entries.back().is_some_and(|last| last.deadline > entry.deadline);
@@ -392,6 +391,8 @@ pub(super) struct New<'a> {
     pub(super) bulk_bytes: usize,
     /// Keys that this was reckoned by, where nobody knows it; else 0.
     pub(super) unknown_keys: u32,
+    /// It has to wait in front of the connection.
+    pub(super) waited: bool,
 }
 
 fn judge_classic(op: Op, check: Check, expected: &[u8], line: &[u8]) -> Verdict {

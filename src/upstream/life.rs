@@ -327,7 +327,7 @@ impl Connection {
         };
         let mut state = self.state.borrow_mut();
         state.inflight.expire(now, &mut on_expired);
-        state.bulk.waiting_mut().expire(now, |slot, _, deadline| on_expired(slot, true, deadline));
+        state.bulk.waiting_mut().expire(now, &mut on_expired);
         drop(state);
         let reply = Reply::failed(Cause::Timeout);
         // Counted before anybody is told: who then turns to another server shall not come back to this one.
@@ -378,6 +378,7 @@ fn resend_first(
             size: line.len() + 2,
             bulk_bytes,
             unknown_keys: 0,
+            waited: false,
         };
         fresh.push(new, slot);
     }

@@ -35,6 +35,7 @@ fn request(op: Op, line: &'static str, check: Check, deadline: Instant) -> New<'
         size: 10,
         bulk_bytes: 0,
         unknown_keys: 0,
+        waited: false,
     }
 }
 
