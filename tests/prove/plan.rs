@@ -47,7 +47,7 @@ impl Plan {
     }
 
     /// Those of `all` that are to be tried alone; `None`: nothing was said of it. Nothing can be tried that is not there.
-    pub(crate) fn only<'a, T>(&self, all: &'a [T], name_of: fn(&T) -> &'static str) -> Option<Vec<&'a T>> {
+    pub(crate) fn only<'a, T>(&self, all: &'a [T], name_of: fn(&T) -> &str) -> Option<Vec<&'a T>> {
         let find = |name: &String| {
             all.iter().find(|one| name_of(one) == name).unwrap_or_else(|| {
                 let names: Vec<_> = all.iter().map(name_of).collect();

@@ -30,8 +30,11 @@ pub(crate) enum Flow {
     Narrow(usize),
     /// At once, but never more than so many bytes in one piece.
     Crumbs(usize),
-    /// After so many more bytes the connection is cut off.
-    Cut(u64),
+    /// After so many more bytes nothing passes for a while, then the connection is cut off.
+    Cut {
+        after_bytes: u64,
+        lingers: Duration,
+    },
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -186,11 +189,12 @@ async fn pass(
                     tokio::task::yield_now().await;
                     bytes.min(rest.len())
                 }
-                Flow::Cut(after) => {
-                    if passed == after {
+                Flow::Cut { after_bytes, lingers } => {
+                    if passed == after_bytes {
+                        tokio::time::sleep(lingers).await;
                         return how.set(Some(trouble.resets));
                     }
-                    usize::try_from(after - passed).unwrap().min(rest.len())
+                    usize::try_from(after_bytes - passed).unwrap().min(rest.len())
                 }
             };
             let (now, later) = rest.split_at(piece);

@@ -12,8 +12,15 @@ use std::time::{Duration, Instant};
 
 /// Clients in all.
 pub(super) const CLIENTS: usize = 64;
-/// Keys of a large get.
+/// Keys of a get that has many.
 const KEYS_PER_GET: usize = 50;
+/// One batch in so many is gets of large values, up to so many of up to so many keys: more than is under way on a
+/// connection at a time, so that others wait in front of it.
+const LARGE_ONE_IN: usize = 100;
+const LARGE_GETS_MAX: usize = 4;
+const LARGE_KEYS_MAX: usize = 12;
+/// In so many batches one is a client's last, and a new one comes, of whose values nothing is known.
+const RENEWED_ONE_IN: usize = 50;
 /// Longer than any answer may take, with room for a machine that others use: what takes longer hangs.
 const HANG: Duration = Duration::from_secs(8);
 /// One batch in so many is not waited for: the client leaves in the middle of it, more often where it is large.
@@ -164,6 +171,9 @@ impl Client {
     /// Sends the next batch, and now and then leaves in the middle of it.
     fn ask(&mut self, ground: &Ground, wires: &mut Wires, index: usize) {
         let Some(wire) = wires.at(index) else { return };
+        if self.random.one_in(LARGE_ONE_IN) {
+            self.ask_large(ground, &mut wire.out);
+        }
         for _ in 0..=self.random.below(3) {
             match self.random.below(12) {
                 0 => self.ask_set(ground, &mut wire.out, false),
@@ -207,16 +217,40 @@ impl Client {
         self.due.push_back(Due::MetaGet);
     }
 
+    /// Gets of large values, of one server.
+    fn ask_large(&mut self, ground: &Ground, out: &mut Vec<u8>) {
+        let server = self.random.below(ground.by_server.len());
+        let is_there = |key: &&usize| ground.keys.key(**key).server == server;
+        let keys: Vec<&usize> = ground.keys.large.iter().filter(is_there).collect();
+        if keys.is_empty() {
+            return;
+        }
+        for _ in 0..=self.random.below(LARGE_GETS_MAX) {
+            let count = 1 + self.random.below(LARGE_KEYS_MAX);
+            self.ask_get_of(ground, out, count, |random| u32::try_from(*random.of(&keys)).unwrap());
+        }
+    }
+
     /// A get of several keys: of all servers, or all of one.
     fn ask_get(&mut self, ground: &Ground, out: &mut Vec<u8>, count: usize) {
-        let servers = ground.by_server.len();
-        let one = self.random.one_in(2).then(|| self.random.below(servers));
+        let one = self.random.one_in(2).then(|| &ground.by_server[self.random.below(ground.by_server.len())]);
+        self.ask_get_of(ground, out, count, |random| match one {
+            Some(keys) => keys[random.below(keys.len())],
+            None => u32::try_from(random.below(ground.keys.len())).unwrap(),
+        });
+    }
+
+    /// A get of so many keys, each as `any_key` says.
+    fn ask_get_of(
+        &mut self,
+        ground: &Ground,
+        out: &mut Vec<u8>,
+        count: usize,
+        mut any_key: impl FnMut(&mut Random) -> u32,
+    ) {
         out.extend_from_slice(b"get");
         for _ in 0..count {
-            let key = match one.map(|server| &ground.by_server[server]) {
-                Some(keys) if !keys.is_empty() => keys[self.random.below(keys.len())],
-                _ => u32::try_from(self.random.below(ground.keys.len())).unwrap(),
-            };
+            let key = any_key(&mut self.random);
             out.push(b' ');
             out.extend_from_slice(&ground.keys.key(key as usize).text);
             self.asked.push_back((key, ground.keys.floor(key as usize)));
@@ -230,6 +264,9 @@ impl Client {
         let Some(wire) = wires.at(index) else { return };
         loop {
             if self.due.is_empty() && wire.ahead().is_empty() && !wire.is_over {
+                if self.random.one_in(RENEWED_ONE_IN) {
+                    return self.begin(ground, wires, index);
+                }
                 return self.ask(ground, wires, index);
             }
             match self.look(ground, wire.ahead()) {

@@ -31,11 +31,12 @@ enum Fault {
     Narrow(usize),
     /// Bytes come in pieces of so many, cut at all places.
     Crumbs(usize),
-    /// The connection ends after so many bytes, several times.
+    /// The connection ends after so many bytes, several times; it stands still before.
     Cut {
         up: bool,
         resets: bool,
         after_bytes_max: usize,
+        lingers: Duration,
     },
     /// No connection is made, and those that are there end.
     Refuse {
@@ -83,10 +84,10 @@ impl Rig {
             Fault::Narrow(bytes) => (trouble.up, trouble.down) = (Flow::Narrow(bytes), Flow::Narrow(bytes)),
             Fault::Crumbs(bytes) => (trouble.up, trouble.down) = (Flow::Crumbs(bytes), Flow::Crumbs(bytes)),
             Fault::Refuse { resets } => trouble = Trouble { refuses: true, resets, ..trouble },
-            Fault::Cut { up, resets, after_bytes_max } => {
+            Fault::Cut { up, resets, after_bytes_max, lingers } => {
                 // each connection after as many bytes; the next ones after others
                 for _ in 0..3 {
-                    let after = Flow::Cut(random.below(after_bytes_max) as u64);
+                    let after = Flow::Cut { after_bytes: random.below(after_bytes_max) as u64, lingers };
                     let (up, down) = if up { (after, Flow::Free) } else { (Flow::Free, after) };
                     relay.set(Trouble { up, down, resets, refuses: false });
                     let cuts = relay.cuts();
@@ -122,6 +123,7 @@ impl Fault {
                 up: random.one_in(3),
                 resets: random.one_in(2),
                 after_bytes_max: if random.one_in(2) { 1_000 } else { 300_000 },
+                lingers: Duration::from_millis(if random.one_in(2) { 0 } else { random.below(100) as u64 }),
             },
         }
     }

@@ -48,8 +48,8 @@ pub(crate) fn run(plan: &Plan) -> Outcome {
         Amount::Time(_) => bugs.len(),
     };
     // those that are tried on every commit are the first
-    let often = bugs.iter().filter(|b| b.often).chain(bugs.iter().filter(|b| !b.often));
-    for bug in often.take(count) {
+    let often = || bugs.iter().filter(|b| b.often).chain(bugs.iter().filter(|b| !b.often));
+    for bug in plan.only(&bugs, |bug| &bug.name).unwrap_or_else(|| often().take(count).collect()) {
         outcome.checked += 1;
         match copy.try_bug(bug, plan.seed) {
             Ok(time) => {
