@@ -367,6 +367,12 @@ impl Inflight {
         self.entries.drain(..)
     }
 
+    /// How many requests, and how many bytes of lines, there is memory for.
+    #[cfg(test)]
+    pub(super) fn room(&self) -> (usize, usize) {
+        (self.entries.capacity(), self.lines.bytes.capacity())
+    }
+
     /// Gives memory back after a burst.
     pub(super) fn shrink(&mut self) {
         const KEPT_COUNT_MAX: usize = 4096;

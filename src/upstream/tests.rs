@@ -1,6 +1,7 @@
 //! Replies find their requests, or the connection ends: the pairing alone, without a socket.
 
-use super::inflight::{Asked, Check, Inflight, New, Verdict};
+use super::bulk::{Bulk, Changes};
+use super::inflight::{Asked, Check, Entry, Inflight, New, Verdict};
 use crate::protocol::{Op, Reply, Status, Values};
 use crate::route::{Sink, Slot};
 use std::cell::RefCell;
@@ -72,6 +73,10 @@ fn classic_replies_are_judged_by_what_was_asked() {
     assert_eq!(of(Op::Delete, "DELETED"), Verdict::Done(Status::Deleted));
     assert_eq!(of(Op::Delete, "TOUCHED"), Verdict::Desync);
     assert_eq!(of(Op::Touch, "TOUCHED"), Verdict::Done(Status::Touched));
+    for op in [Op::Cas, Op::Incr, Op::Decr, Op::Delete, Op::Touch] {
+        assert_eq!(of(op, "NOT_FOUND"), Verdict::Done(Status::NotFound), "{op:?}");
+    }
+    assert_eq!(of(Op::Set, "NOT_FOUND"), Verdict::Desync, "a set needs nothing that is there");
 }
 
 #[test]
@@ -91,6 +96,25 @@ fn meta_replies_carry_the_opaque_that_is_due() {
 }
 
 #[test]
+fn meta_replies_are_judged_by_what_was_asked() {
+    let of = |op, line: &str| verdict(request(op, "k", Check::Keys { start: 0 }, Instant::now()), line);
+    let changes = [Op::MetaSet, Op::MetaDelete, Op::MetaArithmetic];
+    for (op, status) in changes.into_iter().zip([Status::Stored, Status::Deleted, Status::Number]) {
+        assert_eq!(of(op, "HD"), Verdict::Done(status), "{op:?}");
+        assert_eq!(of(op, "NF"), Verdict::Done(Status::NotFound), "{op:?}");
+        assert_eq!(of(op, "NS"), Verdict::Done(Status::NotStored), "{op:?}");
+        assert_eq!(of(op, "EX"), Verdict::Done(Status::Exists), "{op:?}");
+        assert_eq!(of(op, "EN"), Verdict::Desync, "{op:?}");
+    }
+    assert_eq!(of(Op::MetaArithmetic, "VA 2"), Verdict::Value { length: 2, index: 0 });
+    assert_eq!(of(Op::MetaSet, "VA 2"), Verdict::Desync);
+    assert_eq!(of(Op::MetaGet, "NF"), Verdict::Desync);
+    assert_eq!(of(Op::MetaDebug, "ME k size=1"), Verdict::Done(Status::Hit));
+    assert_eq!(of(Op::MetaDebug, "ME j size=1"), Verdict::Desync, "another key");
+    assert_eq!(of(Op::MetaDebug, "EN"), Verdict::Done(Status::Miss), "it names no key");
+}
+
+#[test]
 fn a_multi_get_counts_off_the_keys_that_miss() {
     let waiting = Rc::new(Waiting::default());
     let mut inflight = Inflight::default();
@@ -104,6 +128,13 @@ fn a_multi_get_counts_off_the_keys_that_miss() {
     assert_eq!(inflight.judge(b"VALUE a 0 1"), Verdict::Value { length: 1, index: 3 }, "the second a");
     inflight.count_off();
     assert_eq!(inflight.judge(b"VALUE c 0 1"), Verdict::Desync, "c was before it");
+    assert_eq!(inflight.judge(b"VALUE a 0 1 5"), Verdict::Desync, "a cas that was not asked for");
+    assert_eq!(inflight.judge(b"STORED"), Verdict::Desync);
+    assert_eq!(inflight.judge(b"SERVER_ERROR x"), Verdict::Done(Status::ErrorLine));
+    let mut with_cas = multi_get(Op::Gets, "get a b");
+    assert_eq!(with_cas.judge(b"VALUE b 0 1"), Verdict::Desync, "no cas");
+    assert_eq!(with_cas.judge(b"VALUE b 0 1 5"), Verdict::Value { length: 1, index: 1 });
+    assert_eq!(with_cas.judge(b"END"), Verdict::Done(Status::Ok));
 }
 
 #[test]
@@ -258,6 +289,75 @@ fn a_lost_connection_loses_what_was_begun_and_keeps_the_rest() {
     assert!(inflight.pop().is_some());
     assert!(inflight.is_due());
     assert_eq!(inflight.judge(b"VALUE c 0 1"), Verdict::Value { length: 1, index: 0 });
+}
+
+#[test]
+fn what_is_sent_again_may_be_due_out_of_order() {
+    let waiting = Rc::new(Waiting::default());
+    let (soon, later) = (Instant::now(), Instant::now() + Duration::from_secs(9));
+    let mut again = Inflight::default();
+    for (token, deadline) in [(1, later), (2, soon)] {
+        again.push(request(Op::Get, "get a", Check::Keys { start: 4 }, deadline), slot(&waiting, token));
+    }
+    let mut inflight = Inflight::default();
+    inflight.prepend(again);
+    assert_eq!(inflight.next_deadline(), Some(soon));
+    inflight.expire(soon, |slot, _, _| slot.fill(&Reply::failed(crate::protocol::Cause::Timeout)));
+    assert_eq!(waiting.0.borrow()[..], [(2, Status::Failed(crate::protocol::Cause::Timeout))]);
+}
+
+#[test]
+fn memory_is_given_back_after_a_burst_and_kept_otherwise() {
+    let waiting = Rc::new(Waiting::default());
+    let after = |count: u64, answered: u64| {
+        let mut inflight = Inflight::default();
+        (0..count).for_each(|token| inflight.push(get("get a"), slot(&waiting, token)));
+        inflight.on_written(10 * usize::try_from(count).unwrap());
+        (0..answered).for_each(|_| drop(inflight.pop()));
+        inflight.shrink();
+        inflight.room().0
+    };
+    assert_eq!(after(4096, 4096), 4096, "as much as is kept");
+    assert_eq!(after(4097, 4097), 0);
+    assert!(after(4097, 4096) > 4096, "one of them waits");
+
+    let after_line = |bytes: usize| {
+        let mut inflight = Inflight::default();
+        let line = vec![b'k'; bytes];
+        let new = New { line: &line, ..get("") };
+        inflight.push(new, slot(&waiting, 1));
+        assert_eq!(inflight.held_bytes(), size_of::<Entry>() + bytes);
+        inflight.on_written(10);
+        drop(inflight.pop());
+        assert_eq!(inflight.held_bytes(), 0, "what is kept is little");
+        inflight.room().1
+    };
+    assert_eq!(after_line(256 * 1024), 256 * 1024, "as much as is kept");
+    assert_eq!(after_line(256 * 1024 + 1), 0);
+}
+
+#[test]
+fn lines_that_were_answered_make_room_for_others() {
+    let waiting = Rc::new(Waiting::default());
+    let mut inflight = Inflight::default();
+    for token in 0..100_000 {
+        inflight.push(get("get a_line_of_thirty_three_bytes_"), slot(&waiting, token));
+        inflight.on_written(10);
+        if token >= 10 {
+            drop(inflight.pop());
+        }
+        assert!(inflight.held_bytes() < 512 * 1024, "{} after {token}", inflight.held_bytes());
+    }
+}
+
+#[test]
+fn what_waits_in_front_of_a_connection_is_counted() {
+    let mut bulk = Bulk::default();
+    for key in [&b"a"[..], b"b", b"c"] {
+        bulk.begin(Changes::Key(key));
+    }
+    // nothing is written yet: these are the places of their keys
+    assert_eq!(bulk.held_bytes(), 3 * size_of::<Option<usize>>());
 }
 
 #[test]

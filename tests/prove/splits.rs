@@ -33,7 +33,7 @@ pub(crate) fn run(plan: &Plan) -> Outcome {
     let mut kept = corpus::of_target("session");
     kept.retain(|(_, bytes)| !bytes.windows(5).any(|w| w == b"stats")); // they count what was read
     let whole = |(title, bytes): (String, Vec<u8>)| {
-        let answer = room::run(converse(&Room::embedded(&settings()), &[&bytes]));
+        let answer = room::run(converse(&Room::embedded(&settings()), &[&bytes], false));
         Conversation { title, bytes, answer }
     };
     let conversations: Vec<Conversation> = kept.into_iter().map(whole).collect();
@@ -77,7 +77,7 @@ fn singles(conversations: &[Conversation]) -> Outcome {
 }
 
 fn compare(conversation: &Conversation, pieces: &[&[u8]], outcome: &mut Outcome) {
-    let got = room::run(converse(&Room::embedded(&settings()), pieces));
+    let got = room::run(converse(&Room::embedded(&settings()), pieces, false));
     judge(conversation, &got, pieces, outcome);
 }
 

@@ -11,6 +11,7 @@ use ringway::protocol::limits::{KEY_BYTES_MAX, VALUE_BYTES_MAX_MAX};
 use ringway::protocol::{Line, Meta, Op, Request, Value, WireBuf, letter_bit, meta};
 use ringway::upstream::Dial;
 use std::cell::RefCell;
+use std::io::ErrorKind;
 use std::rc::Rc;
 use tokio::time::{Duration, advance};
 
@@ -127,10 +128,31 @@ fn assert_written_the_same(request: &Request<'_>, scratch: &mut Scratch) {
     }
 }
 
+/// The shorter way to read a `VALUE` with its block sees what the longer one sees, or nothing.
+fn assert_read_the_same(bytes: &[u8], line: &[u8], consumed: usize, reply: Option<ReplyLine<'_>>) {
+    let Some(value) = bytes.strip_prefix(ascii::VALUE) else { return };
+    let tail = &value[ascii::first_word(value).len()..];
+    for has_cas in [false, true] {
+        let block = match reply {
+            Some(ReplyLine::Value { len, cas, .. }) if cas.is_some() == has_cas => {
+                let is_whole = bytes.get(consumed + len..).is_some_and(|end| end.starts_with(b"\r\n"));
+                (is_whole && bytes[line.len()] == b'\r').then_some((consumed, consumed + len + 2))
+            }
+            Some(_) => None,
+            // perhaps for its key, and that is not looked at here
+            None => continue,
+        };
+        let read = ascii::after_value_key(tail, has_cas, usize::MAX);
+        let places = read.map(|(data, after)| (bytes.len() - data.len(), bytes.len() - after.len()));
+        assert_eq!(places, block, "{}", line.escape_ascii());
+    }
+}
+
 /// Lines of servers: what is understood says the line again, to the letter.
 pub(crate) fn parse_reply(data: &[u8]) {
     let mut rest = data;
     while let Framed::Line { line, consumed } = framed(rest) {
+        assert_read_the_same(rest, line, consumed, ascii::parse_reply(line));
         if let Some(reply) = ascii::parse_reply(line) {
             let text = |t: &str| t.as_bytes().to_vec();
             let said = match reply {
@@ -177,8 +199,8 @@ fn choices(data: &[u8]) -> Random {
     Random::new(data.iter().fold(0xcbf2_9ce4_8422_2325, fold))
 }
 
-/// Sends in these pieces; all that is answered, and whether the connection was closed.
-pub(crate) async fn converse(room: &Room, pieces: &[&[u8]]) -> (Vec<u8>, bool) {
+/// Sends in these pieces, and perhaps says that no more will come; all that is answered, and whether the connection was closed.
+pub(crate) async fn converse(room: &Room, pieces: &[&[u8]], finishes: bool) -> (Vec<u8>, bool) {
     let mut client = room.connect(1 << 20);
     let mut answer = Vec::new();
     for piece in pieces {
@@ -189,6 +211,10 @@ pub(crate) async fn converse(room: &Room, pieces: &[&[u8]]) -> (Vec<u8>, bool) {
             room.settle().await;
             client.receive(usize::MAX, &mut answer);
         }
+    }
+    if finishes {
+        client.finish();
+        room.settle().await;
     }
     loop {
         let before = answer.len();
@@ -214,18 +240,19 @@ fn small_limits() -> Settings {
     settings
 }
 
-/// A client of the embedded cache: n requests in, n replies out, however the bytes come.
+/// A client of the embedded cache: n requests in, n replies out, however the bytes come, and before the connection is closed
+/// to one that has said that it will send no more.
 pub(crate) fn session(data: &[u8]) {
     let settings = small_limits();
     let (owed, closes) = owed(data, settings.limits.value_bytes_max);
     room::run(async {
-        let whole = converse(&Room::embedded(&settings), &[data]).await;
-        let cut = converse(&Room::embedded(&settings), &pieces(data, &mut choices(data))).await;
-        assert_eq!(whole.1, closes, "closed or not");
+        let whole = converse(&Room::embedded(&settings), &[data], false).await;
+        let cut = converse(&Room::embedded(&settings), &pieces(data, &mut choices(data)), true).await;
+        assert_eq!((whole.1, cut.1), (closes, true), "closed or not");
         let shown = |bytes: &[u8]| bytes.escape_ascii().to_string();
         // `stats` counts reads, which are not the same ones.
         if !data.windows(5).any(|w| w == b"stats") {
-            assert!(whole == cut, "cut differently: {}\nand {}", shown(&whole.0), shown(&cut.0));
+            assert!(whole.0 == cut.0, "cut differently: {}\nand {}", shown(&whole.0), shown(&cut.0));
         }
         for (answer, _) in [whole, cut] {
             if let Err(text) = parse_replies(&owed, &answer) {
@@ -236,7 +263,7 @@ pub(crate) fn session(data: &[u8]) {
 }
 
 /// What is in flight when the hostile server speaks.
-const IN_FLIGHT: [&[u8]; 16] = [
+const IN_FLIGHT: [&[u8]; 18] = [
     b"get a0\r\n",
     b"set a1 0 0 1\r\nx\r\n",
     b"mg a2 v\r\n",
@@ -253,28 +280,44 @@ const IN_FLIGHT: [&[u8]; 16] = [
     b"me a13\r\n",
     b"cas a14 0 0 1 1\r\nx\r\n",
     b"get a15\r\n",
+    b"gets a16 b16\r\n",
+    b"flush_all\r\n",
 ];
 
-/// A server that says anything: each of the sixteen is answered once, in order, and none with what is another's.
+/// All of that, and a line that is long enough to be shared.
+fn in_flight() -> Vec<u8> {
+    let key = |number| format!(" {number:0>200}");
+    let long: String = (0..100).map(key).collect();
+    [&IN_FLIGHT.concat()[..], b"get", long.as_bytes(), b"\r\n"].concat()
+}
+
+/// A server that says anything, and all of it once more when it is too late: each of them is answered once, in order, and none
+/// with what is another's.
 pub(crate) fn server_bytes(data: &[u8]) {
+    thread_local!(static REQUESTS: Vec<u8> = in_flight());
     let settings = small_limits();
+    let mut random = choices(data);
+    let refuses = random.one_in(4);
     room::run(async {
         let held: Rc<RefCell<Vec<Pipe>>> = Rc::default();
         let dialled = Rc::clone(&held);
         let dial = Dial::Memory(Rc::new(move |_| {
+            let mut dialled = dialled.borrow_mut();
+            if refuses && !dialled.is_empty() {
+                return Err(ErrorKind::ConnectionRefused.into());
+            }
             let (mut near, far) = Pipe::pair(1 << 20);
             near.send(b"VERSION 1.6.45\r\n");
-            dialled.borrow_mut().push(near);
+            dialled.push(near);
             Ok(far)
         }));
         let pool = hostile_pool();
         let room = Room::before(&settings, &pool, dial);
         let mut client = room.connect(1 << 20);
-        let requests = IN_FLIGHT.concat();
+        let requests = REQUESTS.with(Vec::clone);
         client.send(&requests);
         room.settle().await;
         let mut answer = Vec::new();
-        let mut random = choices(data);
         for piece in pieces(data, &mut random) {
             // Always the latest: what was sent again is on that one.
             let sent = held.borrow_mut().last_mut().and_then(|pipe| pipe.send(piece));
@@ -289,6 +332,10 @@ pub(crate) fn server_bytes(data: &[u8]) {
             room.settle().await;
         }
         advance(pool.timeout * 2).await;
+        room.settle().await;
+        if let Some(pipe) = held.borrow_mut().last_mut() {
+            pipe.send(data);
+        }
         room.settle().await;
         client.receive(usize::MAX, &mut answer);
         let (owed, _) = owed(&requests, settings.limits.value_bytes_max);
