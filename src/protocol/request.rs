@@ -120,7 +120,7 @@ impl<'a> Keys<'a> {
         &self.text[start as usize..end as usize]
     }
 
-    pub fn iter(&self) -> impl Iterator<Item = &'a [u8]> + use<'a> {
+    pub fn iter(&self) -> impl Iterator<Item = &'a [u8]> + Clone + use<'a> {
         let text = self.text;
         self.ranges.iter().map(move |(s, e)| &text[*s as usize..*e as usize])
     }

@@ -5,40 +5,39 @@
 //!
 //! What must not overtake does not. While something of a client that moves much is under way, all that it asks counts as
 //! that (`client/reply_queue.rs`). And whoever comes with a key that is changed by something that waits, be it another
-//! client or a route, waits behind it: for one key a connection stays a queue.
+//! client or a route, waits behind it, and so does what comes with one of its own keys then, because its client does not
+//! know that it waits: for one key a connection stays a queue.
 
 use super::inflight::{Entry, Inflight};
 use crate::net::FirstReplies;
 use crate::protocol::WireBuf;
+use crate::route::Slot;
 use bytes::Buf;
 use std::cell::Cell;
 use std::collections::VecDeque;
+use tokio::time::Instant;
 
 /// Keys are told apart by so many numbers; two with the same one wait for each other.
-const PLACES: usize = 1024;
+const PLACES: u16 = 1024;
 /// The place of all keys together.
-const ALL: usize = PLACES;
-
-/// What a request changes.
-pub(super) enum Changes<'a> {
-    Nothing,
-    Key(&'a [u8]),
-    All,
-}
+const ALL: u16 = PLACES;
+/// Who has more keys stands for all.
+const KEYS_MAX: usize = 64;
 
 /// Those that wait. Their bytes and their entries lie apart from what is on the connection, or goes there next.
 #[derive(Default)]
 pub(super) struct Bulk {
     out: WireBuf,
     waiting: Inflight,
-    /// For each that waits: the place of the key that it changes, if it does.
-    places: VecDeque<Option<usize>>,
-    /// How many change a key with this place, or all; nothing as long as none has ever waited.
-    changes: Vec<u32>,
+    /// The places of the keys that nobody may pass with, and for each that waits how many of them are its own.
+    places: VecDeque<u16>,
+    place_counts: VecDeque<u16>,
+    /// How often each place, or the one for all, is among them; nothing as long as none has ever waited.
+    marks: Vec<u32>,
 }
 
-fn place_of(key: &[u8]) -> usize {
-    crc32fast::hash(key) as usize % PLACES
+fn place_of(key: &[u8]) -> u16 {
+    (crc32fast::hash(key) % u32::from(PLACES)) as u16
 }
 
 impl Bulk {
@@ -54,38 +53,51 @@ impl Bulk {
         if self.waiting.is_empty() {
             bulk_bytes > 0 && !has_room
         } else {
-            bulk_bytes > 0 || keys.any(|key| self.is_changed(key))
+            bulk_bytes > 0 || keys.any(|key| self.is_marked(key))
         }
     }
 
-    /// Where a request that has to wait is written, and its entry kept.
+    /// Where a request that has to wait is written, and its entry kept. Nobody passes it with one of these keys.
     #[cold]
-    pub(super) fn begin(&mut self, changes: Changes<'_>) -> (&mut WireBuf, &mut Inflight) {
-        if self.changes.is_empty() {
-            self.changes = vec![0; PLACES + 1];
+    pub(super) fn begin<'k>(
+        &mut self,
+        keys: impl Iterator<Item = &'k [u8]> + Clone,
+    ) -> (&mut WireBuf, &mut Inflight) {
+        if keys.clone().nth(KEYS_MAX).is_some() {
+            return self.begin_for_all();
         }
-        let place = match changes {
-            Changes::Nothing => None,
-            Changes::Key(key) => Some(place_of(key)),
-            Changes::All => Some(ALL),
-        };
-        if let Some(count) = place.and_then(|place| self.changes.get_mut(place)) {
-            *count += 1;
+        self.begin_at(keys.map(place_of))
+    }
+
+    /// The same of one that is about all keys.
+    #[cold]
+    pub(super) fn begin_for_all(&mut self) -> (&mut WireBuf, &mut Inflight) {
+        self.begin_at(std::iter::once(ALL))
+    }
+
+    fn begin_at(&mut self, places: impl Iterator<Item = u16>) -> (&mut WireBuf, &mut Inflight) {
+        if self.marks.is_empty() {
+            self.marks = vec![0; usize::from(PLACES) + 1];
         }
-        self.places.push_back(place);
+        let mut count = 0;
+        for place in places {
+            self.places.push_back(place);
+            self.marks[usize::from(place)] += 1;
+            count += 1;
+        }
+        self.place_counts.push_back(count);
         (&mut self.out, &mut self.waiting)
     }
 
-    fn is_changed(&self, key: &[u8]) -> bool {
-        [place_of(key), ALL].iter().any(|place| self.changes.get(*place).is_some_and(|count| *count > 0))
+    fn is_marked(&self, key: &[u8]) -> bool {
+        [place_of(key), ALL].iter().any(|place| self.marks[usize::from(*place)] > 0)
     }
 
     /// The oldest waits no longer.
-    fn forget_place(&mut self) {
-        if let Some(place) = self.places.pop_front().flatten()
-            && let Some(count) = self.changes.get_mut(place)
-        {
-            *count -= 1;
+    fn forget_places(&mut self) {
+        let count = self.place_counts.pop_front().unwrap_or_default();
+        for place in self.places.drain(..usize::from(count)) {
+            self.marks[usize::from(place)] -= 1;
         }
     }
 
@@ -93,8 +105,18 @@ impl Bulk {
         &self.waiting
     }
 
-    pub(super) const fn waiting_mut(&mut self) -> &mut Inflight {
-        &mut self.waiting
+    /// Takes the slots of those whose time has passed, and forgets them: they were never sent. Returns how many.
+    pub(super) fn expire(&mut self, now: Instant, on_expired: impl FnMut(Slot, bool, Instant)) -> u64 {
+        self.waiting.expire(now, on_expired);
+        let mut count = 0;
+        // those who wait have come one after the other, with the same timeout
+        while self.waiting.front().is_some_and(|entry| entry.slot.is_none()) {
+            self.forget_places();
+            let size = self.waiting.discard().map_or(0, |entry| entry.size());
+            self.out.advance(size);
+            count += 1;
+        }
+        count
     }
 
     /// Whether something may go now.
@@ -117,7 +139,7 @@ impl Bulk {
             && let Some(entry) = self.waiting.front()
         {
             let (size, is_wanted) = (entry.size(), entry.is_wanted());
-            self.forget_place();
+            self.forget_places();
             if is_wanted {
                 if inflight.is_empty() {
                     quiet_since_idle.set(true);
@@ -137,13 +159,14 @@ impl Bulk {
     pub(super) fn drain(&mut self) -> impl Iterator<Item = Entry> + '_ {
         self.out.clear();
         self.places.clear();
-        self.changes.fill(0);
+        self.place_counts.clear();
+        self.marks.fill(0);
         self.waiting.drain()
     }
 
     /// Memory held, for the byte budget.
     pub(super) fn held_bytes(&self) -> usize {
-        let places = self.places.len() * size_of::<Option<usize>>();
+        let places = (self.places.len() + self.place_counts.len()) * size_of::<u16>();
         self.out.held_bytes() + self.waiting.held_bytes() + places
     }
 }

@@ -8,7 +8,7 @@
 //! A connection object outlives its sockets (`life.rs`): while there is none, requests queue up (and one attempt
 //! to connect is under way) or fail at once (the server is knocked out).
 
-use super::bulk::{Bulk, Changes};
+use super::bulk::Bulk;
 use super::inflight::{Asked, Check, Entry, Inflight, New};
 use super::probe;
 use super::terms::{Shared, Terms};
@@ -128,11 +128,12 @@ impl Connection {
         let mut state = self.state.borrow_mut();
         let State { out, inflight, bulk, opaque, line } = &mut *state;
         let is_read = matches!(request.op, Op::Get | Op::Gets);
-        let changes = if is_read { Changes::Nothing } else { Changes::Key(request.key) };
         let keys = std::iter::once(request.key);
         let (bulk_bytes, unknown_keys) = self.expected(call.moves);
-        let has_to_wait = bulk.has_to_wait(keys, bulk_bytes, self.has_bulk_room(inflight));
-        let (out, inflight) = if has_to_wait { bulk.begin(changes) } else { (out, inflight) };
+        let has_to_wait = bulk.has_to_wait(keys.clone(), bulk_bytes, self.has_bulk_room(inflight));
+        let may_be_passed = is_read && bulk_bytes > 0;
+        let (out, inflight) =
+            if has_to_wait { bulk.begin(keys.filter(|_| !may_be_passed)) } else { (out, inflight) };
         out.begin_message();
         let before = out.len();
         let mut check = Check::Kind;
@@ -189,7 +190,10 @@ impl Connection {
         let State { out, inflight, bulk, line, .. } = &mut *state;
         let (bulk_bytes, unknown_keys) = self.expected(call.moves);
         let has_to_wait = bulk.has_to_wait(request.keys.iter(), bulk_bytes, self.has_bulk_room(inflight));
-        let (out, inflight) = if has_to_wait { bulk.begin(Changes::Nothing) } else { (out, inflight) };
+        let is_read = matches!(request.op, Op::Get | Op::Gets);
+        let may_be_passed = is_read && bulk_bytes > 0;
+        let keys = request.keys.iter().filter(|_| !may_be_passed);
+        let (out, inflight) = if has_to_wait { bulk.begin(keys) } else { (out, inflight) };
         out.begin_message();
         line.clear();
         ascii::write_multi_get(request, line);
@@ -216,7 +220,7 @@ impl Connection {
             check: Check::Keys { start: u32::try_from(start).unwrap_or(0) },
             deadline: self.deadline(),
             resent: false,
-            repeatable: matches!(request.op, Op::Get | Op::Gets),
+            repeatable: is_read,
             line: kept,
             shared,
             size,
@@ -235,7 +239,7 @@ impl Connection {
         let State { out, inflight, bulk, .. } = &mut *state;
         // it is about all keys: whatever waits has come before it
         let has_to_wait = !bulk.waiting().is_empty();
-        let (out, inflight) = if has_to_wait { bulk.begin(Changes::All) } else { (out, inflight) };
+        let (out, inflight) = if has_to_wait { bulk.begin_for_all() } else { (out, inflight) };
         out.begin_message();
         let before = out.len();
         out.put(b"flush_all ");

@@ -232,7 +232,10 @@ impl Connection {
     }
 
     fn on_connected(&self, modern: bool) {
-        self.modern.set(modern);
+        if self.modern.replace(modern) && !modern {
+            // An older server than before: what was queued since may be what it reads otherwise.
+            self.fail_queued(&Reply::failed(Cause::Closed));
+        }
         self.expire(Instant::now());
         let mut state = self.state.borrow_mut();
         // What nobody waits for any more is not sent.
@@ -327,7 +330,9 @@ impl Connection {
         };
         let mut state = self.state.borrow_mut();
         state.inflight.expire(now, &mut on_expired);
-        state.bulk.waiting_mut().expire(now, &mut on_expired);
+        let unsent = state.bulk.expire(now, &mut on_expired);
+        self.shared.counters.server_outstanding.sub(unsent);
+        self.account(&state);
         drop(state);
         let reply = Reply::failed(Cause::Timeout);
         // Counted before anybody is told: who then turns to another server shall not come back to this one.

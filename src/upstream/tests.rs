@@ -1,6 +1,6 @@
 //! Replies find their requests, or the connection ends: the pairing alone, without a socket.
 
-use super::bulk::{Bulk, Changes};
+use super::bulk::Bulk;
 use super::inflight::{Asked, Check, Entry, Inflight, New, Verdict};
 use crate::protocol::{Op, Reply, Status, Values};
 use crate::route::{Sink, Slot};
@@ -353,11 +353,10 @@ fn lines_that_were_answered_make_room_for_others() {
 #[test]
 fn what_waits_in_front_of_a_connection_is_counted() {
     let mut bulk = Bulk::default();
-    for key in [&b"a"[..], b"b", b"c"] {
-        bulk.begin(Changes::Key(key));
-    }
-    // nothing is written yet: these are the places of their keys
-    assert_eq!(bulk.held_bytes(), 3 * size_of::<Option<usize>>());
+    bulk.begin([&b"a"[..], b"b", b"c"].into_iter());
+    bulk.begin(std::iter::empty());
+    // nothing is written yet: these are the places of their keys, and how many there are of each
+    assert_eq!(bulk.held_bytes(), (3 + 2) * size_of::<u16>());
 }
 
 #[test]

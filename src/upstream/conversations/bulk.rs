@@ -85,6 +85,87 @@ fn for_one_key_a_connection_stays_a_queue() {
 }
 
 #[test]
+fn what_waits_for_one_key_is_not_passed_with_its_others() {
+    let many = format!("get a{}", " c".repeat(64));
+    for (waits, then) in [
+        ("get a b", "set b 0 0 1|y"),
+        ("gat 9 a b", "touch b 0"),
+        ("get a", "delete a"),
+        (&many, "get nothing"),
+    ] {
+        run(async {
+            let stand = Stand::new("");
+            stand.ask_much(1, "get first", 1 << 30);
+            stand.ask_much(2, "set a 0 0 1|x", 1 << 30);
+            stand.ask(3, waits);
+            stand.ask(4, then);
+            stand.ask(5, "get other");
+            let is_for_all = waits == many;
+            let passes = if is_for_all { "" } else { "get other|" };
+            let mut server = stand.accept(MODERN).await;
+            server.expect(&format!("get first|{passes}")).await;
+            server.say("END|");
+            server.expect("set a 0 0 1|x|").await;
+            // what has changed the key is on the connection, and there is no room for what waits behind it
+            stand.ask(6, then);
+            server.expect("").await;
+            server.say(if is_for_all { "STORED|" } else { "END|STORED|" });
+            let behind = if is_for_all { "get other|" } else { "" };
+            server.expect(&format!("{waits}|{then}|{behind}{then}|")).await;
+        });
+    }
+    run(async {
+        let stand = Stand::new("");
+        stand.ask_much(1, "get first", 1 << 30);
+        stand.ask_much(2, "gat 9 a b", 1);
+        stand.ask(3, "touch b 0");
+        let mut server = stand.accept(MODERN).await;
+        server.expect("get first|").await;
+    });
+}
+
+#[test]
+fn what_has_waited_too_long_holds_nothing() {
+    run(async {
+        let stand = Stand::new("tko: off");
+        stand.ask_much(1, "get first", 1 << 30);
+        let large = format!("set b 0 0 20000|{}", "x".repeat(20_000));
+        stand.ask_much(2, &large, 1);
+        stand.ask_much(3, &large, 1);
+        let mut server = stand.accept(MODERN).await;
+        server.expect("get first|").await;
+        assert!(stand.shared.budget.held_bytes() > 40_000);
+        tokio::time::sleep(TIMEOUT / 2).await;
+        stand.ask_much(4, &large, 1);
+        tokio::time::sleep(TIMEOUT / 2).await;
+        stand.expect(&[(1, LATE), (2, LATE), (3, LATE)]).await;
+        assert_eq!(
+            stand.count(|c| &c.server_outstanding),
+            2,
+            "the late one, and one whose time has not passed"
+        );
+        stand.ask(5, "get b");
+        server.expect("").await;
+        server.say("END|");
+        server.expect(&format!("{large}|get b|")).await;
+        server.say("STORED|END|");
+        stand.expect(&[(4, "STORED"), (5, "")]).await;
+        stand.expect_nothing_left();
+    });
+    run(async {
+        let stand = Stand::new("tko: off");
+        stand.ask_much(1, "get first", 1 << 30);
+        stand.ask_much(2, "get second", 1);
+        let mut server = stand.accept(MODERN).await;
+        time_out().await;
+        tokio::time::sleep(TIMEOUT * 4).await;
+        settle().await;
+        assert!(server.is_closed().await);
+        assert_eq!(stand.calls(), 0, "there is nothing to ask");
+    });
+}
+
+#[test]
 fn what_waits_for_its_turn_has_its_time_too() {
     run(async {
         let stand = Stand::new("tko: off");

@@ -1,6 +1,6 @@
 //! Connections that are made, late, lost and ended, and what becomes of their requests.
 
-use super::{CLOSED, LATE, MODERN, Stand, TIMEOUT, run, settle, time_out};
+use super::{CLOSED, LATE, MODERN, OLD, Stand, TIMEOUT, run, settle, time_out};
 use std::time::Duration;
 
 #[test]
@@ -148,6 +148,24 @@ fn a_get_that_meets_a_closed_connection_is_sent_once_more() {
         drop(server);
         stand.expect(&[(6, CLOSED)]).await;
         assert_eq!(stand.count(|c| &c.server_resent), 3, "not again and again");
+    });
+}
+
+#[test]
+fn an_older_server_is_not_asked_what_was_for_the_newer() {
+    run(async {
+        let (stand, server) = Stand::idle("").await;
+        drop(server);
+        stand.ask(2, "get a\0b");
+        stand.ask(3, "get c");
+        let mut server = stand.accept(OLD).await;
+        stand.expect(&[(2, CLOSED), (3, CLOSED)]).await;
+        server.expect("").await;
+        stand.ask(4, "get a\0b");
+        stand.ask(5, "get c");
+        stand.expect(&[(4, "CLIENT_ERROR bad command line format")]).await;
+        server.expect("get c|").await;
+        assert_eq!(stand.count(|c| &c.server_outstanding), 1);
     });
 }
 
