@@ -76,7 +76,7 @@ async fn connected() -> UnixStream {
     let context = Context::new(
         Rc::new(root),
         counters,
-        settings.limits,
+        &settings,
         Rc::new(RefCell::new(ReadBlock::default())),
         Rc::new(Admin::new(Arc::new(process))),
         Arc::new(AtomicUsize::new(0)),

@@ -52,12 +52,6 @@ impl Admin {
         is_told.then(|| keys::answer(&self.process, question, root))
     }
 
-    /// Keys with control characters are refused.
-    #[must_use]
-    pub fn is_strict(&self) -> bool {
-        self.process.current().settings.strict
-    }
-
     #[must_use]
     pub fn allows_flush(&self) -> bool {
         self.process.current().settings.allow_flush

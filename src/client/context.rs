@@ -4,7 +4,7 @@ use super::multi::{Multi, Split};
 use super::reply_queue::NEW_REPLY_BYTES;
 use super::session::{Leave, Session};
 use crate::admin::Admin;
-use crate::config::Limits;
+use crate::config::{Limits, Settings};
 use crate::net::{Budget, FirstReplies, ReadBlock, Stream};
 use crate::protocol::WireBuf;
 use crate::protocol::ascii::Scratch;
@@ -50,6 +50,7 @@ pub struct Context {
     /// What very long gets have used and dropped since that was last told.
     dropped_bytes: Cell<usize>,
     dropped_much: Notify,
+    limits_changed: Notify,
 }
 
 /// Takes the socket of a client on to somebody else who serves it.
@@ -113,7 +114,7 @@ impl Context {
     pub fn new(
         root: Rc<Root>,
         counters: Arc<Counters>,
-        limits: Limits,
+        settings: &Settings,
         block: Rc<RefCell<ReadBlock>>,
         admin: Rc<Admin>,
         clients: Arc<AtomicUsize>,
@@ -125,8 +126,8 @@ impl Context {
             counters,
             budget,
             scratch: Cell::default(),
-            limits: Cell::new(limits),
-            is_strict: Cell::new(admin.is_strict()),
+            limits: Cell::new(settings.limits),
+            is_strict: Cell::new(settings.strict),
             block,
             admin,
             clients,
@@ -140,6 +141,7 @@ impl Context {
             first_replies,
             dropped_bytes: Cell::new(0),
             dropped_much: Notify::new(),
+            limits_changed: Notify::new(),
         });
         let this = Rc::downgrade(&context);
         context.budget.on_short(move |wanted_bytes| {
@@ -205,17 +207,23 @@ impl Context {
     }
 
     /// From the next request on. What is under way ends on the tree that it began with.
-    pub fn adopt(&self, root: Rc<Root>, limits: Limits) {
+    pub fn adopt(&self, root: Rc<Root>, settings: &Settings) {
         let former = self.root.replace(root);
-        self.limits.set(limits);
-        self.is_strict.set(self.admin.is_strict());
+        self.limits.set(settings.limits);
+        self.is_strict.set(settings.strict);
+        self.limits_changed.notify_one();
         // Only now: what ends with it may look at the new one.
         drop(former);
     }
 
-    /// A place for one more client of the process; `false`: there is none.
-    pub(super) fn admit(&self) -> bool {
-        let admitted = self.clients.fetch_add(1, Relaxed) < self.limits().clients_count_max;
+    /// Resolves when there are perhaps other limits.
+    pub(super) async fn limits_changed(&self) {
+        self.limits_changed.notified().await;
+    }
+
+    /// A place for one more client of the process; `false`: there is none. One that has `moved` here had one.
+    pub(super) fn admit(&self, moved: bool) -> bool {
+        let admitted = self.clients.fetch_add(1, Relaxed) < self.limits().clients_count_max || moved;
         if !admitted {
             self.clients.fetch_sub(1, Relaxed);
         }

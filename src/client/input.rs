@@ -167,10 +167,11 @@ impl Input {
                 Step::Large { start, length } => {
                     let line = self.rest[..start].to_vec();
                     self.used(start);
-                    let mut bytes = std::mem::take(&mut self.rest).freeze();
-                    self.used_bytes = 0;
+                    // Copied: what it lies in may be as large as the longest line that came before it.
+                    let here = self.rest.len().min(length + 2);
+                    let mut bytes = Bytes::copy_from_slice(&self.rest[..here]);
+                    self.used(here);
                     self.begin_large(session, line, length, &mut bytes);
-                    self.rest.extend_from_slice(&bytes);
                 }
                 Step::Swallow { start, count } => {
                     self.used(start);

@@ -16,6 +16,9 @@ const TOO_MANY: &[u8] = b"ERROR Too many open connections\r\n";
 /// the clients that are there.
 const PAUSE: Duration = Duration::from_millis(100);
 
+/// Of those that wait when listening ends: as many as have a place there (1,024), and some that come meanwhile.
+const WAITING_MAX: usize = 2048;
+
 static TOLD: LogRate = LogRate::new();
 
 /// Accepts clients until `stop` is over. Those that wait in the queue by then are taken too: who closes a listening socket
@@ -49,20 +52,30 @@ pub async fn accept(context: Rc<Context>, listener: Listener, stop: impl Future)
             tokio::time::sleep(PAUSE).await;
         }
     }
-    while let Some(stream) = listener.try_accept() {
+    for stream in std::iter::from_fn(|| listener.try_accept()).take(WAITING_MAX) {
         admit(&context, stream);
     }
 }
 
 /// A client has connected: serves it, or turns it away.
 pub fn admit(context: &Rc<Context>, stream: Stream) {
-    if context.admit() {
-        stream.keep_alive();
-        stream.keep_little_unsent();
-        tokio::task::spawn_local(session::serve(Rc::clone(context), stream));
+    if context.admit(false) {
+        serve(context, stream);
     } else {
         turn_away(context, stream);
     }
+}
+
+/// A client that was served elsewhere goes on here. Its place may have been taken on the way: that is not its fault.
+pub fn admit_moved(context: &Rc<Context>, stream: Stream) {
+    context.admit(true);
+    serve(context, stream);
+}
+
+fn serve(context: &Rc<Context>, stream: Stream) {
+    stream.keep_alive();
+    stream.keep_little_unsent();
+    tokio::task::spawn_local(session::serve(Rc::clone(context), stream));
 }
 
 /// Takes the client that could not be accepted, with the descriptor that was freed for it.

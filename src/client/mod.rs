@@ -13,6 +13,6 @@ mod tests;
 mod turn;
 
 pub use context::{Context, MovesTo};
-pub use listener::{accept, admit};
+pub use listener::{accept, admit, admit_moved};
 pub use sweep::sweep;
 pub use turn::{Load, is_behind, on_park, take_load};

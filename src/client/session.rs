@@ -114,20 +114,24 @@ impl Session {
     fn poll_all(self: &Rc<Self>, stream: &mut Stream, input: &mut Input, cx: &mut Cx<'_>) -> Poll<()> {
         turn::wake_overdue();
         self.set_waker(cx);
-        input.begin_turn();
+        // one that waits for its turn is woken by its socket too
+        if !self.is_in_line.get() {
+            input.begin_turn();
+        }
         loop {
             // First: what is in the queue of one who has to go comes after answers that were thrown away.
             if self.condemned.get() || self.poll_write(stream, cx).is_err() {
                 return Poll::Ready(());
             }
-            if self.leave.get() == Leave::BetweenRequests {
+            let leave = self.leave.get();
+            if leave == Leave::BetweenRequests {
                 self.leave_if_whole(input);
             }
             let (idle, blocked) = {
                 let queue = self.queue.borrow();
                 (queue.is_empty() && queue.out.is_empty(), self.is_full(&queue))
             };
-            self.waits_for_replies.set(input.closing || blocked);
+            self.waits_for_replies.set(input.closing || blocked || leave != Leave::No);
             if input.closing {
                 return if idle { Poll::Ready(()) } else { Poll::Pending };
             }
@@ -136,7 +140,6 @@ impl Session {
             }
             if input.has_had_its_turn() {
                 self.awake.set(true);
-                // its socket may have woken it before its turn came
                 if !self.is_in_line.replace(true) {
                     turn::add_later(Rc::clone(self));
                 }
@@ -151,7 +154,9 @@ impl Session {
                 Poll::Ready(true) => {}
                 Poll::Ready(false) => input.closing = true,
                 Poll::Pending => {
-                    if self.leave.get() == Leave::No || !self.leave_if_whole(input) {
+                    // as long as it waits for an answer it may ask more, and has to be answered that as well
+                    let may_leave = leave == Leave::BetweenRequests || (leave == Leave::WhenQuiet && idle);
+                    if !may_leave || !self.leave_if_whole(input) {
                         return Poll::Pending;
                     }
                 }

@@ -50,19 +50,25 @@ struct Patience {
     stalled: Option<u32>,
 }
 
-/// Looks at the clients until the task is ended.
+/// Looks at the clients until the task is ended. With other timeouts all that they have waited so far is forgotten.
 pub async fn sweep(context: Rc<Context>) {
-    let limits = context.limits();
-    let timeouts = [limits.client_idle_timeout, limits.client_stall_timeout];
-    let Some(shortest) = timeouts.into_iter().flatten().min() else { return };
-    let pause = pause_between_looks(shortest);
-    let patience = Patience {
-        idle: limits.client_idle_timeout.map(|time| looks_in(time, pause)),
-        stalled: limits.client_stall_timeout.map(|time| looks_in(time, pause)),
+    let timeouts = || {
+        let limits = context.limits();
+        [limits.client_idle_timeout, limits.client_stall_timeout]
     };
+    let mut known = timeouts();
     loop {
-        tokio::time::sleep(pause).await;
-        context.each_session(|session| look(session, patience));
+        let shortest = known.into_iter().flatten().min();
+        let pause = shortest.map_or(PAUSE_MAX, pause_between_looks);
+        let is_time = tokio::time::timeout(pause, context.limits_changed()).await.is_err();
+        let now = timeouts();
+        if now != known {
+            known = now;
+            context.each_session(|session| session.watch.set(Watch::default()));
+        } else if is_time && shortest.is_some() {
+            let [idle, stalled] = known.map(|timeout| timeout.map(|time| looks_in(time, pause)));
+            context.each_session(|session| look(session, Patience { idle, stalled }));
+        }
     }
 }
 
@@ -96,9 +102,11 @@ impl Watch {
     }
 }
 
+const PAUSE_MAX: Duration = Duration::from_secs(10);
+
 /// Eight looks in the shortest time: nobody stays for more than a quarter longer than allowed.
 fn pause_between_looks(shortest: Duration) -> Duration {
-    (shortest / 8).clamp(Duration::from_millis(5), Duration::from_secs(10))
+    (shortest / 8).clamp(Duration::from_millis(5), PAUSE_MAX)
 }
 
 /// Never fewer than make up the time: the first look may come at once after the client stood still.

@@ -4,7 +4,7 @@ use super::context::Context;
 use super::multi::{Multi, Split};
 use super::reply_queue::{How, NEW_REPLY_BYTES, Progress, ReplyQueue, part_token};
 use crate::admin::{Admin, Current, Process};
-use crate::config::Limits;
+use crate::config::Settings;
 use crate::hash::{Ring, Spec};
 use crate::net::{Budget, Stream};
 use crate::protocol::{Cause, Keys, Op, Reply, Status, Value};
@@ -23,7 +23,7 @@ fn context() -> Rc<Context> {
     Context::new(
         Rc::new(Root::of_pool(pool)),
         stats.of(0),
-        Limits::default(),
+        &Settings::default(),
         Rc::default(),
         Rc::new(Admin::new(Arc::new(process))),
         Arc::default(),
@@ -193,6 +193,17 @@ fn one_question_to_all_has_one_answer() {
     assert_eq!(queue.fill(&context, token, &Reply::line(Status::Ok, b"OK")), Progress::None);
     assert_eq!(queue.fill(&context, token, &Reply::failed(Cause::Closed)), Progress::Batch);
     assert_eq!(take(&mut queue), "SERVER_ERROR Connection closed by the server.\r\n");
+}
+
+#[test]
+fn who_has_moved_here_needs_no_free_place() {
+    let context = context();
+    let mut settings = Settings::default();
+    settings.limits.clients_count_max = 1;
+    context.adopt(context.root(), &settings);
+    assert!(context.admit(false) && !context.admit(false));
+    assert!(context.admit(true));
+    assert!(!context.admit(false));
 }
 
 /// Somebody who sends without end must not keep the worker for as long as he sends.

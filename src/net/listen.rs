@@ -13,7 +13,7 @@ use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::task::{Context, Poll};
-use tokio::net::{TcpListener, UnixListener};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 
 /// Clients that wait to be accepted; memcached's default is the same.
 const BACKLOG_COUNT: i32 = 1024;
@@ -248,13 +248,24 @@ impl Listener {
         })
     }
 
-    /// The next client, if one waits. For a moment at which the runtime's own way has just failed.
+    /// The next client, if one waits: the socket itself is asked. The runtime may not have heard of it yet, and gives a task
+    /// no more than 128 of them before others have their turn.
     #[must_use]
     pub fn try_accept(&self) -> Option<Stream> {
-        let mut cx = Context::from_waker(std::task::Waker::noop());
-        match self.poll_accept(&mut cx) {
-            Poll::Ready(Ok(stream)) => Some(stream),
-            _ => None,
+        let accept = |listener: SockRef<'_>| loop {
+            match listener.accept() {
+                Err(e)
+                    if matches!(e.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::Interrupted) => {}
+                accepted => {
+                    let (client, _) = accepted.ok()?;
+                    client.set_nonblocking(true).ok()?;
+                    break Some(client);
+                }
+            }
+        };
+        match self {
+            Self::Tcp(l) => TcpStream::from_std(accept(SockRef::from(l))?.into()).ok().map(Stream::from),
+            Self::Unix(l) => UnixStream::from_std(accept(SockRef::from(l))?.into()).ok().map(Stream::from),
         }
     }
 
@@ -264,5 +275,24 @@ impl Listener {
             Self::Tcp(l) => l.poll_accept(cx).map_ok(|(s, _)| Stream::from(s)),
             Self::Unix(l) => l.poll_accept(cx).map_ok(|(s, _)| Stream::from(s)),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn all_that_wait_are_accepted_whatever_the_runtime_knows_of_them() {
+        const CLIENTS: usize = 300;
+        let address = Listen::Tcp(SocketAddr::from(([127, 0, 0, 1], 0)));
+        let bound = bind(&address, false).expect("a free port").sockets.remove(0);
+        let Bound::Tcp(socket) = &bound else { panic!("it is one of TCP") };
+        let address = socket.local_addr().expect("it is bound");
+        bound.listen().expect("nobody else has the port");
+        let listener = Listener::new(bound).expect("it can be watched");
+        let clients: Vec<_> = (0..CLIENTS).map(|_| std::net::TcpStream::connect(address)).collect();
+        assert!(clients.iter().all(Result::is_ok));
+        assert_eq!(std::iter::from_fn(|| listener.try_accept()).count(), CLIENTS);
     }
 }

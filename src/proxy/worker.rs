@@ -8,7 +8,7 @@ use super::ends::Ends;
 use super::memory;
 use crate::admin::{Admin, BEAT, Process, Pulse};
 use crate::client::{self, MovesTo};
-use crate::config::{Config, Limits};
+use crate::config::{Config, Limits, Settings};
 use crate::health::Health;
 use crate::net::{Bound, Budget, Listener, Stream};
 use crate::route::Root;
@@ -177,7 +177,7 @@ async fn serve(
     let context = client::Context::new(
         Rc::new(root),
         Arc::clone(&plan.counters),
-        limits,
+        &plan.config.settings,
         Rc::clone(&shared.block),
         Rc::new(Admin::new(plan.process)),
         plan.clients,
@@ -214,7 +214,7 @@ async fn serve(
             Err(error) => Err(error),
         };
         let adopted = built.and_then(|(root, before)| {
-            accepting.take(Rc::new(root), limits, listeners)?;
+            accepting.take(Rc::new(root), &config.settings, listeners)?;
             tokio::task::spawn_local(before.let_go());
             Ok(())
         });
@@ -277,7 +277,7 @@ async fn part_from_servers(counters: &Counters) {
 fn admit(context: &Rc<client::Context>, clients: Vec<OwnedFd>) {
     for client in clients {
         match Stream::from_descriptor(client) {
-            Ok(stream) => client::admit(context, stream),
+            Ok(stream) => client::admit_moved(context, stream),
             Err(error) => tracing::warn!("a client that has moved cannot be served: {error}"),
         }
     }
@@ -357,11 +357,16 @@ impl Accepting {
     }
 
     /// Another tree, and other sockets where there are others.
-    fn take(&mut self, root: Rc<Root>, limits: Limits, listeners: Option<Vec<Bound>>) -> Result<(), String> {
+    fn take(
+        &mut self,
+        root: Rc<Root>,
+        settings: &Settings,
+        listeners: Option<Vec<Bound>>,
+    ) -> Result<(), String> {
         if let Some(listeners) = listeners {
             self.open(listeners).map_err(|error| error.to_string())?;
         }
-        self.context.adopt(root, limits);
+        self.context.adopt(root, settings);
         Ok(())
     }
 }

@@ -66,6 +66,33 @@ fn a_request_behind_a_late_reply_has_no_more_than_its_own_time() {
 }
 
 #[test]
+fn who_waits_for_an_answer_may_ask_more_before_it_has_to_leave() {
+    room::run(async {
+        let (room, server) = room_before_one(&Settings::default());
+        let (mut idle, mut client) = (room.connect(1 << 16), room.connect(1 << 16));
+        client.send(b"get a\r\n");
+        room.settle().await;
+        room.context.ask_to_leave(2);
+        room.settle().await;
+        assert!(idle.is_closed() && !client.is_closed());
+        client.send(b"get b\r\n");
+        room.settle().await;
+        server.borrow_mut()[0].send(b"END\r\n");
+        room.settle().await;
+        assert_eq!(taken(&mut client), "END\r\n");
+        assert!(!client.is_closed());
+        client.send(b"set c 0 0 1 noreply\r\nx\r\n");
+        server.borrow_mut()[0].send(b"END\r\n");
+        room.settle().await;
+        assert_eq!(taken(&mut client), "END\r\n");
+        assert!(!client.is_closed());
+        server.borrow_mut()[0].send(b"STORED\r\n");
+        room.settle().await;
+        assert!(client.is_closed(), "nothing is under way, though nothing was to be said");
+    });
+}
+
+#[test]
 fn who_is_closed_for_want_of_memory_is_told_nothing_more() {
     room::run(async {
         let (room, _server) = room_with(5_000);

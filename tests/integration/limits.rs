@@ -30,6 +30,30 @@ fn too_many_clients_are_told_and_closed() {
 }
 
 #[test]
+fn a_value_does_not_keep_the_long_line_that_came_before_it() {
+    const CLIENTS: usize = 40;
+    let proxy = Proxy::with(embedded());
+    let long = [&b"get "[..], &vec![b'k'; 1_900_000], b"\r\n"].concat();
+    let begun = [&b"set a 0 0 1000000\r\n"[..], &[b'v'; 60_000]].concat();
+    let mut clients: Vec<Client> = (0..CLIENTS).map(|_| proxy.client()).collect();
+    for client in &mut clients {
+        client.send([&long[..], &begun].concat());
+        client.expect("CLIENT_ERROR bad command line format\r\n");
+    }
+    let resident_kib = || -> u64 {
+        let text = std::fs::read_to_string(format!("/proc/{}/status", proxy.pid())).unwrap();
+        let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse().unwrap()
+    };
+    // what was asked for in between is given back in a moment
+    let began = std::time::Instant::now();
+    while resident_kib() > 60 * 1024 {
+        assert!(began.elapsed() < PATIENCE, "{} KiB resident", resident_kib());
+        std::thread::yield_now();
+    }
+}
+
+#[test]
 fn every_limit_at_its_smallest_still_serves() {
     let mock = Mock::forgetful();
     let pool = pool_of(&[mock.address()], "outstanding_max: 1");

@@ -61,6 +61,7 @@ fn what_is_wrong_is_said_once_and_the_old_one_serves_on() {
     proxy.signal(Signal::HUP);
     client.await_stat("config_failures", 2);
     client.ask("get a\r\n", "END\r\n");
+    proxy.await_stderr("2 faults");
     let said = proxy.stderr();
     assert_eq!(said.matches("the new configuration is refused").count(), 1, "{said}");
     assert!(said.contains("colour") && said.contains("is not a port"), "all faults at once: {said}");
@@ -133,6 +134,32 @@ fn at_a_start_with_a_wrong_file_the_last_good_one_serves() {
     third.client().ask("get a\r\n", "END\r\n");
     let (code, said) = Proxy::ends(&["run", "-c", &file, "--last-good", &directory.file("none")]);
     assert!(code == 2 && said.contains("none"), "{said}");
+}
+
+#[test]
+fn what_is_read_of_clients_changes_with_the_configuration() {
+    let server = Mock::forgetful();
+    let pool = pool_of(&[server.address()], "");
+    let proxy = Proxy::with(&pool);
+    let (mut client, mut idle) = (proxy.client(), proxy.client());
+    let odd = "get a\u{1}\r\n";
+    client.ask(odd, "END\r\n");
+    idle.ask("mn\r\n", "MN\r\n");
+    proxy.rewrite(&format!("strict: true\nlimits: {{client_idle_timeout: 100ms}}\n{pool}"));
+    idle.expect_closed();
+    let mut client = proxy.client();
+    client.ask(odd, "CLIENT_ERROR bad command line format\r\n");
+    proxy.rewrite(&pool);
+    loop {
+        // it may still be closed for being idle
+        let mut client = proxy.client();
+        let _ = client.try_send(odd.as_bytes());
+        match client.try_line().as_deref() {
+            Some("END") => break,
+            Some("CLIENT_ERROR bad command line format") | None => {}
+            Some(line) => panic!("{line}"),
+        }
+    }
 }
 
 #[test]

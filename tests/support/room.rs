@@ -121,7 +121,7 @@ impl Room {
         let context = Context::new(
             Rc::new(root),
             Arc::clone(&counters),
-            settings.limits,
+            settings,
             block,
             Rc::new(Admin::new(Arc::new(process))),
             Arc::clone(&clients),
