@@ -300,10 +300,25 @@ fn what_is_sent_again_may_be_due_out_of_order() {
         again.push(request(Op::Get, "get a", Check::Keys { start: 4 }, deadline), slot(&waiting, token));
     }
     let mut inflight = Inflight::default();
+    again.push(request(Op::Get, "get a", Check::Keys { start: 4 }, later), slot(&waiting, 3));
     inflight.prepend(again);
+    inflight.push(request(Op::Get, "get a", Check::Keys { start: 4 }, soon), slot(&waiting, 4));
     assert_eq!(inflight.next_deadline(), Some(soon));
     inflight.expire(soon, |slot, _, _| slot.fill(&Reply::failed(crate::protocol::Cause::Timeout)));
-    assert_eq!(waiting.0.borrow()[..], [(2, Status::Failed(crate::protocol::Cause::Timeout))]);
+    let timeout = Status::Failed(crate::protocol::Cause::Timeout);
+    assert_eq!(waiting.0.borrow()[..], [(2, timeout), (4, timeout)]);
+    inflight.push(request(Op::Get, "get a", Check::Keys { start: 4 }, soon), slot(&waiting, 5));
+    inflight.on_written(10);
+    drop(inflight.pop());
+    assert_eq!(inflight.next_deadline(), Some(soon), "of the last one");
+}
+
+#[test]
+fn flush_all_is_answered_by_ok_or_an_error() {
+    let all = || New { asked: Asked::FlushAll, ..get("") };
+    assert_eq!(verdict(all(), "OK"), Verdict::Done(Status::Ok));
+    assert_eq!(verdict(all(), "CLIENT_ERROR flush_all not allowed"), Verdict::Done(Status::ErrorLine));
+    assert_eq!(verdict(all(), "STORED"), Verdict::Desync);
 }
 
 #[test]

@@ -125,6 +125,23 @@ fn what_waits_for_one_key_is_not_passed_with_its_others() {
 }
 
 #[test]
+fn what_is_sent_once_more_still_moves_much() {
+    run(async {
+        let (stand, server) = Stand::idle("").await;
+        stand.ask_much(2, "get first", 1 << 30);
+        settle().await;
+        drop(server);
+        let mut server = stand.accept(MODERN).await;
+        server.expect("get first|").await;
+        stand.ask_much(3, "get second", 1);
+        stand.ask(4, "get small");
+        server.expect("get small|").await;
+        server.say("END|END|");
+        server.expect("get second|").await;
+    });
+}
+
+#[test]
 fn what_has_waited_too_long_holds_nothing() {
     run(async {
         let stand = Stand::new("tko: off");

@@ -163,6 +163,7 @@ fn nothing_is_kept_for_clients_that_are_gone() {
 
 #[test]
 fn who_says_what_nobody_asked_is_not_believed() {
+    let endless = format!("get {}", "x".repeat(3_000)); // of a client it would be waited for
     for (asked, said) in [
         ("", "END|"),
         ("get a", "VALUE b 0 1|x|END|"),
@@ -170,7 +171,8 @@ fn who_says_what_nobody_asked_is_not_believed() {
         ("get a", "VALUE a 0 1|xyz|END|"),
         ("get a", "VALUE a 0 1073741825|"),
         ("get a b", "VALUE b 0 1|x|VALUE a 0 1|x|END|"),
-        ("get a", "what\n"),
+        ("get a", "END\n"),
+        ("get a", &endless),
         ("set a 0 0 1|x", "DELETED|"),
     ] {
         run(async {
