@@ -50,7 +50,7 @@ pub struct Context {
     /// What very long gets have used and dropped since that was last told.
     dropped_bytes: Cell<usize>,
     dropped_much: Notify,
-    limits_changed: Notify,
+    timeouts_changed: Notify,
 }
 
 /// Takes the socket of a client on to somebody else who serves it.
@@ -141,7 +141,7 @@ impl Context {
             first_replies,
             dropped_bytes: Cell::new(0),
             dropped_much: Notify::new(),
-            limits_changed: Notify::new(),
+            timeouts_changed: Notify::new(),
         });
         let this = Rc::downgrade(&context);
         context.budget.on_short(move |wanted_bytes| {
@@ -209,16 +209,19 @@ impl Context {
     /// From the next request on. What is under way ends on the tree that it began with.
     pub fn adopt(&self, root: Rc<Root>, settings: &Settings) {
         let former = self.root.replace(root);
-        self.limits.set(settings.limits);
+        let timeouts = |limits: Limits| [limits.client_idle_timeout, limits.client_stall_timeout];
+        let before = self.limits.replace(settings.limits);
         self.is_strict.set(settings.strict);
-        self.limits_changed.notify_one();
+        if timeouts(before) != timeouts(settings.limits) {
+            self.timeouts_changed.notify_one();
+        }
         // Only now: what ends with it may look at the new one.
         drop(former);
     }
 
-    /// Resolves when there are perhaps other limits.
-    pub(super) async fn limits_changed(&self) {
-        self.limits_changed.notified().await;
+    /// Resolves when clients may stand still for longer or shorter than before.
+    pub(super) async fn timeouts_changed(&self) {
+        self.timeouts_changed.notified().await;
     }
 
     /// A place for one more client of the process; `false`: there is none. One that has `moved` here had one.

@@ -60,7 +60,7 @@ pub async fn sweep(context: Rc<Context>) {
     loop {
         let shortest = known.into_iter().flatten().min();
         let pause = shortest.map_or(PAUSE_MAX, pause_between_looks);
-        let is_time = tokio::time::timeout(pause, context.limits_changed()).await.is_err();
+        let is_time = tokio::time::timeout(pause, context.timeouts_changed()).await.is_err();
         let now = timeouts();
         if now != known {
             known = now;
