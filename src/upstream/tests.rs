@@ -284,9 +284,11 @@ fn a_lost_connection_loses_what_was_begun_and_keeps_the_rest() {
     let mut again = Inflight::default();
     again.push(get("get b"), slot(&waiting, 2));
     inflight.prepend(again);
-    inflight.on_written(20);
+    inflight.on_written(10);
     assert_eq!(inflight.judge(b"VALUE b 0 1"), Verdict::Value { length: 1, index: 0 });
     assert!(inflight.pop().is_some());
+    assert!(!inflight.is_due(), "only b was sent again so far");
+    inflight.on_written(10);
     assert!(inflight.is_due());
     assert_eq!(inflight.judge(b"VALUE c 0 1"), Verdict::Value { length: 1, index: 0 });
 }

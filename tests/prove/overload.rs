@@ -257,16 +257,27 @@ impl Sockets {
             return;
         }
         self.looked = Instant::now();
+        // The table is not of one instant: a socket that ends while it is read stands in it beside the one that takes its
+        // place. Not so in the next one.
+        let (one, other) = (self.open_counts(), self.open_counts());
+        for ((most, one), other) in self.most.iter_mut().zip(one).zip(other) {
+            *most = one.min(other).max(*most);
+        }
+    }
+
+    /// To each server.
+    fn open_counts(&self) -> Vec<usize> {
         let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
-        for (port, most) in self.ports.iter().zip(&mut self.most) {
+        let to = |port: &u16| {
             // "sl local remote state …"; 01 is established, 02 a connection being made
-            let to_it = |line: &&str| {
+            let is_open = |line: &&str| {
                 let mut words = line.split_whitespace().skip(2);
                 let remote = words.next().is_some_and(|w| w.ends_with(&format!(":{port:04X}")));
                 remote && matches!(words.next(), Some("01" | "02"))
             };
-            *most = table.lines().filter(to_it).count().max(*most);
-        }
+            table.lines().filter(is_open).count()
+        };
+        self.ports.iter().map(to).collect()
     }
 
     /// Each worker has one connection to a server, and its prober one.

@@ -215,12 +215,22 @@ fn servers_that_read_lines_otherwise_are_not_asked() {
 }
 
 #[test]
+fn error_lines_are_shown_as_they_are() {
+    run(async {
+        let (stand, mut server) = Stand::asked("", &["mg a v"]).await;
+        server.say("SERVER_ERROR Of what looks like an Opaque nothing is taken out|");
+        let told = "SERVER_ERROR Of what looks like an Opaque nothing is taken out";
+        stand.expect(&[(1, told)]).await;
+    });
+}
+
+#[test]
 fn results_are_counted_by_their_kind() {
     run(async {
         let stats = Stats::new(1);
         let mut stand = Stand::new("tko: off, connect_timeout: 100ms");
         stand.shared.counters = stats.of(0);
-        let pool = pool("tko: off, connect_timeout: 100ms, outstanding_max: 12");
+        let pool = pool("tko: off, connect_timeout: 100ms, outstanding_max: 13");
         stand.leaves = Destination::of_server(&pool, &pool.servers[0], &stand.shared);
         for text in [
             "delete a",
@@ -230,6 +240,7 @@ fn results_are_counted_by_their_kind() {
             "add a 0 0 1|x",
             "set a 0 0 1|x",
             "incr a 1",
+            "ma a v",
             "flush_all",
             "cas a 0 0 1 7|x",
             "get a",
@@ -242,8 +253,8 @@ fn results_are_counted_by_their_kind() {
         let mut server = stand.accept(MODERN).await;
         server.heard().await;
         let told = &stats.servers()[0];
-        assert_eq!((told.outstanding_count, told.connections_count), (12, 1));
-        server.say("DELETED|TOUCHED|VALUE a 0 1|x|END|END|NOT_STORED|STORED|5|OK|EXISTS|");
+        assert_eq!((told.outstanding_count, told.connections_count), (13, 1));
+        server.say("DELETED|TOUCHED|VALUE a 0 1|x|END|END|NOT_STORED|STORED|5|VA 1 O0|6|OK|EXISTS|");
         server.say("CLIENT_ERROR x|SERVER_ERROR y|");
         settle().await;
         drop(server);
@@ -274,7 +285,7 @@ fn results_are_counted_by_their_kind() {
                 ("found", 1),
                 ("notfound", 1),
                 ("notstored", 1),
-                ("stored", 2),
+                ("stored", 3),
                 ("ok", 1),
                 ("exists", 1),
                 ("timeout", 1),
