@@ -209,10 +209,9 @@ impl Context {
     /// From the next request on. What is under way ends on the tree that it began with.
     pub fn adopt(&self, root: Rc<Root>, settings: &Settings) {
         let former = self.root.replace(root);
-        let timeouts = |limits: Limits| [limits.client_idle_timeout, limits.client_stall_timeout];
         let before = self.limits.replace(settings.limits);
         self.is_strict.set(settings.strict);
-        if timeouts(before) != timeouts(settings.limits) {
+        if before.client_timeouts() != settings.limits.client_timeouts() {
             self.timeouts_changed.notify_one();
         }
         // Only now: what ends with it may look at the new one.

@@ -52,21 +52,14 @@ struct Patience {
 
 /// Looks at the clients until the task is ended. With other timeouts all that they have waited so far is forgotten.
 pub async fn sweep(context: Rc<Context>) {
-    let timeouts = || {
-        let limits = context.limits();
-        [limits.client_idle_timeout, limits.client_stall_timeout]
-    };
-    let mut known = timeouts();
     loop {
-        let shortest = known.into_iter().flatten().min();
+        let timeouts = context.limits().client_timeouts();
+        let shortest = timeouts.into_iter().flatten().min();
         let pause = shortest.map_or(PAUSE_MAX, pause_between_looks);
-        let is_time = tokio::time::timeout(pause, context.timeouts_changed()).await.is_err();
-        let now = timeouts();
-        if now != known {
-            known = now;
+        if tokio::time::timeout(pause, context.timeouts_changed()).await.is_ok() {
             context.each_session(|session| session.watch.set(Watch::default()));
-        } else if is_time && shortest.is_some() {
-            let [idle, stalled] = known.map(|timeout| timeout.map(|time| looks_in(time, pause)));
+        } else if shortest.is_some() {
+            let [idle, stalled] = timeouts.map(|timeout| timeout.map(|time| looks_in(time, pause)));
             context.each_session(|session| look(session, Patience { idle, stalled }));
         }
     }

@@ -320,6 +320,12 @@ fn timeout_or_off(node: &Node) -> Result<Option<Duration>, Problem> {
 }
 
 impl Limits {
+    /// How long a client may stand still: idle, and within something.
+    #[must_use]
+    pub const fn client_timeouts(&self) -> [Option<Duration>; 2] {
+        [self.client_idle_timeout, self.client_stall_timeout]
+    }
+
     /// The keys under `limits`, as written in a configuration.
     pub(super) const KEYS: &[&str] = &[
         "clients_max",

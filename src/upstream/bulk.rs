@@ -57,12 +57,18 @@ impl Bulk {
         }
     }
 
-    /// Where a request that has to wait is written, and its entry kept. Nobody passes it with one of these keys.
+    /// Where a request that has to wait is written, and its entry kept. Nobody passes it with one of these keys, unless it
+    /// only reads and moves so many bytes that its client knows it for one that waits.
     #[cold]
     pub(super) fn begin<'k>(
         &mut self,
         keys: impl Iterator<Item = &'k [u8]> + Clone,
+        is_read: bool,
+        bulk_bytes: usize,
     ) -> (&mut WireBuf, &mut Inflight) {
+        if is_read && bulk_bytes > 0 {
+            return self.begin_at(std::iter::empty());
+        }
         if keys.clone().nth(KEYS_MAX).is_some() {
             return self.begin_for_all();
         }

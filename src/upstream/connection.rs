@@ -131,9 +131,8 @@ impl Connection {
         let keys = std::iter::once(request.key);
         let (bulk_bytes, unknown_keys) = self.expected(call.moves);
         let has_to_wait = bulk.has_to_wait(keys.clone(), bulk_bytes, self.has_bulk_room(inflight));
-        let may_be_passed = is_read && bulk_bytes > 0;
         let (out, inflight) =
-            if has_to_wait { bulk.begin(keys.filter(|_| !may_be_passed)) } else { (out, inflight) };
+            if has_to_wait { bulk.begin(keys, is_read, bulk_bytes) } else { (out, inflight) };
         out.begin_message();
         let before = out.len();
         let mut check = Check::Kind;
@@ -189,11 +188,11 @@ impl Connection {
         let mut state = self.state.borrow_mut();
         let State { out, inflight, bulk, line, .. } = &mut *state;
         let (bulk_bytes, unknown_keys) = self.expected(call.moves);
-        let has_to_wait = bulk.has_to_wait(request.keys.iter(), bulk_bytes, self.has_bulk_room(inflight));
         let is_read = matches!(request.op, Op::Get | Op::Gets);
-        let may_be_passed = is_read && bulk_bytes > 0;
-        let keys = request.keys.iter().filter(|_| !may_be_passed);
-        let (out, inflight) = if has_to_wait { bulk.begin(keys) } else { (out, inflight) };
+        let keys = request.keys.iter();
+        let has_to_wait = bulk.has_to_wait(keys.clone(), bulk_bytes, self.has_bulk_room(inflight));
+        let (out, inflight) =
+            if has_to_wait { bulk.begin(keys, is_read, bulk_bytes) } else { (out, inflight) };
         out.begin_message();
         line.clear();
         ascii::write_multi_get(request, line);

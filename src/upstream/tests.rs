@@ -370,8 +370,8 @@ fn lines_that_were_answered_make_room_for_others() {
 #[test]
 fn what_waits_in_front_of_a_connection_is_counted() {
     let mut bulk = Bulk::default();
-    bulk.begin([&b"a"[..], b"b", b"c"].into_iter());
-    bulk.begin(std::iter::empty());
+    bulk.begin([&b"a"[..], b"b", b"c"].into_iter(), true, 0);
+    bulk.begin([&b"d"[..]].into_iter(), true, 1);
     // nothing is written yet: these are the places of their keys, and how many there are of each
     assert_eq!(bulk.held_bytes(), (3 + 2) * size_of::<u16>());
 }

@@ -1,5 +1,6 @@
 //! Every bound: reached, told or waited for, and nobody else notices.
 
+use crate::support::process::status_of;
 use crate::support::{
     Client, Memcached, Mock, PATIENCE, Proxy, dead_address, has_memcached, pool_of, usual_answer,
 };
@@ -40,11 +41,8 @@ fn a_value_does_not_keep_the_long_line_that_came_before_it() {
         client.send([&long[..], &begun].concat());
         client.expect("CLIENT_ERROR bad command line format\r\n");
     }
-    let resident_kib = || -> u64 {
-        let text = std::fs::read_to_string(format!("/proc/{}/status", proxy.pid())).unwrap();
-        let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
-        line.trim().trim_end_matches(" kB").parse().unwrap()
-    };
+    let resident_kib = || status_of(proxy.pid(), "VmRSS:");
+    assert!(resident_kib() > 0);
     // what was asked for in between is given back in a moment
     let began = std::time::Instant::now();
     while resident_kib() > 60 * 1024 {

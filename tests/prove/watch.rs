@@ -1,6 +1,7 @@
 //! What the parts look at while they try: the program's memory, its counters, how fast something goes on.
 
 use crate::support::Proxy;
+use crate::support::process::status_of;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::time::{Duration, Instant};
 
@@ -53,12 +54,12 @@ pub(crate) fn is_gone(proxy: &mut Proxy) -> bool {
 
 /// Memory of a process that is in use now.
 pub(crate) fn rss_bytes(pid: i32) -> u64 {
-    status(pid, "VmRSS:") * 1024
+    status_of(pid, "VmRSS:") * 1024
 }
 
 /// The most memory that it ever had in use.
 pub(crate) fn rss_bytes_max(pid: i32) -> u64 {
-    status(pid, "VmHWM:") * 1024
+    status_of(pid, "VmHWM:") * 1024
 }
 
 /// As many descriptors as the system lets us have, for us and for what we start; the number.
@@ -71,16 +72,10 @@ pub(crate) fn raise_descriptors() -> u64 {
 
 /// Threads of a process.
 pub(crate) fn threads(pid: i32) -> u64 {
-    status(pid, "Threads:")
+    status_of(pid, "Threads:")
 }
 
 /// Open files of a process.
 pub(crate) fn files(pid: i32) -> usize {
     std::fs::read_dir(format!("/proc/{pid}/fd")).map_or(0, Iterator::count)
-}
-
-fn status(pid: i32, name: &str) -> u64 {
-    let text = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    let line = text.lines().find_map(|l| l.strip_prefix(name)).unwrap_or_default();
-    line.split_whitespace().next().and_then(|n| n.parse().ok()).unwrap_or(0)
 }

@@ -153,3 +153,10 @@ impl Drop for Process {
         }
     }
 }
+
+/// A number that the kernel tells of a process (`/proc/PID/status`), in its own unit; 0 when there is none.
+pub(crate) fn status_of(pid: i32, name: &str) -> u64 {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let line = text.lines().find_map(|l| l.strip_prefix(name)).unwrap_or_default();
+    line.split_whitespace().next().and_then(|n| n.parse().ok()).unwrap_or(0)
+}

@@ -171,6 +171,7 @@ fn who_says_what_nobody_asked_is_not_believed() {
         ("get a", "VALUE a 0 1|xyz|END|"),
         ("get a", "VALUE a 0 1073741825|"),
         ("get a b", "VALUE b 0 1|x|VALUE a 0 1|x|END|"),
+        ("get a", "what\n"),
         ("get a", "END\n"),
         ("get a", &endless),
         ("set a 0 0 1|x", "DELETED|"),

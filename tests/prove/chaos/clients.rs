@@ -235,8 +235,8 @@ impl Client {
     fn ask_get(&mut self, ground: &Ground, out: &mut Vec<u8>, count: usize) {
         let one = self.random.one_in(2).then(|| &ground.by_server[self.random.below(ground.by_server.len())]);
         self.ask_get_of(ground, out, count, |random| match one {
-            Some(keys) => keys[random.below(keys.len())],
-            None => u32::try_from(random.below(ground.keys.len())).unwrap(),
+            Some(keys) if !keys.is_empty() => keys[random.below(keys.len())],
+            _ => u32::try_from(random.below(ground.keys.len())).unwrap(),
         });
     }
 

@@ -13,6 +13,7 @@ use ringway::upstream::Dial;
 use std::cell::RefCell;
 use std::io::ErrorKind;
 use std::rc::Rc;
+use std::sync::LazyLock;
 use tokio::time::{Duration, advance};
 
 /// A way in.
@@ -152,8 +153,9 @@ fn assert_read_the_same(bytes: &[u8], line: &[u8], consumed: usize, reply: Optio
 pub(crate) fn parse_reply(data: &[u8]) {
     let mut rest = data;
     while let Framed::Line { line, consumed } = framed(rest) {
-        assert_read_the_same(rest, line, consumed, ascii::parse_reply(line));
-        if let Some(reply) = ascii::parse_reply(line) {
+        let parsed = ascii::parse_reply(line);
+        assert_read_the_same(rest, line, consumed, parsed);
+        if let Some(reply) = parsed {
             let text = |t: &str| t.as_bytes().to_vec();
             let said = match reply {
                 ReplyLine::Value { key, flags, len, cas } => {
@@ -294,7 +296,7 @@ fn in_flight() -> Vec<u8> {
 /// A server that says anything, and all of it once more when it is too late: each of them is answered once, in order, and none
 /// with what is another's.
 pub(crate) fn server_bytes(data: &[u8]) {
-    thread_local!(static REQUESTS: Vec<u8> = in_flight());
+    static REQUESTS: LazyLock<Vec<u8>> = LazyLock::new(in_flight);
     let settings = small_limits();
     let mut random = choices(data);
     let refuses = random.one_in(4);
@@ -314,8 +316,7 @@ pub(crate) fn server_bytes(data: &[u8]) {
         let pool = hostile_pool();
         let room = Room::before(&settings, &pool, dial);
         let mut client = room.connect(1 << 20);
-        let requests = REQUESTS.with(Vec::clone);
-        client.send(&requests);
+        client.send(&REQUESTS);
         room.settle().await;
         let mut answer = Vec::new();
         for piece in pieces(data, &mut random) {
@@ -338,7 +339,7 @@ pub(crate) fn server_bytes(data: &[u8]) {
         }
         room.settle().await;
         client.receive(usize::MAX, &mut answer);
-        let (owed, _) = owed(&requests, settings.limits.value_bytes_max);
+        let (owed, _) = owed(&REQUESTS, settings.limits.value_bytes_max);
         if let Err(text) = parse_replies(&owed, &answer) {
             panic!("{text}: {}", answer.escape_ascii());
         }
