@@ -1,11 +1,11 @@
 //! From a parsed line to whoever answers it: a leaf, several of them, or the program itself.
 
-use super::multi::Split;
+use super::multi::Piece;
 use super::reply_queue::{How, PARTS_MAX, ReplyQueue, part_token};
 use super::session::Session;
 use super::turn;
 use crate::admin::KEY_PREFIX;
-use crate::protocol::{Admin, Cause, Class, Keys, Line, Meta, MultiGet, Op, Reply, Request};
+use crate::protocol::{Admin, Cause, Class, Keys, Line, Meta, MultiGet, Op, Request};
 use crate::route::{Call, Leaf, Root, Route, Slot};
 use std::rc::Rc;
 
@@ -15,9 +15,17 @@ pub(super) enum Next {
     Go,
     /// The same, but others have their turn first: it was as much work as many requests.
     GoLater,
+    /// So many keys of the get are on their way. The others come when there is room for more, and before any other request.
+    KeysLeft {
+        sent_count: usize,
+    },
     /// No more requests; the connection ends when those so far are answered.
     Close,
 }
+
+/// Keys of one get that travel alone and are sent at a time: enough to be read and written in few calls. A get may have a
+/// hundred thousand, and a server's queue has room for fewer.
+pub(super) const ALONE_COUNT_MAX: usize = 256;
 
 /// memcached's answer to a value over its item size.
 pub(super) const TOO_LARGE: &str = "SERVER_ERROR object too large for cache";
@@ -28,7 +36,7 @@ impl Session {
         turn::count_request();
         match line {
             Line::Request(request) | Line::Storage(request, _) => self.request(request),
-            Line::MultiGet(request) => self.multi_get(request),
+            Line::MultiGet(request) => return self.multi_get(request, Piece::Whole),
             Line::Admin(admin) => return self.admin(admin),
         }
         Next::Go
@@ -61,48 +69,51 @@ impl Session {
     }
 
     /// Each server gets its own keys in one request, all of them at once. Keys for which more is to be done than to
-    /// choose a server travel alone.
-    fn multi_get(self: &Rc<Self>, request: &MultiGet<'_>) {
-        count(&self.context.counters, request.op, request.keys.len() as u64);
+    /// choose a server travel alone. `piece`: what of the client's get this is.
+    pub(super) fn multi_get(self: &Rc<Self>, request: &MultiGet<'_>, piece: Piece) -> Next {
         let root = self.context.root();
-        let how = How::plain(request.op, false);
+        let Some(pool) = root.only_pool() else { return self.multi_get_apart(request, &root, piece) };
+        count(&self.context.counters, request.op, request.keys.len() as u64);
         let mut split = self.context.spare_split();
-        match root.only_pool() {
-            Some(pool) => pool.pick_many(&request.keys, &mut split.leaves),
-            None => return self.multi_get_apart(request, &root, how, split),
-        }
+        pool.pick_many(&request.keys, &mut split.leaves);
         if split.leaves.len() != request.keys.len() {
-            self.context.give_back_split(split);
-            let token = self.queue.borrow_mut().push(how);
-            let none = root.only_pool().map_or(Reply::failed(Cause::NoServer), |pool| pool.no_server());
-            self.slot(token).fill(&none);
-            return;
+            // the pool has no server: none is found in the first place either
+            debug_assert!(pool.leaf(0).is_none(), "a key without a server, and a server");
+            split.leaves.clear();
+            split.leaves.resize(request.keys.len(), 0);
         }
         let mut multi = self.context.spare_multi();
         multi.split(&request.keys, &mut split);
+        multi.piece = piece;
         debug_assert!(split.parts().len() <= PARTS_MAX, "more servers than a token can tell apart");
+        let how = How::plain(request.op, false);
         let (token, mut call) = self.begin(request.keys.len(), |queue| queue.push_multi(how, multi));
         call.share(split.parts().len());
         for (index, (leaf, ranges)) in split.parts().iter().enumerate() {
             let slot = self.slot(part_token(token, index));
             let keys = Keys { text: request.keys.text, ranges };
-            match root.only_pool().and_then(|pool| pool.leaf(*leaf)) {
-                Some(leaf) => {
-                    leaf.send_multi(&MultiGet { op: request.op, exptime: request.exptime, keys }, &call, slot)
-                }
-                None => slot.fill(&Reply::failed(Cause::NoServer)),
+            match pool.leaf(*leaf) {
+                Some(leaf) => leaf.send_multi(&MultiGet { keys, ..*request }, &call, slot),
+                None => slot.fill(&pool.no_server()),
             }
         }
         self.context.give_back_split(split);
+        Next::Go
     }
 
     /// As [`Self::multi_get`] where routes are on the way: keys that only have to be placed travel together, all others
-    /// alone, each through the tree.
-    fn multi_get_apart(self: &Rc<Self>, request: &MultiGet<'_>, root: &Root, how: How, mut split: Split) {
+    /// alone, each through the tree, and no more of these at a time than the client may have under way.
+    fn multi_get_apart(self: &Rc<Self>, request: &MultiGet<'_>, root: &Root, piece: Piece) -> Next {
+        let alone_count_max = self.alone_count_max();
+        let mut alone_count = 0;
+        let mut split = self.context.spare_split();
         let mut targets: Vec<Option<&Rc<dyn Leaf>>> = Vec::new();
         // those of `targets` that are leaves: few, whatever the number of keys
         let mut leaves: Vec<(&Rc<dyn Leaf>, u32)> = Vec::new();
         for key in request.keys.iter() {
+            if alone_count == alone_count_max {
+                break;
+            }
             let leaf = root.pool(request.op, key).and_then(|pool| pool.leaf(pool.pick(key)?));
             let known = leaf.and_then(|leaf| leaves.iter().find(|(known, _)| Rc::ptr_eq(known, leaf)));
             let target = known.map_or_else(|| u32::try_from(targets.len()).unwrap_or(u32::MAX), |(_, t)| *t);
@@ -110,16 +121,20 @@ impl Session {
                 targets.push(leaf);
                 leaves.extend(leaf.map(|leaf| (leaf, target)));
             }
+            alone_count += usize::from(leaf.is_none());
             split.leaves.push(target);
         }
-        if targets.len() > PARTS_MAX {
-            self.context.give_back_split(split);
-            self.queue.borrow_mut().push_line(&self.context, "CLIENT_ERROR too many keys in one get");
-            return;
-        }
+        debug_assert!(targets.len() <= PARTS_MAX, "more servers than a token can tell apart");
+        let sent_count = split.leaves.len();
+        count(&self.context.counters, request.op, sent_count as u64);
+        let all_are_sent = sent_count == request.keys.len();
+        let next = if all_are_sent { Next::Go } else { Next::KeysLeft { sent_count } };
         let mut multi = self.context.spare_multi();
         multi.split(&request.keys, &mut split);
-        let (token, mut call) = self.begin(request.keys.len(), |queue| queue.push_multi(how, multi));
+        multi.alone_count = alone_count;
+        multi.piece = if next == Next::Go { piece } else { Piece::Front };
+        let how = How::plain(request.op, false);
+        let (token, mut call) = self.begin(sent_count, |queue| queue.push_multi(how, multi));
         call.share(split.parts().len());
         for (index, (target, ranges)) in split.parts().iter().enumerate() {
             let slot = self.slot(part_token(token, index));
@@ -133,6 +148,15 @@ impl Session {
             }
         }
         self.context.give_back_split(split);
+        next
+    }
+
+    /// Keys that may travel alone now: at least one.
+    fn alone_count_max(&self) -> usize {
+        let context = &self.context;
+        let count_max = context.limits().client_outstanding_count_max.min(context.share_count());
+        let under_way_count = self.queue.borrow().requests_count();
+        count_max.saturating_sub(under_way_count).clamp(1, ALONE_COUNT_MAX)
     }
 
     /// A value over the bound. memcached drops the old item when a `set` is too large, so that nobody goes on

@@ -3,13 +3,14 @@
 //! Bytes are looked at where they were read. Only what is not whole is kept: a few bytes in `rest`, a large value
 //! in the blocks that it was read into.
 
-use super::dispatch::Next;
+use super::dispatch::{ALONE_COUNT_MAX, Next};
+use super::multi::Piece;
 use super::session::Session;
 use super::sweep::PROGRESS_BYTES;
 use super::turn;
 use crate::net::{LargeReader, ReadBlock, Stream};
-use crate::protocol::ascii::{Framed, Scratch, frame, parse_request};
-use crate::protocol::{Line, LineError, SHARED_BYTES_MIN, Value};
+use crate::protocol::ascii::{Framed, Scratch, frame, parse_more_keys, parse_request};
+use crate::protocol::{Line, LineError, MultiGet, Op, SHARED_BYTES_MIN, Value};
 use bytes::{Buf, Bytes, BytesMut};
 use std::rc::Rc;
 use std::task::{Context as Cx, Poll};
@@ -41,6 +42,8 @@ enum Mode {
     Large(Vec<u8>, LargeReader),
     /// This many bytes are passed over.
     Swallow(u64),
+    /// A get of which keys are left to be sent: so many bytes of its line, and of the line's end.
+    Keys { op: Op, exptime: i32, text_bytes: usize, end_bytes: usize },
 }
 
 /// What one look at the bytes brought.
@@ -212,6 +215,9 @@ impl Input {
             }
             return Step::Used(usize::try_from(here).unwrap_or(0));
         }
+        if let Mode::Keys { .. } = self.mode {
+            return self.step_keys(session, bytes);
+        }
         if !std::mem::replace(&mut self.begun, true) && bytes.first() == Some(&BINARY_MAGIC) {
             session.queue.borrow_mut().push_line(&session.context, BINARY_REFUSED);
             return Step::Close;
@@ -283,10 +289,41 @@ impl Input {
                     self.turn_left = 0;
                     Step::Used(consumed)
                 }
+                Next::KeysLeft { sent_count } => {
+                    let Line::MultiGet(MultiGet { op, exptime, keys }) = line else { return Step::Close };
+                    let start = keys.start_of(sent_count);
+                    let (text_bytes, end_bytes) = (keys.text.len() - start, consumed - keys.text.len());
+                    self.keep_keys(Mode::Keys { op, exptime, text_bytes, end_bytes });
+                    Step::Used(start)
+                }
                 Next::Close => Step::Close,
             },
             Err(error) => Self::refuse(session, &error, consumed),
         }
+    }
+
+    /// More keys of a get, as there is room for them.
+    fn step_keys(&mut self, session: &Rc<Session>, bytes: &[u8]) -> Step {
+        let Mode::Keys { op, exptime, text_bytes, end_bytes } = std::mem::take(&mut self.mode) else {
+            return Step::Close;
+        };
+        let mut scratch = session.context.scratch.take();
+        let text = &bytes[..text_bytes];
+        let (keys, mut next) = parse_more_keys(text, ALONE_COUNT_MAX, &mut scratch);
+        let piece = if next.is_some() { Piece::Front } else { Piece::Last };
+        if let Next::KeysLeft { sent_count } = session.multi_get(&MultiGet { op, exptime, keys }, piece) {
+            next = Some(keys.start_of(sent_count));
+        }
+        session.context.scratch.set(scratch);
+        let Some(start) = next else { return Step::Used(text_bytes + end_bytes) };
+        self.keep_keys(Mode::Keys { op, exptime, text_bytes: text_bytes - start, end_bytes });
+        Step::Used(start)
+    }
+
+    /// What is left of a get waits until others had their turn: it was as much work as many requests.
+    fn keep_keys(&mut self, left: Mode) {
+        self.turn_left = 0;
+        self.mode = left;
     }
 
     /// A line that is no request.
@@ -377,7 +414,7 @@ impl Input {
     fn held_bytes(&self) -> usize {
         let large = match &self.mode {
             Mode::Large(_, reader) => reader.held_bytes(),
-            Mode::Lines | Mode::Swallow(_) => 0,
+            Mode::Lines | Mode::Swallow(_) | Mode::Keys { .. } => 0,
         };
         large + self.rest.capacity() + self.used_bytes
     }

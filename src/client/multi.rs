@@ -22,12 +22,25 @@ pub(super) struct Multi {
     reply_bytes: usize,
     /// Memory held, for the byte budget.
     held: usize,
-    /// Bytes of the client's line.
+    /// Bytes of the client's line, from its first key to its last.
     asked_bytes: usize,
+    /// Keys that travel alone: requests of their own.
+    pub(super) alone_count: usize,
+    pub(super) piece: Piece,
     /// The first error line. With one, the values are not shown.
     pub(super) error: Option<Vec<u8>>,
     /// Of some keys nothing is known, even if that is told as misses.
     pub(super) is_partial: bool,
+}
+
+/// Which keys of a get are asked for together: of those that travel alone only so many are under way at a time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Piece {
+    #[default]
+    Whole,
+    /// Others come behind these.
+    Front,
+    Last,
 }
 
 /// Which keys go to which leaf. Used again and again, and only while a get is sent.
@@ -140,10 +153,11 @@ struct Block {
 }
 
 impl Multi {
-    /// Sorts keys into parts, by `split.leaves`.
+    /// Sorts keys into parts, by `split.leaves`: as many of them as have one.
     pub(super) fn split(&mut self, keys: &Keys<'_>, split: &mut Split) {
-        self.part_of.reserve(keys.len());
-        for i in 0..split.leaves.len().min(keys.len()) {
+        let count = split.leaves.len().min(keys.len());
+        self.part_of.reserve(count);
+        for i in 0..count {
             let part = split.part_of(split.leaves[i]);
             split.parts[part as usize].1.push(keys.ranges[i]);
             self.part_of.push(part);
@@ -154,11 +168,17 @@ impl Multi {
         }
         self.waiting = self.parts_count;
         self.held = self.part_of.capacity() * size_of::<u32>();
-        self.asked_bytes = keys.text.len();
+        let to_last = |last: usize| (keys.ranges[last].1 - keys.ranges[0].0) as usize;
+        self.asked_bytes = count.checked_sub(1).map_or(0, to_last);
     }
 
     pub(super) const fn asked_bytes(&self) -> usize {
         self.asked_bytes
+    }
+
+    /// Requests beyond the one that every get is.
+    pub(super) const fn more_count(&self) -> usize {
+        self.alone_count.saturating_sub(1)
     }
 
     pub(super) const fn keys_count(&self) -> usize {
@@ -216,11 +236,9 @@ impl Multi {
         self.held
     }
 
-    /// The whole answer, in the order of the keys asked for.
-    pub(super) fn write(&mut self, out: &mut WireBuf) {
-        if let Some(error) = &self.error {
-            out.put(error);
-            out.put(b"\r\n");
+    /// What was found, in the order of the keys asked for; nothing where there was an error.
+    pub(super) fn write_values(&mut self, out: &mut WireBuf) {
+        if self.error.is_some() {
             return;
         }
         out.reserve(self.parts[..self.parts_count].iter().map(|part| part.bytes.len()).sum());
@@ -236,7 +254,6 @@ impl Multi {
         if let Some(part) = self.parts.get_mut(at as usize) {
             part.flush(out);
         }
-        out.put(b"END\r\n");
     }
 
     pub(super) fn clear(&mut self) {
@@ -253,6 +270,8 @@ impl Multi {
         self.reply_bytes = 0;
         self.held = 0;
         self.asked_bytes = 0;
+        self.alone_count = 0;
+        self.piece = Piece::Whole;
         self.error = None;
         self.is_partial = false;
     }

@@ -7,7 +7,7 @@
 //! ```
 
 use super::context::Context;
-use super::multi::Multi;
+use super::multi::{Multi, Piece};
 use crate::protocol::{Class, Op, Reply, Status, Values, WireBuf};
 use crate::route::Moves;
 use std::collections::VecDeque;
@@ -43,6 +43,15 @@ enum Place {
         quiet: bool,
     },
     Done(WireBuf),
+    /// Answered, but not the whole of what was asked: how it ends is told when the last has come and all before it have left.
+    DonePiece(Box<DonePiece>),
+}
+
+#[derive(Default)]
+struct DonePiece {
+    values: WireBuf,
+    error: Option<Vec<u8>>,
+    is_last: bool,
 }
 
 struct Item {
@@ -70,6 +79,10 @@ pub(super) struct ReplyQueue {
     /// Bytes to be written.
     pub(super) out: WireBuf,
     items: VecDeque<Item>,
+    /// Requests under way that have no item of their own: all but one of an item's keys that travel alone.
+    more_count: usize,
+    /// The first error line of a get of which pieces have left.
+    piece_error: Option<Vec<u8>>,
     /// Number of the front item; items are numbered in the order of requests.
     first: u64,
     /// Bytes of replies that have come and not left.
@@ -122,9 +135,9 @@ impl ReplyQueue {
         Self { reply_bytes_estimate: ReplyBytes(reply_bytes), ..Self::default() }
     }
 
-    /// Requests that are not answered completely.
-    pub(super) fn len(&self) -> usize {
-        self.items.len()
+    /// Requests that are not answered completely. A multi-key get is one, but keys of it that travel alone are each.
+    pub(super) fn requests_count(&self) -> usize {
+        self.items.len() + self.more_count
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -189,6 +202,7 @@ impl ReplyQueue {
     pub(super) fn push_multi(&mut self, how: How, multi: Box<Multi>) -> u64 {
         self.items_held += multi.held();
         self.asked_bytes += multi.asked_bytes();
+        self.more_count += multi.more_count();
         self.add(Place::Multi(how, multi))
     }
 
@@ -339,7 +353,7 @@ impl ReplyQueue {
                     return Progress::None;
                 }
             }
-            Place::Waiting(_) | Place::Done(_) => {
+            Place::Waiting(_) | Place::Done(_) | Place::DonePiece(_) => {
                 debug_assert!(false, "a request is answered once");
                 return Progress::None;
             }
@@ -352,11 +366,17 @@ impl ReplyQueue {
     fn finish_gathered(&mut self, context: &Context, token: u64) {
         let mut buf = context.spare_buf();
         let Some(item) = self.item(token) else { return };
-        let (mut replaced_bytes, mut replaced_held, mut asked_bytes) = (0, 0, 0);
+        let (mut replaced_bytes, mut replaced_held, mut asked_bytes, mut more_count) = (0, 0, 0, 0);
+        let mut piece = None;
         let (mut is_answer, mut keys, mut found) = (true, 0, None);
         match std::mem::replace(&mut item.place, Place::Done(WireBuf::new())) {
             Place::Multi(_, mut multi) => {
-                multi.write(&mut buf);
+                multi.write_values(&mut buf);
+                match multi.piece {
+                    Piece::Whole => end_get(multi.error.as_deref(), &mut buf),
+                    Piece::Front => piece = Some((multi.error.take(), false)),
+                    Piece::Last => piece = Some((multi.error.take(), true)),
+                }
                 let counters = &context.counters;
                 counters.get_hits.add(multi.hits as u64);
                 debug_assert!(multi.hits <= multi.keys_count(), "a key is found once");
@@ -364,6 +384,7 @@ impl ReplyQueue {
                 replaced_bytes = multi.reply_bytes();
                 replaced_held = multi.held();
                 asked_bytes = multi.asked_bytes();
+                more_count = multi.more_count();
                 if multi.is_partial {
                     // What was found tells of sizes all the same, even if it is not shown.
                     (is_answer, keys, found) = (multi.hits > 0, multi.hits, Some(replaced_bytes));
@@ -378,14 +399,18 @@ impl ReplyQueue {
                     buf.put(b"\r\n");
                 }
             }
-            Place::Waiting(_) | Place::Done(_) => {}
+            Place::Waiting(_) | Place::Done(_) | Place::DonePiece(_) => {}
         }
         let (bytes, held) = (buf.len(), buf.held_bytes());
-        item.place = Place::Done(buf);
+        item.place = match piece {
+            None => Place::Done(buf),
+            Some((error, is_last)) => Place::DonePiece(Box::new(DonePiece { values: buf, error, is_last })),
+        };
         self.learn(context, found.unwrap_or(bytes), is_answer, keys);
         self.reply_bytes = self.reply_bytes + bytes - replaced_bytes;
         self.items_held = self.items_held + held - replaced_held;
         self.asked_bytes -= asked_bytes;
+        self.more_count -= more_count;
     }
 
     /// The front is answered: takes it off, and what follows as far as it is answered too.
@@ -395,29 +420,45 @@ impl ReplyQueue {
         while let Some(item) = self.items.front_mut() {
             match &mut item.place {
                 Place::Done(buf) => {
-                    let mut buf = std::mem::take(buf);
-                    self.items_held -= buf.held_bytes();
-                    if self.out.is_empty() {
-                        std::mem::swap(&mut self.out, &mut buf);
-                    } else {
-                        self.out.append(&mut buf);
+                    let buf = std::mem::take(buf);
+                    self.write_on(context, buf);
+                }
+                Place::DonePiece(piece) => {
+                    let DonePiece { values, error, is_last } = std::mem::take(&mut **piece);
+                    self.write_on(context, values);
+                    if self.piece_error.is_none() {
+                        self.piece_error = error;
                     }
-                    context.give_back(buf);
+                    if is_last {
+                        let before = self.out.len();
+                        end_get(self.piece_error.take().as_deref(), &mut self.out);
+                        self.reply_bytes += self.out.len() - before;
+                    }
                 }
                 Place::Waiting(_) if front_written => {}
                 _ => break,
             }
             front_written = false;
-            if item.last_of_batch {
+            self.first += 1;
+            if self.items.pop_front().is_some_and(|item| item.last_of_batch) {
                 progress = Progress::Batch;
             }
-            self.items.pop_front();
-            self.first += 1;
         }
         if self.items.is_empty() {
             progress = Progress::Batch;
         }
         if self.out.is_empty() { Progress::Silent } else { progress }
+    }
+
+    /// An answer whose turn has come.
+    fn write_on(&mut self, context: &Context, mut answer: WireBuf) {
+        self.items_held -= answer.held_bytes();
+        if self.out.is_empty() {
+            std::mem::swap(&mut self.out, &mut answer);
+        } else {
+            self.out.append(&mut answer);
+        }
+        context.give_back(answer);
     }
 
     /// `count` bytes have been written.
@@ -449,6 +490,12 @@ impl ReplyQueue {
         let index = usize::try_from((token >> PART_BITS).checked_sub(self.first)?).ok()?;
         self.items.get_mut(index)
     }
+}
+
+/// What stands behind the values of a get.
+fn end_get(error: Option<&[u8]>, out: &mut WireBuf) {
+    out.put(error.unwrap_or(b"END"));
+    out.put(b"\r\n");
 }
 
 /// The reply as this client shall see it.

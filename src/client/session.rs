@@ -178,8 +178,9 @@ impl Session {
         /// What one client may have under way while all together have much: one large reply, or many small ones.
         const SHARE_BYTES: usize = NEW_REPLY_BYTES;
         let limits = self.context.limits();
-        queue.len() >= limits.client_outstanding_count_max
-            || (queue.len() >= SHARE_COUNT_MIN && queue.len() >= self.context.share_count())
+        let count = queue.requests_count();
+        count >= limits.client_outstanding_count_max
+            || (count >= SHARE_COUNT_MIN && count >= self.context.share_count())
             || queue.reply_bytes() >= limits.client_reply_bytes_max
             || (!queue.is_empty() && {
                 let expected = queue.expected_bytes();

@@ -120,6 +120,12 @@ impl<'a> Keys<'a> {
         &self.text[start as usize..end as usize]
     }
 
+    /// Where the `index`-th key begins; behind all of them the text ends.
+    #[must_use]
+    pub fn start_of(&self, index: usize) -> usize {
+        self.ranges.get(index).map_or(self.text.len(), |(start, _)| *start as usize)
+    }
+
     pub fn iter(&self) -> impl Iterator<Item = &'a [u8]> + Clone + use<'a> {
         let text = self.text;
         self.ranges.iter().map(move |(s, e)| &text[*s as usize..*e as usize])

@@ -31,6 +31,7 @@ mod hashes;
 mod health;
 /// Every bound: reached, told or waited for, and nobody else notices.
 mod limits;
+mod long_gets;
 /// Multi-key gets: one command per server, one answer in the order of the asking.
 mod multiget;
 /// Connections that clients share: order, batches, noreply, clients that do not read.

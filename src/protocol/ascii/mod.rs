@@ -15,7 +15,7 @@ mod write_request;
 mod tests;
 
 pub use parse_reply::{ReplyLine, VALUE, after_value_key, parse_reply};
-pub use parse_request::{Scratch, parse_request};
+pub use parse_request::{Scratch, parse_more_keys, parse_request};
 pub use scan::first_word;
 pub use write_request::{write_multi_get, write_request};
 

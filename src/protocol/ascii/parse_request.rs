@@ -139,6 +139,28 @@ fn keys<'a>(
     Ok(Line::MultiGet(MultiGet { op, exptime, keys: Keys { text: line, ranges } }))
 }
 
+/// Keys of a line that [`parse_request`] has taken for a multi-get, from one of them on: `count_max` at most, and where the
+/// next begins if there are others.
+pub fn parse_more_keys<'a>(
+    text: &'a [u8],
+    count_max: usize,
+    scratch: &'a mut Scratch,
+) -> (Keys<'a>, Option<usize>) {
+    let ranges = &mut scratch.ranges;
+    ranges.clear();
+    let mut tokens = Tokens::new(text);
+    while ranges.len() < count_max
+        && let Some(key) = tokens.next()
+    {
+        let end = text.len().saturating_sub(tokens.rest().len());
+        let place = |at: usize| u32::try_from(at).unwrap_or(u32::MAX); // a line is far below 4 GiB
+        ranges.push((place(end.saturating_sub(key.len())), place(end)));
+    }
+    let seen = text.len().saturating_sub(tokens.rest().len());
+    let spaces = tokens.rest().iter().position(|b| *b != b' ');
+    (Keys { text, ranges }, spaces.map(|spaces| seen.saturating_add(spaces)))
+}
+
 /// `<key> <flags> <exptime> <bytes> [<cas unique>] [noreply]`. Once `<bytes>` is known the data block is
 /// passed over whatever else is wrong; before that nothing is, and the data is read as commands.
 fn storage(op: Op, arguments: &[u8]) -> Result<Line<'_>, LineError> {

@@ -1,6 +1,6 @@
 //! What 1.6.45 answers, row by row of `memcached-answers.md` and of questions put to it on a socket.
 
-use super::{Framed, ReplyLine, frame, parse_reply, write_request};
+use super::{Framed, ReplyLine, Scratch, frame, parse_more_keys, parse_reply, write_request};
 use crate::protocol::limits::{GET_KEYS_MAX, GET_LINE_BYTES_MAX, LINE_BYTES_MAX};
 use crate::protocol::tests::{BAD, check, outcome};
 use crate::protocol::{Admin, Op, Request, Value, WireBuf};
@@ -83,6 +83,26 @@ fn keys_of_a_get_have_a_bound() {
     let line = |count: usize| ["get", &" k".repeat(count), "\n"].concat();
     assert!(outcome(line(GET_KEYS_MAX).as_bytes()).starts_with("get k k"));
     assert_eq!(outcome(line(GET_KEYS_MAX + 1).as_bytes()), "CLIENT_ERROR too many keys in one get");
+}
+
+#[test]
+fn the_keys_of_a_get_are_the_same_in_pieces() {
+    let line = b"gets  a bb   c d  ";
+    let mut scratch = Scratch::default();
+    for count_max in 1..6 {
+        let (mut at, mut keys) = (4, Vec::new());
+        loop {
+            let (piece, next) = parse_more_keys(&line[at..], count_max, &mut scratch);
+            assert!(piece.len() == count_max || next.is_none());
+            keys.extend(piece.iter().map(<[u8]>::to_vec));
+            match next {
+                Some(next) => at += next,
+                None => break,
+            }
+        }
+        assert_eq!(keys, [&b"a"[..], b"bb", b"c", b"d"], "{count_max} at a time");
+    }
+    assert!(parse_more_keys(b"", 1, &mut scratch).0.is_empty());
 }
 
 #[test]
