@@ -3,7 +3,7 @@
 //!
 //! `checked` counts answers, of the good clients and of the mixed requests; `faults` hostile connections.
 
-use crate::hostile_clients::arena::{Arena, CLIENT_BYTES};
+use crate::hostile_clients::arena::{Arena, CLIENT_BYTES, DIRECT};
 use crate::hostile_clients::behaviours::{Behaviour, named};
 use crate::hostile_clients::good::Good;
 use crate::hostile_clients::suffer;
@@ -34,7 +34,7 @@ pub(crate) fn run(plan: &Plan) -> Outcome {
     };
     let scale = (requests as f64 / REQUESTS as f64).clamp(0.1, 1.0);
     let mut random = plan.random();
-    let mut arena = Arena::start();
+    let mut arena = Arena::start(DIRECT);
     arena.fill();
     let per_second = (GOOD_PER_SECOND * scale) as u64;
     let good = Good::start(arena.proxy.address(), arena.server().address(), per_second, &mut random);

@@ -111,6 +111,13 @@ const PARTS: &[Part] = &[
         run: hostile_clients::run,
     },
     Part {
+        name: "hostile-routed",
+        about: "the same where a route looks at each reply, and keys of one get travel alone",
+        commit: Amount::seconds(10),
+        release: Amount::seconds(800),
+        run: hostile_clients::run_routed,
+    },
+    Part {
         name: "hostile-servers",
         about: "sixty bad replies at sixteen places for twelve operations",
         commit: Amount::Count(11_520),
@@ -221,8 +228,9 @@ fn main() -> ExitCode {
         }
         return if wanted.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(2) };
     }
-    if !arguments.only.is_empty() && !["fuzz", "hostile-clients", "sabotage"].contains(&wanted) {
-        eprintln!("--only is for fuzz, hostile-clients and sabotage");
+    const HAVE_NAMES: [&str; 4] = ["fuzz", "hostile-clients", "hostile-routed", "sabotage"];
+    if !arguments.only.is_empty() && !HAVE_NAMES.contains(&wanted) {
+        eprintln!("--only is for {}", HAVE_NAMES.join(", "));
         return ExitCode::from(2);
     }
     let failed = parts.iter().filter(|part| !run(part, &arguments)).count();

@@ -6,11 +6,11 @@
 use ringway::admin::{Admin, Current, Process};
 use ringway::cache::{Cache, CacheLeaf};
 use ringway::client::{self, Context};
-use ringway::config::{OnError, Pool, Settings};
+use ringway::config::{Config, OnError, Pool, Settings};
 use ringway::hash::{Member, Placement, Ring, Spec};
 use ringway::health::Health;
 use ringway::net::{Budget, ReadBlock};
-use ringway::route::{Leaf, PoolRoute, Root};
+use ringway::route::{self, Leaf, Leaves, PoolRoute, Root};
 use ringway::stats::{Counters, Stats};
 use ringway::time::Clock;
 use ringway::upstream::{Destination, Dial, Shared};
@@ -56,6 +56,18 @@ pub(crate) fn run<T>(work: impl Future<Output = T>) -> T {
     runtime.block_on(tokio::task::unconstrained(work))
 }
 
+/// Those that a configuration names.
+struct Servers<'a> {
+    shared: &'a Shared,
+}
+
+impl Leaves for Servers<'_> {
+    fn of_pool(&self, pool: &Pool) -> (Vec<Rc<dyn Leaf>>, usize) {
+        let leaves = |server| Destination::of_server(pool, server, self.shared);
+        (pool.servers.iter().flat_map(leaves).collect(), pool.connections_count)
+    }
+}
+
 /// A worker's sessions over its tree.
 pub(crate) struct Room {
     pub(crate) context: Rc<Context>,
@@ -71,32 +83,38 @@ impl Room {
     pub(crate) fn embedded(settings: &Settings) -> Self {
         let member = |i| Member { host: format!("embedded-{i}"), port: None, name: None, weight: 1 };
         let members: Vec<Member> = (0..EMBEDDED_SHARDS).map(member).collect();
-        let leaf = |_, _: &Shared| {
+        let leaf = |_| {
             let cache = Arc::new(Cache::new(EMBEDDED_BYTES, 1 << 20));
             let clock = Clock::Manual(Rc::new(Cell::new(UNIX_SECONDS)));
-            vec![Rc::new(CacheLeaf::new(cache, "embedded".into(), clock)) as Rc<dyn Leaf>]
+            Rc::new(CacheLeaf::new(cache, "embedded".into(), clock)) as Rc<dyn Leaf>
         };
         let nobody = Dial::Memory(Rc::new(|_| Err(io::ErrorKind::ConnectionRefused.into())));
         // The same to the embedded cache, and built at once: many rooms last for one request.
         let spec = Spec { placement: Placement::Modula, ..Spec::default() };
-        Self::new(settings, &spec, &members, 1, OnError::Error, nobody, leaf)
+        Self::new(settings, nobody, |_| {
+            let ring = Ring::build(&spec, &members).expect("a plain spec builds");
+            let leaves = (0..EMBEDDED_SHARDS).map(leaf).collect();
+            Root::of_pool(PoolRoute::new("main".into(), ring, leaves, 1, OnError::Error))
+        })
     }
 
     /// Over the servers of this pool, which `dial` reaches.
     pub(crate) fn before(settings: &Settings, pool: &Pool, dial: Dial) -> Self {
-        let leaves = |i: usize, shared: &Shared| Destination::of_server(pool, &pool.servers[i], shared);
-        Self::new(settings, &pool.hash, &pool.members(), pool.connections_count, pool.on_error, dial, leaves)
+        Self::new(settings, dial, |shared| {
+            let ring = Ring::build(&pool.hash, &pool.members()).expect("a plain spec builds");
+            let (leaves, lanes) = Servers { shared }.of_pool(pool);
+            Root::of_pool(PoolRoute::new("main".into(), ring, leaves, lanes, pool.on_error))
+        })
     }
 
-    fn new(
-        settings: &Settings,
-        spec: &Spec,
-        members: &[Member],
-        lanes: usize,
-        on_error: OnError,
-        dial: Dial,
-        leaves: impl Fn(usize, &Shared) -> Vec<Rc<dyn Leaf>>,
-    ) -> Self {
+    /// Over the routes of this configuration, whose servers `dial` reaches.
+    pub(crate) fn routed(config: &Config, dial: Dial) -> Self {
+        Self::new(&config.settings, dial, |shared| {
+            route::build(config, &Servers { shared }).expect("a good configuration")
+        })
+    }
+
+    fn new(settings: &Settings, dial: Dial, root: impl FnOnce(&Shared) -> Root) -> Self {
         let stats = Stats::new(1);
         let (counters, block) = (stats.of(0), Rc::new(RefCell::new(ReadBlock::default())));
         let budget = Budget::new(settings.limits.buffer_bytes_max, Arc::clone(&counters));
@@ -112,9 +130,7 @@ impl Room {
             budget: Rc::clone(&budget),
             first_replies: Rc::default(),
         };
-        let leaves = (0..members.len()).flat_map(|i| leaves(i, &shared)).collect();
-        let ring = Ring::build(spec, members).expect("a plain spec builds");
-        let root = Root::of_pool(PoolRoute::new("main".into(), ring, leaves, lanes, on_error));
+        let root = root(&shared);
         let current = Current { settings: settings.clone(), ..Current::default() };
         let process = Process::new(current, stats, health);
         let clients = Arc::new(AtomicUsize::new(0));

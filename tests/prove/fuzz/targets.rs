@@ -50,13 +50,25 @@ pub(crate) fn parse_request(data: &[u8]) {
                 let mut out = WireBuf::default();
                 ascii::write_multi_get(&request, &mut out);
                 let written = out.single().expect("nothing is shared");
-                let Framed::Line { line, consumed } = frame(written, 0) else { panic!("no line") };
+                let Framed::Line { line: line_again, consumed } = frame(written, 0) else {
+                    panic!("no line")
+                };
                 assert_eq!(consumed, written.len());
-                let Ok(Line::MultiGet(second)) = ascii::parse_request(line, consumed, &mut again) else {
+                let Ok(Line::MultiGet(second)) = ascii::parse_request(line_again, consumed, &mut again)
+                else {
                     panic!("{} is no multi-get", written.escape_ascii())
                 };
                 assert!(request.keys.iter().eq(second.keys.iter()) && request.op == second.op);
                 assert_eq!(request.exptime, second.exptime);
+                // from the third key on, three at a time
+                let mut left = request.keys.iter().skip(2);
+                let mut at = (request.keys.len() > 2).then(|| request.keys.start_of(2));
+                while let Some(start) = at {
+                    let (piece, next) = ascii::parse_more_keys(&line[start..], 3, &mut again);
+                    assert!(piece.iter().all(|key| left.next() == Some(key)));
+                    at = next.map(|next| start + next);
+                }
+                assert_eq!(left.next(), None);
             }
             Ok(Line::Admin(_)) | Err(_) => {}
         }

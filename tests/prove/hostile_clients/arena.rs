@@ -23,6 +23,11 @@ const COOL_DOWN_MAX: Duration = Duration::from_secs(3);
 pub(crate) const BIGS: usize = 8;
 pub(crate) const BIG_BYTES: usize = 1_000_000;
 
+/// The way of a request: the pool is all there is.
+pub(crate) const DIRECT: &str = "main";
+/// A route that looks at each reply, and never asks a second time.
+pub(crate) const ROUTED: &str = "{type: failover, children: [main, main], failover_errors: []}";
+
 pub(crate) struct Arena {
     pub(crate) proxy: Proxy,
     servers: Vec<Memcached>,
@@ -34,7 +39,7 @@ pub(crate) struct Arena {
 }
 
 impl Arena {
-    pub(crate) fn start() -> Self {
+    pub(crate) fn start(route: &str) -> Self {
         let servers: Vec<Memcached> = (0..2).map(|_| Memcached::start_with(&["-m", "256"])).collect();
         // The queue of a server is shared by all clients: it is long here, because whoever finds it full is refused,
         // and rightly so. A server that others keep busy is slow for everybody, and must not be too late for anybody.
@@ -45,7 +50,7 @@ impl Arena {
         for server in &servers {
             yaml += &format!("      - \"{}\"\n", server.address());
         }
-        let proxy = Proxy::with(&(yaml + "route: main\n"));
+        let proxy = Proxy::with(&format!("{yaml}route: {route}\n"));
         // Every worker has its connections from the beginning: what comes later is somebody else's.
         let mut clients: Vec<_> = (0..ENOUGH_FOR_ALL_WORKERS).map(|_| proxy.client()).collect();
         for number in 0..ENOUGH_FOR_ALL_SERVERS {

@@ -3,6 +3,7 @@
 use super::arena::{BIG_BYTES, BIGS};
 use super::swarm::{Reads, Stage};
 use crate::support::Random;
+use ringway::protocol::limits::GET_KEYS_MAX;
 use std::time::Duration;
 
 pub(crate) struct Behaviour {
@@ -194,7 +195,7 @@ fn large_multi() -> Vec<u8> {
 
 /// A line of some 7 MiB, more than any may be, and then some other line.
 fn million_keys(s: &mut Stage) {
-    let keys = s.scaled(1_000_000);
+    let keys = s.scaled(1_000_000).min(GET_KEYS_MAX); // more are refused
     s.flood(4, Reads::Everything, |random| {
         let mut line = b"get".to_vec();
         for _ in 0..keys {

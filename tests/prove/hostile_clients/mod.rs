@@ -11,7 +11,7 @@ pub(crate) mod swarm;
 use crate::plan::{Amount, Outcome, Plan};
 use crate::support::has_memcached;
 use crate::watch;
-use arena::{Arena, BUFFER_BYTES_MAX, CLIENT_BYTES, RSS_SLACK_BYTES};
+use arena::{Arena, BUFFER_BYTES_MAX, CLIENT_BYTES, DIRECT, ROUTED, RSS_SLACK_BYTES};
 use behaviours::{BEHAVIOURS, Behaviour};
 use good::{Good, Phase};
 use std::time::Duration;
@@ -53,6 +53,14 @@ impl Size {
 }
 
 pub(crate) fn run(plan: &Plan) -> Outcome {
+    run_over(DIRECT, plan)
+}
+
+pub(crate) fn run_routed(plan: &Plan) -> Outcome {
+    run_over(ROUTED, plan)
+}
+
+fn run_over(route: &str, plan: &Plan) -> Outcome {
     if !has_memcached() {
         return Outcome::default();
     }
@@ -63,7 +71,7 @@ pub(crate) fn run(plan: &Plan) -> Outcome {
     // On every commit others use the machine too: there times are only told.
     let times_count = size.scale >= 1.0 && is_quiet_machine();
     let mut random = plan.random();
-    let mut arena = Arena::start();
+    let mut arena = Arena::start(route);
     arena.fill();
     let per_second = (GOOD_PER_SECOND * size.scale) as u64;
     let good = Good::start(arena.proxy.address(), arena.server().address(), per_second, &mut random);

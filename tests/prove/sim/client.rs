@@ -79,6 +79,8 @@ pub(super) struct Client {
     known: HashMap<Vec<u8>, Vec<Option<u64>>>,
     versions: u64,
     miss_on_error: bool,
+    /// Keys of its gets may be asked for one after the other.
+    is_routed: bool,
     pub(super) answered: u64,
 }
 
@@ -101,7 +103,7 @@ pub(super) enum Seen {
 }
 
 impl Client {
-    pub(super) fn new(name: u64, pipe: Pipe, miss_on_error: bool, clock: Clock) -> Self {
+    pub(super) fn new(name: u64, pipe: Pipe, (miss_on_error, is_routed): (bool, bool), clock: Clock) -> Self {
         Self {
             name,
             pipe,
@@ -117,6 +119,7 @@ impl Client {
             known: HashMap::new(),
             versions: 0,
             miss_on_error,
+            is_routed,
             answered: 0,
         }
     }
@@ -218,12 +221,16 @@ impl Client {
     }
 
     /// Since when the program owes it an answer, and how many requests may have their time one after the other: those
-    /// in front that are answered in silence.
+    /// in front that are answered in silence, and each key of a get that travels alone.
     pub(super) fn owed_since(&self) -> Option<(Duration, u32)> {
         let silent = |e: &&Expected| matches!(e.asked, Asked::Set { quiet: true, .. });
         let before = u32::try_from(self.expected.iter().take_while(silent).count()).unwrap();
         let first = self.expected.get(before as usize)?;
-        Some((first.sent_at?.max(self.oldest_since), before + 1))
+        let own = match &first.asked {
+            Asked::Get(keys) if self.is_routed => u32::try_from(keys.len()).unwrap(),
+            _ => 1,
+        };
+        Some((first.sent_at?.max(self.oldest_since), before + own))
     }
 
     pub(super) fn is_owed(&self) -> bool {
@@ -339,7 +346,7 @@ impl Client {
                 }
                 let Some((count, found)) = values(&self.input, keys)? else { return Ok(None) };
                 for (key, found) in keys.clone().iter().zip(found) {
-                    self.learn(key, Some(found))?;
+                    self.learn(key, found)?;
                 }
                 Ok(Some(count))
             }
@@ -371,19 +378,23 @@ impl Client {
     }
 }
 
-/// The answer to a classic get: its length, and for each key the version that was found.
+/// The answer to a classic get: its length, and for each key the version that was found, if it was told.
 #[expect(
     clippy::type_complexity,
     reason = "a pair inside of what may be missing inside of what may be wrong"
 )]
-fn values(input: &[u8], keys: &[Vec<u8>]) -> Result<Option<(usize, Vec<Option<u64>>)>, String> {
+fn values(input: &[u8], keys: &[Vec<u8>]) -> Result<Option<(usize, Vec<Option<Option<u64>>>)>, String> {
     let mut found = vec![None; keys.len()];
     let (mut at, mut next) = (0, 0);
     loop {
         let Some(line) = line_of(&input[at..]) else { return Ok(None) };
         at += line.len() + 2;
         if line == b"END" {
-            return Ok(Some((at, found)));
+            return Ok(Some((at, found.into_iter().map(Some).collect())));
+        }
+        if line.starts_with(b"SERVER_ERROR ") {
+            // some of them, and not the others
+            return Ok(Some((at, found.into_iter().map(|found| found.map(Some)).collect())));
         }
         let text = String::from_utf8_lossy(line);
         let words: Vec<&str> = text.split(' ').collect();

@@ -12,7 +12,7 @@ use crate::plan::{Outcome, Plan};
 use crate::support::Random;
 use crate::support::room::{self, Room};
 use client::{Client, Clock, SLACK, Seen};
-use ringway::config::{Endpoint, OnError, Pool, Settings};
+use ringway::config::{Config, Endpoint, OnError};
 use ringway::upstream::Dial;
 use server::{Server, Servers};
 use std::cell::RefCell;
@@ -78,6 +78,8 @@ struct World {
     /// Its bounds, for the report.
     terms: String,
     miss_on_error: bool,
+    /// Keys of one get travel alone.
+    is_routed: bool,
     faults: u64,
     /// Clients that the program closed for its own reasons.
     closed: u64,
@@ -88,8 +90,9 @@ struct World {
 impl World {
     fn new(mut random: Random) -> Self {
         let servers = 1 + random.below(4);
-        let mut settings = Settings::default();
-        let limits = &mut settings.limits;
+        let is_routed = random.one_in(3);
+        let mut config = config_of(servers, is_routed);
+        let limits = &mut config.settings.limits;
         limits.clients_count_max = number(&mut random, &[1, 3, 1_000]);
         limits.client_outstanding_count_max = number(&mut random, &[1, 1, 2, 5, 1_024]);
         limits.client_reply_bytes_max = number(&mut random, &[1, 100, 5_000, 4 << 20]);
@@ -98,7 +101,7 @@ impl World {
             number(&mut random, &[1, 1_000, 20_000, 200_000, 4 << 20, 64 << 20, 512 << 20]);
         limits.late_count_max = number(&mut random, &[1, 2, 10, 1_000]);
         limits.bulk_bytes_max = number(&mut random, &[1, 70_000, 200_000, 512 << 10]);
-        let mut pool = pool_of(servers);
+        let pool = &mut config.pools[0];
         pool.connections_count = 1 + random.below(2);
         pool.outstanding_count_max = number(&mut random, &[1, 2, 10, 10_000]);
         pool.timeout = Duration::from_millis([3, 50, 1_000][random.below(3)]);
@@ -117,10 +120,16 @@ impl World {
             let Endpoint::Address(address) = endpoint else { panic!("only addresses are configured") };
             dialled.borrow_mut().dial(usize::from(address.port()) - 1)
         }));
-        let terms = format!("{:?} {:?}", settings.limits, pool);
+        let Config { settings, pools, .. } = &config;
+        let [pool] = &pools[..] else { panic!("one pool is configured") };
+        let terms = format!("{:?} {pool:?}, routed: {is_routed}", settings.limits);
         Self {
             terms,
-            room: Room::before(&settings, &pool, dial),
+            room: match is_routed {
+                true => Room::routed(&config, dial),
+                false => Room::before(settings, pool, dial),
+            },
+            is_routed,
             servers: held,
             clients: Vec::new(),
             clients_count_max: 1 + random.below(8),
@@ -171,7 +180,12 @@ impl World {
         if self.clients.len() < self.clients_count_max && self.random.one_in(4) || self.clients.is_empty() {
             let pipe = self.room.connect(self.client_pipe_bytes);
             let clock = Rc::clone(&self.clock);
-            self.clients.push(Client::new(self.next_client, pipe, self.miss_on_error, clock));
+            self.clients.push(Client::new(
+                self.next_client,
+                pipe,
+                (self.miss_on_error, self.is_routed),
+                clock,
+            ));
             self.next_client += 1;
         }
         let index = self.random.below(self.clients.len());
@@ -385,13 +399,17 @@ fn number(random: &mut Random, choice: &[usize]) -> usize {
     choice[random.below(choice.len())]
 }
 
-/// A pool of servers that are told apart by their ports.
-fn pool_of(servers: usize) -> Pool {
+/// A pool of servers that are told apart by their ports; perhaps behind a route that looks at every reply, and never asks
+/// a second time, which would be another story.
+fn config_of(servers: usize, is_routed: bool) -> Config {
     let list: Vec<String> = (1..=servers).map(|port| format!("\"127.0.0.1:{port}\"")).collect();
-    let text = format!("pools: {{main: {{servers: [{}]}}}}\nroute: main\n", list.join(", "));
-    let (mut config, _) =
-        ringway::config::from_text("sim", &text, ringway::route::check).expect("a good config");
-    config.pools.remove(0)
+    let route = match is_routed {
+        true => "{type: failover, children: [main, main], failover_errors: []}",
+        false => "main",
+    };
+    let text = format!("pools: {{main: {{servers: [{}]}}}}\nroute: {route}\n", list.join(", "));
+    let (config, _) = ringway::config::from_text("sim", &text, ringway::route::check).expect("a good config");
+    config
 }
 
 /// The only value that this version of the key may have: it names both, and is now and then a large one.
