@@ -23,9 +23,11 @@ pub(super) enum Next {
     Close,
 }
 
-/// Keys of one get that travel alone and are sent at a time: enough to be read and written in few calls. A get may have a
-/// hundred thousand, and a server's queue has room for fewer.
+/// Keys of one get that travel alone and are sent in one turn. A get may have a hundred thousand, and a server's queue has room
+/// for fewer.
 pub(super) const ALONE_COUNT_MAX: usize = 256;
+/// So many go together however many requests of others wait: an ordinary get is one piece, and fails as one.
+const ALONE_COUNT_MIN: usize = 32;
 
 /// memcached's answer to a value over its item size.
 pub(super) const TOO_LARGE: &str = "SERVER_ERROR object too large for cache";
@@ -111,10 +113,10 @@ impl Session {
         // those of `targets` that are leaves: few, whatever the number of keys
         let mut leaves: Vec<(&Rc<dyn Leaf>, u32)> = Vec::new();
         for key in request.keys.iter() {
-            if alone_count == alone_count_max {
+            let leaf = root.pool(request.op, key).and_then(|pool| pool.leaf(pool.pick(key)?));
+            if leaf.is_none() && alone_count == alone_count_max {
                 break;
             }
-            let leaf = root.pool(request.op, key).and_then(|pool| pool.leaf(pool.pick(key)?));
             let known = leaf.and_then(|leaf| leaves.iter().find(|(known, _)| Rc::ptr_eq(known, leaf)));
             let target = known.map_or_else(|| u32::try_from(targets.len()).unwrap_or(u32::MAX), |(_, t)| *t);
             if known.is_none() {
@@ -154,9 +156,10 @@ impl Session {
     /// Keys that may travel alone now: at least one.
     fn alone_count_max(&self) -> usize {
         let context = &self.context;
-        let count_max = context.limits().client_outstanding_count_max.min(context.share_count());
         let under_way_count = self.queue.borrow().requests_count();
-        count_max.saturating_sub(under_way_count).clamp(1, ALONE_COUNT_MAX)
+        let room_below = |count_max: usize, least| count_max.saturating_sub(under_way_count).max(least);
+        let of_its_own = room_below(context.limits().client_outstanding_count_max, 1);
+        of_its_own.min(room_below(context.share_count(), ALONE_COUNT_MIN)).min(ALONE_COUNT_MAX)
     }
 
     /// A value over the bound. memcached drops the old item when a `set` is too large, so that nobody goes on

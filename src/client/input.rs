@@ -293,7 +293,7 @@ impl Input {
                     let Line::MultiGet(MultiGet { op, exptime, keys }) = line else { return Step::Close };
                     let start = keys.start_of(sent_count);
                     let (text_bytes, end_bytes) = (keys.text.len() - start, consumed - keys.text.len());
-                    self.keep_keys(Mode::Keys { op, exptime, text_bytes, end_bytes });
+                    self.keep_keys(Mode::Keys { op, exptime, text_bytes, end_bytes }, sent_count);
                     Step::Used(start)
                 }
                 Next::Close => Step::Close,
@@ -307,22 +307,27 @@ impl Input {
         let Mode::Keys { op, exptime, text_bytes, end_bytes } = std::mem::take(&mut self.mode) else {
             return Step::Close;
         };
+        session.move_on(PROGRESS_BYTES);
+        if session.queue.borrow_mut().end_failed_get(&session.context) {
+            return Step::Used(text_bytes + end_bytes);
+        }
         let mut scratch = session.context.scratch.take();
         let text = &bytes[..text_bytes];
         let (keys, mut next) = parse_more_keys(text, ALONE_COUNT_MAX, &mut scratch);
         let piece = if next.is_some() { Piece::Front } else { Piece::Last };
+        let mut count = keys.len();
         if let Next::KeysLeft { sent_count } = session.multi_get(&MultiGet { op, exptime, keys }, piece) {
-            next = Some(keys.start_of(sent_count));
+            (count, next) = (sent_count, Some(keys.start_of(sent_count)));
         }
         session.context.scratch.set(scratch);
         let Some(start) = next else { return Step::Used(text_bytes + end_bytes) };
-        self.keep_keys(Mode::Keys { op, exptime, text_bytes: text_bytes - start, end_bytes });
+        self.keep_keys(Mode::Keys { op, exptime, text_bytes: text_bytes - start, end_bytes }, count);
         Step::Used(start)
     }
 
-    /// What is left of a get waits until others had their turn: it was as much work as many requests.
-    fn keep_keys(&mut self, left: Mode) {
-        self.turn_left = 0;
+    /// What is left of a get; each key that was sent was as much work as a request.
+    fn keep_keys(&mut self, left: Mode, sent_count: usize) {
+        self.turn_left = self.turn_left.saturating_sub(u32::try_from(sent_count).unwrap_or(u32::MAX));
         self.mode = left;
     }
 

@@ -27,7 +27,7 @@ pub(super) struct Multi {
     /// Keys that travel alone: requests of their own.
     pub(super) alone_count: usize,
     pub(super) piece: Piece,
-    /// The first error line. With one, the values are not shown.
+    /// The first error line. With one, the values of this piece are not shown.
     pub(super) error: Option<Vec<u8>>,
     /// Of some keys nothing is known, even if that is told as misses.
     pub(super) is_partial: bool,
@@ -167,7 +167,7 @@ impl Multi {
             self.parts.resize_with(self.parts_count, Part::default);
         }
         self.waiting = self.parts_count;
-        self.held = self.part_of.capacity() * size_of::<u32>();
+        self.held = self.part_of.capacity() * size_of::<u32>() + self.parts_count * size_of::<Part>();
         let to_last = |last: usize| (keys.ranges[last].1 - keys.ranges[0].0) as usize;
         self.asked_bytes = count.checked_sub(1).map_or(0, to_last);
     }
@@ -278,6 +278,6 @@ impl Multi {
 
     pub(super) fn held_bytes(&self) -> usize {
         let of_parts: usize = self.parts.iter().map(Part::room_bytes).sum();
-        of_parts + self.part_of.capacity() * 4
+        of_parts + self.parts.capacity() * size_of::<Part>() + self.part_of.capacity() * 4
     }
 }

@@ -5,6 +5,8 @@
 //!                            next:  answered → kept in a buffer of its own until it is the front
 //!                            …      waiting
 //! ```
+//!
+//! A long get may be several of them, its pieces: what ends it is written behind the last one's values.
 
 use super::context::Context;
 use super::multi::{Multi, Piece};
@@ -358,8 +360,13 @@ impl ReplyQueue {
                 return Progress::None;
             }
         }
+        let more_count = self.more_count;
         self.finish_gathered(context, token);
-        if token >> PART_BITS == self.first { self.advance(context) } else { Progress::None }
+        match token >> PART_BITS == self.first {
+            true => self.advance(context),
+            false if self.more_count < more_count => Progress::Silent, // there is room for others
+            false => Progress::None,
+        }
     }
 
     /// All parts are there: one answer is made of them.
@@ -448,6 +455,27 @@ impl ReplyQueue {
             progress = Progress::Batch;
         }
         if self.out.is_empty() { Progress::Silent } else { progress }
+    }
+
+    /// A get of which a piece has failed ends here: the rest of its keys need not be asked for. Whether it is so.
+    pub(super) fn end_failed_get(&mut self, context: &Context) -> bool {
+        let is_last = |item: &Item| match &item.place {
+            Place::Multi(_, multi) => multi.piece == Piece::Last,
+            Place::DonePiece(piece) => piece.is_last,
+            _ => false,
+        };
+        let Some(error) = &self.piece_error else { return false };
+        if self.items.iter().any(is_last) {
+            return false; // it was the get before this one
+        }
+        if self.items.is_empty() {
+            let line = [error, &b"\r\n"[..]].concat();
+            self.piece_error = None;
+            self.push_bytes(context, &[&line]);
+        } else {
+            self.add(Place::DonePiece(Box::new(DonePiece { is_last: true, ..DonePiece::default() })));
+        }
+        true
     }
 
     /// An answer whose turn has come.

@@ -1,7 +1,7 @@
 //! Replies leave in the order of requests, whatever order they come in: the queue alone, without a socket.
 
 use super::context::Context;
-use super::multi::{Multi, Split};
+use super::multi::{Multi, Piece, Split};
 use super::reply_queue::{How, NEW_REPLY_BYTES, Progress, ReplyQueue, part_token};
 use crate::admin::{Admin, Current, Process};
 use crate::config::Settings;
@@ -183,6 +183,51 @@ fn a_failed_part_makes_one_error_line_or_misses() {
         (0..2).for_each(|part| _ = other.fill(&context, part_token(token, part), &failed));
         assert_eq!(other.moves(1), Moves::Unknown(1), "nothing tells nothing");
     }
+}
+
+/// One key of a longer get.
+fn piece(piece: Piece) -> Box<Multi> {
+    let mut split = Split::default();
+    split.leaves.push(0);
+    let mut multi = Box::<Multi>::default();
+    multi.split(&Keys { text: b"get a b c", ranges: &[(4, 5), (6, 7), (8, 9)] }, &mut split);
+    assert_eq!((multi.keys_count(), multi.asked_bytes()), (1, 1));
+    (multi.piece, multi.alone_count) = (piece, 1);
+    multi
+}
+
+#[test]
+fn a_get_in_pieces_ends_behind_the_last_and_has_its_own_error() {
+    let context = context();
+    let mut queue = ReplyQueue::default();
+    let push = |queue: &mut ReplyQueue, of| queue.push_multi(How::plain(Op::Get, false), piece(of));
+    let hit = value("VALUE a 0 1");
+    let failed = Reply::failed(Cause::Timeout);
+    let first = [Piece::Front, Piece::Front, Piece::Last].map(|of| push(&mut queue, of));
+    let second = push(&mut queue, Piece::Front);
+    queue.fill(&context, first[1], &failed);
+    queue.fill(&context, first[0], &hit);
+    assert!(!queue.end_failed_get(&context), "it is the one before that has failed");
+    assert_eq!(queue.fill(&context, first[2], &hit), Progress::Partial);
+    assert_eq!(take(&mut queue), "VALUE a 0 1\r\nx\r\nVALUE a 0 1\r\nx\r\nSERVER_ERROR Reply timeout\r\n");
+    assert!(!queue.end_failed_get(&context));
+    queue.fill(&context, second, &hit);
+    let last = push(&mut queue, Piece::Last);
+    queue.fill(&context, last, &hit);
+    assert_eq!(take(&mut queue), "VALUE a 0 1\r\nx\r\nVALUE a 0 1\r\nx\r\nEND\r\n");
+    // of the third, the rest is not asked for: at once, or behind what is under way
+    let told = "SERVER_ERROR Reply timeout\r\n";
+    let fails = push(&mut queue, Piece::Front);
+    queue.fill(&context, fails, &failed);
+    assert!(queue.end_failed_get(&context));
+    assert_eq!(take(&mut queue), told);
+    let (fails, other) = (push(&mut queue, Piece::Front), push(&mut queue, Piece::Front));
+    queue.fill(&context, fails, &failed);
+    assert!(queue.end_failed_get(&context));
+    assert_eq!(take(&mut queue), "");
+    queue.fill(&context, other, &hit);
+    assert_eq!(take(&mut queue), format!("VALUE a 0 1\r\nx\r\n{told}"));
+    assert!(queue.is_empty());
 }
 
 #[test]

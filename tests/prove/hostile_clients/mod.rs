@@ -69,7 +69,7 @@ fn run_over(route: &str, plan: &Plan) -> Outcome {
     let behaviours =
         plan.only(BEHAVIOURS, |b| b.name).unwrap_or_else(|| BEHAVIOURS[..size.behaviours].iter().collect());
     // On every commit others use the machine too: there times are only told.
-    let times_count = size.scale >= 1.0 && is_quiet_machine();
+    let times_count = size.scale >= 1.0 && route == DIRECT && is_quiet_machine();
     let mut random = plan.random();
     let mut arena = Arena::start(route);
     arena.fill();

@@ -344,7 +344,9 @@ impl Client {
                 if is_error {
                     return Ok(Some(whole));
                 }
-                let Some((count, found)) = values(&self.input, keys)? else { return Ok(None) };
+                let Some((count, found)) = values(&self.input, keys, self.is_routed)? else {
+                    return Ok(None);
+                };
                 for (key, found) in keys.clone().iter().zip(found) {
                     self.learn(key, found)?;
                 }
@@ -383,7 +385,11 @@ impl Client {
     clippy::type_complexity,
     reason = "a pair inside of what may be missing inside of what may be wrong"
 )]
-fn values(input: &[u8], keys: &[Vec<u8>]) -> Result<Option<(usize, Vec<Option<Option<u64>>>)>, String> {
+fn values(
+    input: &[u8],
+    keys: &[Vec<u8>],
+    is_routed: bool,
+) -> Result<Option<(usize, Vec<Option<Option<u64>>>)>, String> {
     let mut found = vec![None; keys.len()];
     let (mut at, mut next) = (0, 0);
     loop {
@@ -392,7 +398,7 @@ fn values(input: &[u8], keys: &[Vec<u8>]) -> Result<Option<(usize, Vec<Option<Op
         if line == b"END" {
             return Ok(Some((at, found.into_iter().map(Some).collect())));
         }
-        if line.starts_with(b"SERVER_ERROR ") {
+        if is_routed && line.starts_with(b"SERVER_ERROR ") {
             // some of them, and not the others
             return Ok(Some((at, found.into_iter().map(|found| found.map(Some)).collect())));
         }
