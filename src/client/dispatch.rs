@@ -114,6 +114,7 @@ impl Session {
         let mut leaves: Vec<(&Rc<dyn Leaf>, u32)> = Vec::new();
         for key in request.keys.iter() {
             let leaf = root.pool(request.op, key).and_then(|pool| pool.leaf(pool.pick(key)?));
+            let leaf = leaf.filter(|leaf| !leaf.is_tree());
             if leaf.is_none() && alone_count == alone_count_max {
                 break;
             }

@@ -163,6 +163,10 @@ impl Leaf for Logged {
         self.inner.send_multi(&shown, call, Slot::new(Rc::new(renumbered), 0));
     }
 
+    fn is_tree(&self) -> bool {
+        self.inner.is_tree()
+    }
+
     fn flush_all(&self, delay: i32, slot: Slot) {
         self.inner.flush_all(delay, slot);
     }

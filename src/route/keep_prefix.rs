@@ -36,6 +36,10 @@ impl Leaf for KeepPrefix {
         self.0.send_multi(request, call, slot);
     }
 
+    fn is_tree(&self) -> bool {
+        self.0.is_tree()
+    }
+
     fn flush_all(&self, delay: i32, slot: Slot) {
         self.0.flush_all(delay, slot);
     }

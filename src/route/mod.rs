@@ -159,6 +159,11 @@ pub trait Leaf: Route {
     /// in the order of the keys, then the slot is filled with [`crate::protocol::Status::Ok`] or an error.
     fn send_multi(&self, request: &MultiGet<'_>, call: &Call, slot: Slot);
 
+    /// A tree in the place of a server: keys of a get travel alone, and none comes by [`Self::send_multi`].
+    fn is_tree(&self) -> bool {
+        false
+    }
+
     /// Empties the server, `delay` seconds from now.
     fn flush_all(&self, delay: i32, slot: Slot);
 

@@ -25,6 +25,8 @@ pub(super) const KIND: Kind = Kind {
 pub(super) const OUTSTANDING_COUNT_MAX: usize = 1_000_000;
 /// Requests that wait here for their turn. mcrouter has no bound.
 const QUEUED_COUNT_MAX: usize = 65_536;
+/// Keys and values of these; what is larger waits when it is the only one.
+const QUEUED_BYTES_MAX: usize = 16 << 20;
 
 fn build(params: &Params<'_>) -> Option<Rc<dyn Route>> {
     let target = params.child("target");
@@ -40,6 +42,7 @@ pub(super) fn of(target: Rc<dyn Route>, count_max: usize) -> Rc<dyn Route> {
         count_max,
         count: Cell::new(0),
         queue: RefCell::default(),
+        queued_bytes: Cell::new(0),
         is_draining: Cell::new(false),
         this: Weak::clone(this),
     };
@@ -52,6 +55,7 @@ struct Limit {
     /// Under way.
     count: Cell<usize>,
     queue: RefCell<VecDeque<(OwnedRequest, Call, Slot)>>,
+    queued_bytes: Cell<usize>,
     is_draining: Cell<bool>,
     this: Weak<Self>,
 }
@@ -63,6 +67,10 @@ impl Limit {
         let turn = Turn { limit: this, slot: Cell::new(Some(slot)) };
         self.target.send(request, call, Slot::new(Rc::new(turn), 0));
     }
+}
+
+fn bytes_of(request: &Request<'_>) -> usize {
+    request.key.len() + request.value.len()
 }
 
 /// One request under way; when it is answered the next may go.
@@ -94,7 +102,9 @@ impl Sink for Turn {
         }
         while self.limit.count.get() < self.limit.count_max {
             let Some((request, call, slot)) = self.limit.queue.borrow_mut().pop_front() else { break };
-            self.limit.go(&request.as_request(), &call, slot);
+            let request = request.as_request();
+            self.limit.queued_bytes.set(self.limit.queued_bytes.get() - bytes_of(&request));
+            self.limit.go(&request, &call, slot);
         }
         self.limit.is_draining.set(false);
     }
@@ -106,10 +116,12 @@ impl Route for Limit {
             return self.go(request, call, slot);
         }
         let mut queue = self.queue.borrow_mut();
-        if queue.len() >= QUEUED_COUNT_MAX {
+        let queued_bytes = self.queued_bytes.get() + bytes_of(request);
+        if queue.len() >= QUEUED_COUNT_MAX || (!queue.is_empty() && queued_bytes > QUEUED_BYTES_MAX) {
             drop(queue);
             return slot.fill(&Reply::line(Status::Failed(Cause::QueueFull), b"SERVER_ERROR 307 busy"));
         }
+        self.queued_bytes.set(queued_bytes);
         queue.push_back((OwnedRequest::new(request), call.clone(), slot));
     }
 

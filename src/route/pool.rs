@@ -186,6 +186,11 @@ impl PoolRoute {
         self.watch.is_some()
     }
 
+    /// Whether some of its members are routes.
+    pub(super) fn has_trees(&self) -> bool {
+        self.leaves.iter().any(|leaf| leaf.is_tree())
+    }
+
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name

@@ -91,12 +91,25 @@ impl Prefixes {
 
 /// Whether `pattern`, in which `*` stands for any number of characters but slashes, is `text`.
 fn matches(pattern: &[u8], text: &[u8]) -> bool {
-    let Some((first, rest)) = pattern.split_first() else { return text.is_empty() };
-    if *first == b'*' {
-        let reach = text.iter().position(|b| *b == b'/').unwrap_or(text.len());
-        return (0..=reach).any(|skipped| matches(rest, &text[skipped..]));
-    }
-    text.split_first().is_some_and(|(head, tail)| head == first && matches(rest, tail))
+    let parts = |text| <[u8]>::split(text, |b| *b == b'/');
+    parts(pattern).count() == parts(text).count()
+        && parts(pattern).zip(parts(text)).all(|(pattern, text)| matches_part(pattern, text))
+}
+
+/// The same between two slashes. A client writes the pattern: each piece is looked for once, where it first may be, or a key of
+/// stars would be worth hours.
+fn matches_part(pattern: &[u8], text: &[u8]) -> bool {
+    let mut pieces = pattern.split(|b| *b == b'*');
+    let Some(rest) = pieces.next().and_then(|first| text.strip_prefix(first)) else { return false };
+    let Some(last) = pieces.next_back() else { return rest.is_empty() };
+    let Some(mut rest) = rest.strip_suffix(last) else { return false };
+    pieces.all(|piece| match memchr::memmem::find(rest, piece) {
+        Some(at) => {
+            rest = &rest[at + piece.len()..];
+            true
+        }
+        None => false,
+    })
 }
 
 /// A key's routing prefix, with the slash at its end, and the rest.
@@ -118,7 +131,11 @@ impl Root {
     ) -> Self {
         let tells_misses = pools.iter().any(|pool| pool.is_miss_on_error());
         let whole = |pool: &&Rc<PoolRoute>| std::ptr::addr_eq(Rc::as_ptr(pool), Rc::as_ptr(&default));
-        let only = pools.iter().find(whole).filter(|pool| prefixes.is_none() && !pool.is_watched()).cloned();
+        let only = pools
+            .iter()
+            .find(whole)
+            .filter(|pool| prefixes.is_none() && !pool.is_watched() && !pool.has_trees())
+            .cloned();
         let front = (prefixes.is_some() || fed.is_some()).then_some(Front { prefixes, fed });
         Self { default, front, pools, tells_misses, only }
     }
@@ -234,5 +251,10 @@ mod tests {
         assert!(matches(b"/a*/b/", b"/abc/b/"));
         assert!(!matches(b"/a*/b/", b"/xabc/b/"));
         assert!(!matches(b"/*/", b"/a/b/"));
+        assert!(matches(b"/*/", b"//") && matches(b"/**a*/", b"/ba/") && !matches(b"/a*a/", b"/a/"));
+        assert!(matches(b"/a*b*c/", b"/abbc/") && !matches(b"/a*bc*c/", b"/abbc/"));
+        let stars = [&b"/"[..], &[b'*'; 120], b"X/", &[b'*'; 120], b"/"].concat();
+        assert!(!matches(&stars, &[&b"/"[..], &[b'a'; 120], b"/", &[b'b'; 120], b"/"].concat()));
+        assert!(matches(&stars, b"/aX/b/"));
     }
 }

@@ -117,11 +117,11 @@ impl Leaf for Scripted {
 
 /// Waits for one reply.
 #[derive(Default)]
-pub(super) struct Waiting(Cell<Option<OwnedReply>>, RefCell<Vec<String>>);
+pub(super) struct Waiting(Cell<Option<OwnedReply>>);
 
 impl Sink for Waiting {
-    fn hit(&self, _token: u64, index: usize, reply: &Reply<'_>) {
-        self.1.borrow_mut().push(format!("{index} {}", shown(OwnedReply::new(reply))));
+    fn hit(&self, _token: u64, _index: usize, _reply: &Reply<'_>) {
+        unreachable!("a request for one key is answered by one reply");
     }
 
     fn fill(&self, _token: u64, reply: &Reply<'_>) {
@@ -138,11 +138,6 @@ impl Waiting {
     /// The reply, if it has come: `line` or `line|value`.
     pub(super) fn reply(&self) -> Option<String> {
         self.0.take().map(shown)
-    }
-
-    /// What was found under the keys of a get: `index line|value`.
-    pub(super) fn hits(&self) -> Vec<String> {
-        self.1.take()
     }
 }
 

@@ -1,10 +1,10 @@
 //! Where requests end: members of pools that are routes, and servers that want routing prefixes, over scripted leaves.
 
+use super::Route;
 use super::scripted::{Say, Waiting};
-use super::stage::{DELETED, MISS, STORED, TIMEOUT, run, settle, tree, tree_of, tree_with};
-use super::{Call, PoolRoute};
+use super::stage::{DELETED, MISS, STORED, TIMEOUT, run, tree, tree_of, tree_with};
 use crate::config;
-use crate::protocol::{Cause, Keys, MultiGet, Op, Status};
+use crate::protocol::{Cause, Op, Status};
 
 /// A pool whose members are a route and a server.
 const RING: &str = "limits: {value_bytes_max: 1KiB}
@@ -17,7 +17,7 @@ route: ring
 
 /// Keys of the route and of the server.
 fn keys(root: &super::Root) -> (String, String) {
-    let pool = root.only_pool().unwrap();
+    let pool = root.pool(Op::Get, b"k").unwrap();
     let of =
         |index| (0..).map(|i| format!("k{i}")).find(|key| pool.pick(key.as_bytes()) == Some(index)).unwrap();
     (of(0), of(1))
@@ -39,27 +39,13 @@ fn a_member_may_be_a_route() {
 }
 
 #[test]
-fn a_member_that_is_a_route_takes_several_keys() {
+fn a_member_that_is_a_route_is_told_from_a_server() {
     run(async {
-        let script = vec![Say::Hit("1"), MISS, Say::Hit("3"), TIMEOUT, Say::Hit("5")];
-        let tree = tree_with("t.yaml", RING, [("a", script), ("b", vec![Say::Fail(Cause::Tko)])]);
-        let pool: &PoolRoute = tree.root.only_pool().unwrap();
-        let member = pool.leaf(0).unwrap();
-        assert_eq!(member.name(), "first");
-        let ask = |ranges: &'static [(u32, u32)]| {
-            let (waiting, slot) = Waiting::slot();
-            let keys = Keys { text: b"k1 k2 k3", ranges };
-            member.send_multi(&MultiGet { op: Op::Get, exptime: 0, keys }, &Call::default(), slot);
-            waiting
-        };
-        let all = ask(&[(0, 2), (3, 5), (6, 8)]);
-        settle().await;
-        assert_eq!(all.hits(), ["0 VALUE k1 0 1|1", "2 VALUE k3 0 1|3"], "in the order of the keys");
-        assert_eq!(all.reply().unwrap(), "");
-        let failed = ask(&[(0, 2), (3, 5)]);
-        settle().await;
-        assert_eq!(failed.reply().unwrap(), "SERVER_ERROR unavailable");
-        assert_eq!(failed.hits(), ["1 VALUE k2 0 1|5"]);
+        let tree = tree_with("t.yaml", RING, []);
+        assert!(tree.root.only_pool().is_none(), "keys of a get are asked for one by one");
+        let pool = tree.root.pool(Op::Get, b"k").unwrap();
+        let [member, server] = [0, 1].map(|index| pool.leaf(index).unwrap());
+        assert_eq!((member.name(), member.is_tree(), server.is_tree()), ("first", true, false));
         let (waiting, slot) = Waiting::slot();
         member.flush_all(0, slot);
         assert_eq!(waiting.reply().unwrap(), "OK", "its servers are those of other pools");

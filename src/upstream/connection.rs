@@ -14,7 +14,7 @@ use super::probe;
 use super::terms::{Shared, Terms};
 use crate::health::{Prober, Reason};
 use crate::protocol::{
-    Cause, Found, MultiGet, Op, Reply, Request, SHARED_BYTES_MIN, Status, Values, WireBuf, ascii, meta,
+    Cause, Class, Found, MultiGet, Op, Reply, Request, SHARED_BYTES_MIN, Status, Values, WireBuf, ascii, meta,
 };
 use crate::route::{Call, Moves, Slot};
 use bytes::Bytes;
@@ -121,7 +121,8 @@ impl Connection {
     }
 
     pub(super) fn send(&self, request: &Request<'_>, call: &Call, slot: Slot) {
-        let Some(slot) = self.admit(slot, request.value.len()) else { return };
+        let may_be_dropped = request.op.class() != Class::DeleteLike;
+        let Some(slot) = self.admit(slot, request.value.len(), may_be_dropped) else { return };
         if !self.modern.get() && is_only_for_modern(request) {
             return slot.fill(&Reply::line(Status::ErrorLine, b"CLIENT_ERROR bad command line format"));
         }
@@ -181,7 +182,7 @@ impl Connection {
     }
 
     pub(super) fn send_multi(&self, request: &MultiGet<'_>, call: &Call, slot: Slot) {
-        let Some(slot) = self.admit(slot, request.keys.text.len()) else { return };
+        let Some(slot) = self.admit(slot, request.keys.text.len(), true) else { return };
         if !self.modern.get() && request.keys.iter().any(|key| memchr::memchr(0, key).is_some()) {
             return slot.fill(&Reply::line(Status::ErrorLine, b"CLIENT_ERROR bad command line format"));
         }
@@ -233,7 +234,7 @@ impl Connection {
     }
 
     pub(super) fn flush_all(&self, delay: i32, slot: Slot) {
-        let Some(slot) = self.admit(slot, 0) else { return };
+        let Some(slot) = self.admit(slot, 0, false) else { return };
         let mut state = self.state.borrow_mut();
         let State { out, inflight, bulk, .. } = &mut *state;
         // it is about all keys: whatever waits has come before it
@@ -263,10 +264,14 @@ impl Connection {
     }
 
     /// Whether a request of so many bytes, its key and a few words aside, may be queued now; if not, it is answered.
-    fn admit(&self, slot: Slot, bytes: usize) -> Option<Slot> {
-        let state = self.state.borrow();
-        if state.count() >= self.terms.outstanding_count_max {
-            drop(state);
+    ///
+    /// What nobody waits for slows nobody down who sends it: a copy for a shadow that hangs would fill all there is. So it leaves
+    /// half of the queue and most of the memory to what somebody waits for; but deletes are not dropped while there is room.
+    fn admit(&self, slot: Slot, bytes: usize, may_be_dropped: bool) -> Option<Slot> {
+        let (count, count_max) = (self.state.borrow().count(), self.terms.outstanding_count_max);
+        let budget = &self.shared.budget;
+        let is_much = count >= count_max.div_ceil(2) || budget.held_bytes() > budget.bytes_max() / 4;
+        if count >= count_max || (is_much && may_be_dropped && !slot.is_awaited()) {
             self.shared.counters.server_queue_full.add(1);
             let text = format!(
                 "SERVER_ERROR Max pending requests ({}) reached for destination \"{}\".",
@@ -275,8 +280,6 @@ impl Connection {
             self.tell(slot, &Reply::line(Status::Failed(Cause::QueueFull), text.as_bytes()));
             return None;
         }
-        drop(state);
-        let budget = &self.shared.budget;
         let is_large = bytes >= SHARED_BYTES_MIN;
         if !(if is_large { budget.make_room() } else { budget.make_little_room() }) {
             self.shared.counters.server_queue_full.add(1);

@@ -159,3 +159,17 @@ fn a_hundred_thousand_keys_take_neither_memory_nor_room_from_others() {
     assert!(grown_kib < (32 + 16) * 1024, "{grown_kib} KiB more at most");
     assert_eq!(good.stat("server_errors"), 0);
 }
+
+#[test]
+fn trees_in_the_place_of_servers_are_asked_for_no_more_at_a_time() {
+    let mock = Mock::forgetful();
+    let main = format!("  main: {{servers: [\"{}\"], outstanding_max: 2, tko: off}}\n", mock.address());
+    let members = "  trees: {servers: [{route: main, name: s0}, {route: main, name: s1}]}\n";
+    let limits = "limits: {client_outstanding_max: 2}";
+    let proxy = Proxy::with(&format!("{limits}\npools:\n{main}{members}route: trees\n"));
+    let mut client = proxy.client();
+    client.ask("get a b c d e f g\r\nget a b\r\nget a\r\n", "END\r\n".repeat(3));
+    let heard: Vec<String> = (0..10).map(|_| mock.heard()).collect();
+    assert!(heard.iter().all(|line| line.split(' ').count() == 2), "each alone: {heard:?}");
+    assert_eq!(client.stat("server_queue_full"), 0);
+}

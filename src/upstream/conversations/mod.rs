@@ -174,11 +174,19 @@ impl Stand {
         self.ask_as(token, text, Moves::Much(bytes));
     }
 
+    /// The same, and nobody wants to know what comes of it.
+    fn ask_for_nobody(&self, text: &str) {
+        self.send(text, Moves::Little, Slot::nowhere());
+    }
+
     fn ask_as(&self, token: u64, text: &str, moves: Moves) {
+        self.send(text, moves, Slot::new(Rc::clone(&self.told) as Rc<dyn Sink>, token));
+    }
+
+    fn send(&self, text: &str, moves: Moves, slot: Slot) {
         let call = Call { moves, ..Call::default() };
         let text = text.replace('|', "\r\n") + "\r\n";
         let Framed::Line { line, consumed } = frame(text.as_bytes(), 0) else { panic!("no line: {text}") };
-        let slot = Slot::new(Rc::clone(&self.told) as Rc<dyn Sink>, token);
         let leaf = &self.leaves[0];
         match parse_request(line, consumed, &mut Scratch::default()).expect("a good line") {
             Line::Request(request) => leaf.send(&request, &call, slot),

@@ -81,6 +81,33 @@ fn a_queue_that_is_full_takes_no_more() {
 }
 
 #[test]
+fn what_nobody_waits_for_leaves_room_to_others() {
+    run(async {
+        let stand = Stand::new("outstanding_max: 5");
+        for text in ["get a", "set b 0 0 1|x", "get c", "get d", "set e 0 0 1|x"] {
+            stand.ask_for_nobody(text);
+        }
+        assert_eq!(stand.count(|c| &c.server_queue_full), 2, "the half of five is three");
+        stand.ask_for_nobody("delete f");
+        stand.ask(1, "get g");
+        let mut server = stand.accept(MODERN).await;
+        server.expect("get a|set b 0 0 1|x|get c|delete f|get g|").await;
+        server.say("END|STORED|END|DELETED|END|");
+        stand.expect(&[(1, "")]).await;
+        let budget = &stand.shared.budget;
+        budget.change(0, BUFFER_BYTES_MAX / 4 + 1);
+        stand.ask_for_nobody("set h 0 0 1|x");
+        stand.ask_for_nobody("md i q");
+        stand.ask(2, "get j");
+        settle().await;
+        assert_eq!(stand.count(|c| &c.server_queue_full), 3);
+        let heard = server.heard().await;
+        assert!(heard.starts_with("md i ") && heard.ends_with("|get j|"), "{heard}");
+        budget.change(BUFFER_BYTES_MAX / 4 + 1, 0);
+    });
+}
+
+#[test]
 fn nothing_large_is_queued_when_memory_is_short() {
     run(async {
         let (stand, mut server) = Stand::idle("").await;
