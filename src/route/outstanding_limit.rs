@@ -5,7 +5,7 @@
 
 use super::registry::{Key, Kind, Params};
 use super::{Call, Chosen, Explained, Route, Sink, Slot, When};
-use crate::protocol::{Cause, Op, OwnedRequest, Reply, Request, Status};
+use crate::protocol::{Cause, Class, Op, OwnedRequest, Reply, Request, Status};
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::rc::{Rc, Weak};
@@ -25,7 +25,7 @@ pub(super) const KIND: Kind = Kind {
 pub(super) const OUTSTANDING_COUNT_MAX: usize = 1_000_000;
 /// Requests that wait here for their turn. mcrouter has no bound.
 const QUEUED_COUNT_MAX: usize = 65_536;
-/// Keys and values of these; what is larger waits when it is the only one.
+/// Keys and values of these; what is larger waits when it is the only one, and deletes wait in any case.
 const QUEUED_BYTES_MAX: usize = 16 << 20;
 
 fn build(params: &Params<'_>) -> Option<Rc<dyn Route>> {
@@ -117,7 +117,8 @@ impl Route for Limit {
         }
         let mut queue = self.queue.borrow_mut();
         let queued_bytes = self.queued_bytes.get() + bytes_of(request);
-        if queue.len() >= QUEUED_COUNT_MAX || (!queue.is_empty() && queued_bytes > QUEUED_BYTES_MAX) {
+        let is_much = queued_bytes > QUEUED_BYTES_MAX && !queue.is_empty();
+        if queue.len() >= QUEUED_COUNT_MAX || (is_much && request.op.class() != Class::DeleteLike) {
             drop(queue);
             return slot.fill(&Reply::line(Status::Failed(Cause::QueueFull), b"SERVER_ERROR 307 busy"));
         }

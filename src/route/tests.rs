@@ -658,15 +658,25 @@ fn beyond_the_limit_requests_wait_their_turn() {
 #[test]
 fn what_waits_for_its_turn_has_a_bound_in_bytes() {
     run(async {
-        let script = vec![Say::Wait, Say::Line(Status::Stored, "STORED"), Say::Hit("x")];
+        let script = vec![
+            Say::Wait,
+            Say::Line(Status::Stored, "STORED"),
+            Say::Line(Status::Deleted, "DELETED"),
+            Say::Hit("x"),
+        ];
         let tree = tree("{type: outstanding_limit, target: a, max_outstanding: 1}", [("a", script)]);
         let set = format!("set k 0 0 {}|{}", 20 << 20, "x".repeat(20 << 20));
-        let waiting = [tree.send("get 1").await, tree.send(&set).await, tree.send("set k 0 0 1|x").await];
+        let waiting = [
+            tree.send("get 1").await,
+            tree.send(&set).await,
+            tree.send("set k 0 0 1|x").await,
+            tree.send("delete k").await,
+        ];
         tree.finish("a", &crate::protocol::Reply::line(Status::Miss, b""));
         settle().await;
         let answers: Vec<_> = waiting.iter().map(|w| w.reply()).collect();
         let told = |text: &str| Some(text.to_owned());
-        assert_eq!(answers, [told(""), told("STORED"), told("SERVER_ERROR 307 busy")]);
+        assert_eq!(answers, [told(""), told("STORED"), told("SERVER_ERROR 307 busy"), told("DELETED")]);
         assert_eq!(tree.send("get 2").await.reply(), told("VALUE 2 0 1|x"), "there is room again");
     });
 }

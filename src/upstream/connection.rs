@@ -265,13 +265,12 @@ impl Connection {
 
     /// Whether a request of so many bytes, its key and a few words aside, may be queued now; if not, it is answered.
     ///
-    /// What nobody waits for slows nobody down who sends it: a copy for a shadow that hangs would fill all there is. So it leaves
-    /// half of the queue and most of the memory to what somebody waits for; but deletes are not dropped while there is room.
+    /// What nobody waits for slows nobody down who sends it: copies for a shadow that hangs would fill the queue. So they leave half
+    /// of it to what somebody waits for; but deletes are not dropped while there is room.
     fn admit(&self, slot: Slot, bytes: usize, may_be_dropped: bool) -> Option<Slot> {
         let (count, count_max) = (self.state.borrow().count(), self.terms.outstanding_count_max);
-        let budget = &self.shared.budget;
-        let is_much = count >= count_max.div_ceil(2) || budget.held_bytes() > budget.bytes_max() / 4;
-        if count >= count_max || (is_much && may_be_dropped && !slot.is_awaited()) {
+        let is_half_full = count >= count_max.div_ceil(2);
+        if count >= count_max || (is_half_full && may_be_dropped && !slot.is_awaited()) {
             self.shared.counters.server_queue_full.add(1);
             let text = format!(
                 "SERVER_ERROR Max pending requests ({}) reached for destination \"{}\".",
@@ -280,6 +279,7 @@ impl Connection {
             self.tell(slot, &Reply::line(Status::Failed(Cause::QueueFull), text.as_bytes()));
             return None;
         }
+        let budget = &self.shared.budget;
         let is_large = bytes >= SHARED_BYTES_MIN;
         if !(if is_large { budget.make_room() } else { budget.make_little_room() }) {
             self.shared.counters.server_queue_full.add(1);
