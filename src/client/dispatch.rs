@@ -130,12 +130,14 @@ impl Session {
         debug_assert!(targets.len() <= PARTS_MAX, "more servers than a token can tell apart");
         let sent_count = split.leaves.len();
         count(&self.context.counters, request.op, sent_count as u64);
-        let all_are_sent = sent_count == request.keys.len();
-        let next = if all_are_sent { Next::Go } else { Next::KeysLeft { sent_count } };
+        let (next, piece) = match sent_count == request.keys.len() {
+            true => (Next::Go, piece),
+            false => (Next::KeysLeft { sent_count }, Piece::Front),
+        };
         let mut multi = self.context.spare_multi();
         multi.split(&request.keys, &mut split);
         multi.alone_count = alone_count;
-        multi.piece = if next == Next::Go { piece } else { Piece::Front };
+        multi.piece = piece;
         let how = How::plain(request.op, false);
         let (token, mut call) = self.begin(sent_count, |queue| queue.push_multi(how, multi));
         call.share(split.parts().len());

@@ -464,14 +464,12 @@ impl ReplyQueue {
             Place::DonePiece(piece) => piece.is_last,
             _ => false,
         };
-        let Some(error) = &self.piece_error else { return false };
-        if self.items.iter().any(is_last) {
-            return false; // it was the get before this one
+        if self.piece_error.is_none() || self.items.iter().any(is_last) {
+            return false; // or it was the get before this one
         }
         if self.items.is_empty() {
-            let line = [error, &b"\r\n"[..]].concat();
-            self.piece_error = None;
-            self.push_bytes(context, &[&line]);
+            let error = self.piece_error.take().unwrap_or_default();
+            self.push_bytes(context, &[&error, b"\r\n"]);
         } else {
             self.add(Place::DonePiece(Box::new(DonePiece { is_last: true, ..DonePiece::default() })));
         }

@@ -1,6 +1,5 @@
 //! Every bound: reached, told or waited for, and nobody else notices.
 
-use crate::support::process::status_of;
 use crate::support::{
     Client, Memcached, Mock, PATIENCE, Proxy, dead_address, has_memcached, pool_of, usual_answer,
 };
@@ -41,12 +40,10 @@ fn a_value_does_not_keep_the_long_line_that_came_before_it() {
         client.send([&long[..], &begun].concat());
         client.expect("CLIENT_ERROR bad command line format\r\n");
     }
-    let resident_kib = || status_of(proxy.pid(), "VmRSS:");
-    assert!(resident_kib() > 0);
     // what was asked for in between is given back in a moment
     let began = std::time::Instant::now();
-    while resident_kib() > 60 * 1024 {
-        assert!(began.elapsed() < PATIENCE, "{} KiB resident", resident_kib());
+    while proxy.resident_bytes() > 60 << 20 {
+        assert!(began.elapsed() < PATIENCE, "{} KiB resident", proxy.resident_bytes() / 1024);
         std::thread::yield_now();
     }
 }
@@ -248,7 +245,7 @@ fn memory_shrinks_again_after_a_burst() {
     for client in &mut clients {
         client.ask("get a\r\n", "END\r\n");
     }
-    let after = resident_bytes(&proxy);
+    let after = proxy.resident_bytes();
     assert!(after < 100 << 20, "{} MiB for 50 idle clients", after >> 20);
 }
 
@@ -264,11 +261,6 @@ fn memory_is_taken_in_small_pages_unless_values_are_kept_here() {
     proxy.rewrite(embedded());
     proxy.client().await_stat("config_reloads", 1);
     assert!(!small(&proxy), "there is a cache now");
-}
-
-fn resident_bytes(proxy: &Proxy) -> usize {
-    let statm = std::fs::read_to_string(format!("/proc/{}/statm", proxy.pid())).unwrap();
-    statm.split(' ').nth(1).unwrap().parse::<usize>().unwrap() * 4096
 }
 
 /// A configuration that needs no server.
@@ -384,7 +376,7 @@ fn unread_values_stay_within_the_bound_with_the_blocks_that_they_lie_in() {
     let value = "v".repeat(16 * 1024);
     good.ask(format!("set a 0 0 {}\r\n{value}\r\n", value.len()), "STORED\r\n");
     let hit = format!("VALUE a 0 {}\r\n{value}\r\nEND\r\n", value.len());
-    let before = resident_bytes(&proxy);
+    let before = proxy.resident_bytes();
     // what the kernel takes off our hands differs: more and more of them until the bound is reached
     let mut silent = Vec::new();
     while good.stat("slow_clients_closed") == 0 {
@@ -395,15 +387,15 @@ fn unread_values_stay_within_the_bound_with_the_blocks_that_they_lie_in() {
         good.ask("get a\r\n", &hit);
         let held = good.stat("buffer_bytes");
         assert!(held <= 17 * MIB as u64, "{held} bytes are held");
-        let grown = resident_bytes(&proxy).saturating_sub(before);
+        let grown = proxy.resident_bytes().saturating_sub(before);
         assert!(grown <= (16 + 16) * MIB, "{} MiB more with {} clients", grown / MIB, silent.len());
     }
     good.ask("get a\r\n", hit);
     drop(silent);
     good.await_stat("buffer_bytes", 0);
     let began = std::time::Instant::now();
-    while resident_bytes(&proxy) > before + before / 10 + 4 * MIB {
-        assert!(began.elapsed() < PATIENCE, "{} MiB are not given back", resident_bytes(&proxy) / MIB);
+    while proxy.resident_bytes() > before + before / 10 + 4 * MIB {
+        assert!(began.elapsed() < PATIENCE, "{} MiB are not given back", proxy.resident_bytes() / MIB);
         std::thread::yield_now();
     }
 }

@@ -156,9 +156,7 @@ fn a_client_that_never_reads_is_not_read_and_harms_nobody() {
     }
     good.ask("get big\r\n", format!("VALUE big 0 500000\r\n{value}\r\nEND\r\n"));
     // all buffers together are bounded by `buffer_bytes_max`, half a GiB
-    let pages = std::fs::read_to_string(format!("/proc/{}/statm", proxy.pid())).unwrap();
-    let resident: usize = pages.split(' ').nth(1).unwrap().parse().unwrap();
-    let mebibytes = resident * 4096 / (1 << 20);
+    let mebibytes = proxy.resident_bytes() / (1 << 20);
     assert!(mebibytes < 640, "{mebibytes} MiB for one deaf client");
     drop(deaf);
     good.ask("get key1\r\n", "VALUE key1 0 1\r\n1\r\nEND\r\n");

@@ -29,12 +29,6 @@ fn first(count: usize, servers: &[Memcached], pool: &str) -> String {
     pool_of(&addresses, pool)
 }
 
-fn change(proxy: &Proxy, client: &mut Client, yaml: &str) {
-    let reloads = client.stat("config_reloads");
-    proxy.rewrite(yaml);
-    client.await_stat("config_reloads", reloads + 1);
-}
-
 fn set_all(client: &mut Client, value: &str) {
     for key in 0..KEYS {
         client.ask(format!("set key:{key} {key} 1000 {}\r\n{value}\r\n", value.len()), "STORED\r\n");
@@ -71,7 +65,7 @@ fn nothing_is_missed_when_servers_come_or_go() {
             let (servers, proxy) = start(before, pool);
             let mut client = proxy.client();
             set_all(&mut client, "old");
-            change(&proxy, &mut client, &first(after, &servers, pool));
+            proxy.reload(&mut client, &first(after, &servers, pool));
             let (apart, at_once) = (hits(&mut client, "old"), hits_at_once(&mut client));
             if pool.is_empty() {
                 let missed = KEYS - apart;
@@ -102,7 +96,7 @@ fn servers_that_take_no_cas_from_others_will_do() {
     let (servers, proxy) = start_these(Memcached::start, 3, SOFT);
     let mut client = proxy.client();
     set_all(&mut client, "old");
-    change(&proxy, &mut client, &first(4, &servers, SOFT));
+    proxy.reload(&mut client, &first(4, &servers, SOFT));
     for _ in 0..2 {
         assert_eq!(hits(&mut client, "old"), KEYS);
     }
@@ -119,28 +113,28 @@ fn what_was_written_or_deleted_since_is_never_old_again() {
     let mut client = proxy.client();
     let (three, four) = (first(3, &servers, SOFT), first(4, &servers, SOFT));
     set_all(&mut client, "old");
-    change(&proxy, &mut client, &four);
+    proxy.reload(&mut client, &four);
     hits(&mut client, "old");
     set_all(&mut client, "new");
     for yaml in [&three, &four, &three] {
-        change(&proxy, &mut client, yaml);
+        proxy.reload(&mut client, yaml);
         assert_eq!(hits(&mut client, "new"), KEYS);
     }
     for key in 0..KEYS {
         client.ask(format!("delete key:{key}\r\n"), "DELETED\r\n");
     }
     for yaml in [&four, &three] {
-        change(&proxy, &mut client, yaml);
+        proxy.reload(&mut client, yaml);
         assert_eq!(hits(&mut client, "new"), 0);
     }
     for key in 0..KEYS {
         client.ask(format!("set key:{key} 0 0 1\r\n5\r\n"), "STORED\r\n");
     }
-    change(&proxy, &mut client, &four);
+    proxy.reload(&mut client, &four);
     for key in 0..KEYS {
         client.ask(format!("incr key:{key} 2\r\nadd key:{key} 0 0 1\r\n9\r\n"), "7\r\nNOT_STORED\r\n");
     }
-    change(&proxy, &mut client, &three);
+    proxy.reload(&mut client, &three);
     for key in 0..KEYS {
         client.ask(format!("get key:{key}\r\n"), format!("VALUE key:{key} 0 1\r\n7\r\nEND\r\n"));
     }
@@ -155,7 +149,7 @@ fn it_ends_and_servers_that_left_are_let_go() {
     let (servers, proxy) = start(4, soft);
     let mut client = proxy.client();
     set_all(&mut client, "old");
-    change(&proxy, &mut client, &first(3, &servers, soft));
+    proxy.reload(&mut client, &first(3, &servers, soft));
     client.await_stat("transition_active", 0);
     client.await_stat("server_connections", 3);
     assert!(hits(&mut client, "old") < KEYS, "nobody is asked any more");
@@ -196,7 +190,7 @@ fn a_worker_that_is_new_knows_what_was_before() {
     let (servers, proxy) = start(4, read_only);
     let mut client = proxy.client();
     set_all(&mut client, "old");
-    change(&proxy, &mut client, &format!("workers: 2\n{}", first(3, &servers, read_only)));
+    proxy.reload(&mut client, &format!("workers: 2\n{}", first(3, &servers, read_only)));
     for mut client in (0..8).map(|_| proxy.client()) {
         assert_eq!(hits(&mut client, "old"), KEYS);
     }
@@ -210,7 +204,7 @@ fn servers_that_have_left_are_emptied_too() {
     let (servers, proxy) = start(4, SOFT);
     let mut client = proxy.client();
     set_all(&mut client, "old");
-    change(&proxy, &mut client, &format!("allow_flush: true\n{}", first(3, &servers, SOFT)));
+    proxy.reload(&mut client, &format!("allow_flush: true\n{}", first(3, &servers, SOFT)));
     client.ask("flush_all\r\n", "OK\r\n");
     assert_eq!(hits(&mut client, "old"), 0);
 }
@@ -222,10 +216,10 @@ fn new_servers_are_connected_to_before_they_are_used() {
     let mut client = proxy.client();
     assert_eq!(client.stat("server_connections"), 0, "at the start the first request connects");
     client.ask("get a\r\n", "END\r\n");
-    change(&proxy, &mut client, &pool_of(&[one.address(), two.address()], ""));
+    proxy.reload(&mut client, &pool_of(&[one.address(), two.address()], ""));
     assert_eq!(client.stat("server_connections"), 2);
     let cold = pool_of(&[one.address(), two.address(), three.address()], "warm_connect: false");
-    change(&proxy, &mut client, &cold);
+    proxy.reload(&mut client, &cold);
     assert_eq!(client.stat("server_connections"), 2);
 }
 
@@ -239,7 +233,7 @@ fn a_new_server_that_does_not_answer_holds_nobody_up() {
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     let (silent, refusing) = (silent.local_addr().unwrap().to_string(), dead_address());
     let began = Instant::now();
-    change(&proxy, &mut client, &pool_of(&[one.address(), &refusing, &silent], "connect_timeout: 300ms"));
+    proxy.reload(&mut client, &pool_of(&[one.address(), &refusing, &silent], "connect_timeout: 300ms"));
     assert!(began.elapsed() >= Duration::from_millis(300), "it was waited for");
     assert_eq!(client.stat("server_connections"), 1);
 }
@@ -291,7 +285,7 @@ fn through_several_proxies_nothing_old_is_left_behind() {
     for (round, count) in [3, 4, 3, 2, 4, 3].into_iter().enumerate() {
         if round > 0 {
             for proxy in proxies {
-                change(proxy, &mut proxy.client(), &first(count, &servers, SOFT));
+                proxy.reload(&mut proxy.client(), &first(count, &servers, SOFT));
             }
         }
         let is_over = AtomicBool::new(false);
@@ -356,8 +350,8 @@ fn a_delete_through_one_proxy_wins_over_a_copy_by_another() {
         for key in &keys {
             deleting.ask(format!("set {key} 0 0 3\r\nold\r\n"), "STORED\r\n");
         }
-        change(&one, &mut copying, &first(count, &servers, SOFT));
-        change(&two, &mut deleting, &first(count, &servers, SOFT));
+        one.reload(&mut copying, &first(count, &servers, SOFT));
+        two.reload(&mut deleting, &first(count, &servers, SOFT));
         let start = Barrier::new(2);
         thread::scope(|scope| {
             let (keys, start) = (&keys, &start);

@@ -2,7 +2,7 @@
 
 use super::client::Client;
 use super::directory::Directory;
-use super::process::Process;
+use super::process::{Process, status_of};
 use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, prlimit};
 use std::process::{Command, ExitStatus};
 
@@ -25,6 +25,20 @@ impl Proxy {
     pub(crate) fn rewrite(&self, yaml: &str) {
         let new = self.directory.write("new.yaml", &completed(yaml));
         std::fs::rename(new, self.config()).unwrap();
+    }
+
+    /// The same, and waits until `client` is told that it is in use.
+    pub(crate) fn reload(&self, client: &mut Client, yaml: &str) {
+        let reloads = client.stat("config_reloads");
+        self.rewrite(yaml);
+        client.await_stat("config_reloads", reloads + 1);
+    }
+
+    /// Its memory that is in use now.
+    pub(crate) fn resident_bytes(&self) -> usize {
+        let kib = status_of(self.pid(), "VmRSS:");
+        assert!(kib > 0, "nothing is told of the process");
+        usize::try_from(kib).unwrap() * 1024
     }
 
     /// A process that takes over from this one, at this door; with another configuration, or the same in a file of its own.

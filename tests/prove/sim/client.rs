@@ -78,10 +78,17 @@ pub(super) struct Client {
     /// What each of its own keys may hold now.
     known: HashMap<Vec<u8>, Vec<Option<u64>>>,
     versions: u64,
-    miss_on_error: bool,
-    /// Keys of its gets may be asked for one after the other.
-    is_routed: bool,
+    told: Told,
     pub(super) answered: u64,
+}
+
+/// How its gets are answered.
+#[derive(Clone, Copy)]
+pub(super) struct Told {
+    /// A get whose server failed has missed.
+    pub(super) miss_on_error: bool,
+    /// Keys of one get may be asked for one after the other, and some be told before an error.
+    pub(super) is_routed: bool,
 }
 
 /// What is said to one client too many.
@@ -103,7 +110,7 @@ pub(super) enum Seen {
 }
 
 impl Client {
-    pub(super) fn new(name: u64, pipe: Pipe, (miss_on_error, is_routed): (bool, bool), clock: Clock) -> Self {
+    pub(super) fn new(name: u64, pipe: Pipe, told: Told, clock: Clock) -> Self {
         Self {
             name,
             pipe,
@@ -118,8 +125,7 @@ impl Client {
             is_finished: false,
             known: HashMap::new(),
             versions: 0,
-            miss_on_error,
-            is_routed,
+            told,
             answered: 0,
         }
     }
@@ -227,7 +233,7 @@ impl Client {
         let before = u32::try_from(self.expected.iter().take_while(silent).count()).unwrap();
         let first = self.expected.get(before as usize)?;
         let own = match &first.asked {
-            Asked::Get(keys) if self.is_routed => u32::try_from(keys.len()).unwrap(),
+            Asked::Get(keys) if self.told.is_routed => u32::try_from(keys.len()).unwrap(),
             _ => 1,
         };
         Some((first.sent_at?.max(self.oldest_since), before + own))
@@ -344,7 +350,7 @@ impl Client {
                 if is_error {
                     return Ok(Some(whole));
                 }
-                let Some((count, found)) = values(&self.input, keys, self.is_routed)? else {
+                let Some((count, found)) = values(&self.input, keys, self.told.is_routed)? else {
                     return Ok(None);
                 };
                 for (key, found) in keys.clone().iter().zip(found) {
@@ -358,7 +364,7 @@ impl Client {
     /// A key was found to hold this, or not to be there. `found` is `None` when nothing was said of it.
     fn learn(&mut self, key: &[u8], found: Option<Option<u64>>) -> Result<(), String> {
         let Some(found) = found else { return Ok(()) };
-        if !key.starts_with(b"c") || (found.is_none() && self.miss_on_error) {
+        if !key.starts_with(b"c") || (found.is_none() && self.told.miss_on_error) {
             return Ok(()); // everybody's key; or perhaps no miss but an error
         }
         let known = self.known.entry(key.to_vec()).or_insert_with(|| vec![None]);

@@ -8,10 +8,11 @@
 mod client;
 mod server;
 
+use crate::hostile_clients::arena::{DIRECT, ROUTED};
 use crate::plan::{Outcome, Plan};
 use crate::support::Random;
 use crate::support::room::{self, Room};
-use client::{Client, Clock, SLACK, Seen};
+use client::{Client, Clock, SLACK, Seen, Told};
 use ringway::config::{Config, Endpoint, OnError};
 use ringway::upstream::Dial;
 use server::{Server, Servers};
@@ -77,9 +78,7 @@ struct World {
     clock: Clock,
     /// Its bounds, for the report.
     terms: String,
-    miss_on_error: bool,
-    /// Keys of one get travel alone.
-    is_routed: bool,
+    told: Told,
     faults: u64,
     /// Clients that the program closed for its own reasons.
     closed: u64,
@@ -91,7 +90,7 @@ impl World {
     fn new(mut random: Random) -> Self {
         let servers = 1 + random.below(4);
         let is_routed = random.one_in(3);
-        let mut config = config_of(servers, is_routed);
+        let mut config = config_of(servers, if is_routed { ROUTED } else { DIRECT });
         let limits = &mut config.settings.limits;
         limits.clients_count_max = number(&mut random, &[1, 3, 1_000]);
         limits.client_outstanding_count_max = number(&mut random, &[1, 1, 2, 5, 1_024]);
@@ -120,16 +119,12 @@ impl World {
             let Endpoint::Address(address) = endpoint else { panic!("only addresses are configured") };
             dialled.borrow_mut().dial(usize::from(address.port()) - 1)
         }));
-        let Config { settings, pools, .. } = &config;
-        let [pool] = &pools[..] else { panic!("one pool is configured") };
-        let terms = format!("{:?} {pool:?}, routed: {is_routed}", settings.limits);
+        let pool = &config.pools[0];
+        let miss_on_error = pool.on_error == OnError::Miss;
         Self {
-            terms,
-            room: match is_routed {
-                true => Room::routed(&config, dial),
-                false => Room::before(settings, pool, dial),
-            },
-            is_routed,
+            terms: format!("{:?} {pool:?}, routed: {is_routed}", config.settings.limits),
+            room: Room::routed(&config, dial),
+            told: Told { miss_on_error, is_routed },
             servers: held,
             clients: Vec::new(),
             clients_count_max: 1 + random.below(8),
@@ -137,7 +132,6 @@ impl World {
             next_client: 0,
             timeout: pool.timeout,
             clock: Clock::default(),
-            miss_on_error: pool.on_error == OnError::Miss,
             faults: 0,
             closed: 0,
             answered: 0,
@@ -180,12 +174,7 @@ impl World {
         if self.clients.len() < self.clients_count_max && self.random.one_in(4) || self.clients.is_empty() {
             let pipe = self.room.connect(self.client_pipe_bytes);
             let clock = Rc::clone(&self.clock);
-            self.clients.push(Client::new(
-                self.next_client,
-                pipe,
-                (self.miss_on_error, self.is_routed),
-                clock,
-            ));
+            self.clients.push(Client::new(self.next_client, pipe, self.told, clock));
             self.next_client += 1;
         }
         let index = self.random.below(self.clients.len());
@@ -399,14 +388,9 @@ fn number(random: &mut Random, choice: &[usize]) -> usize {
     choice[random.below(choice.len())]
 }
 
-/// A pool of servers that are told apart by their ports; perhaps behind a route that looks at every reply, and never asks
-/// a second time, which would be another story.
-fn config_of(servers: usize, is_routed: bool) -> Config {
+/// A pool of servers that are told apart by their ports, behind this route.
+fn config_of(servers: usize, route: &str) -> Config {
     let list: Vec<String> = (1..=servers).map(|port| format!("\"127.0.0.1:{port}\"")).collect();
-    let route = match is_routed {
-        true => "{type: failover, children: [main, main], failover_errors: []}",
-        false => "main",
-    };
     let text = format!("pools: {{main: {{servers: [{}]}}}}\nroute: {route}\n", list.join(", "));
     let (config, _) = ringway::config::from_text("sim", &text, ringway::route::check).expect("a good config");
     config
