@@ -54,7 +54,9 @@ impl ReadBlock {
 pub struct LargeReader {
     chunks: Chunks,
     piece: BytesMut,
-    /// Bytes that have not come yet, line end included.
+    /// Of the whole, line end included.
+    length: usize,
+    /// Bytes of it that have not come yet.
     missing: usize,
     /// Nobody wants the value any more: what comes is passed over.
     is_unwanted: bool,
@@ -64,7 +66,13 @@ impl LargeReader {
     /// `length`: of the data block with its line end. Memory is taken as bytes arrive, never by announcement.
     #[must_use]
     pub fn new(length: usize) -> Self {
-        Self { chunks: Chunks::default(), piece: BytesMut::new(), missing: length, is_unwanted: false }
+        Self {
+            chunks: Chunks::default(),
+            piece: BytesMut::new(),
+            length,
+            missing: length,
+            is_unwanted: false,
+        }
     }
 
     /// From now on nothing is kept, only counted off.
@@ -94,6 +102,12 @@ impl LargeReader {
         } else {
             self.chunks.push_of_block(part, BLOCK_BYTES);
         }
+    }
+
+    /// Of the data block with its line end.
+    #[must_use]
+    pub const fn length(&self) -> usize {
+        self.length
     }
 
     #[must_use]

@@ -11,8 +11,9 @@ use tokio::time::Instant;
 
 /// For one key, while nothing is known. Eight of these fill a connection's default `bulk_bytes_max`.
 const UNKNOWN_BYTES: usize = 64 * 1024;
-/// For one get, however small they are: those who come next may be others.
-const LEAST_BYTES: usize = 4 * 1024;
+/// For one get, however small they are: those who come next may be others. Were it much more, so few would go at a time
+/// before servers that are slow that all others would be late, whoever asks for how little.
+const LEAST_BYTES: usize = 256;
 /// Beyond this more makes no difference, and a million of them can be added.
 const MOST_BYTES: usize = 1 << 40;
 /// Small ones that came are forgotten when none has come for so long.
@@ -67,7 +68,7 @@ mod tests {
         let replies = FirstReplies::default();
         assert_eq!([1, 3].map(|keys| replies.expected_bytes(keys)), [UNKNOWN_BYTES, 3 * UNKNOWN_BYTES]);
         (0..200).for_each(|_| replies.learn(100, 1));
-        assert_eq!([1, 30, 50].map(|keys| replies.expected_bytes(keys)), [LEAST_BYTES, LEAST_BYTES, 5_000]);
+        assert_eq!([1, 2, 50].map(|keys| replies.expected_bytes(keys)), [LEAST_BYTES, LEAST_BYTES, 5_000]);
         advance(TRUST_TIME).await;
         assert_eq!(replies.expected_bytes(1), LEAST_BYTES);
         advance(Duration::from_millis(1)).await;

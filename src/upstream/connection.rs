@@ -51,6 +51,8 @@ pub(super) struct Connection {
     pub(super) answered: Cell<bool>,
     /// Nobody will send anything any more: it ends when all that was asked is answered.
     pub(super) retired: Cell<bool>,
+    /// Bytes of values that came for the request at the front when nobody waited for them any more.
+    passed_over_bytes: Cell<usize>,
     /// Somebody wants it to be open before anything is asked; dropped when it is, or cannot be.
     pub(super) warming: RefCell<Option<oneshot::Sender<()>>>,
 }
@@ -102,6 +104,7 @@ impl Connection {
             quiet_since_idle: Cell::new(true),
             answered: Cell::new(false),
             retired: Cell::new(false),
+            passed_over_bytes: Cell::new(0),
             warming: RefCell::new(None),
         }
     }
@@ -390,8 +393,27 @@ impl Connection {
                 }
                 self.tell(slot, reply);
             }
-            None => counters.server_late.add(1),
+            None => {
+                counters.server_late.add(1);
+                self.learn_late(&entry, reply);
+            }
         }
+    }
+
+    /// What comes too late for a new client tells of those who come next too, or they would go on waiting in front of a server
+    /// that is slow, until all of them are too late.
+    fn learn_late(&self, entry: &Entry, reply: &Reply<'_>) {
+        let value_bytes = reply.value.map_or(0, |value| value.len()) + self.passed_over_bytes.take();
+        if let Some(keys) = entry.unknown_get_keys()
+            && !matches!(reply.status, Status::Failed(_))
+        {
+            self.shared.first_replies.learn(reply.line.len() + value_bytes, keys);
+        }
+    }
+
+    /// A value has come, or a part of several, and nobody waits for it any more.
+    pub(super) fn pass_over(&self, bytes: usize) {
+        self.passed_over_bytes.set(self.passed_over_bytes.get() + bytes);
     }
 
     /// The oldest request is answered: take it out of the queue.
@@ -411,8 +433,9 @@ impl Connection {
             inflight.count_off();
             inflight.front().and_then(|entry| entry.slot.as_ref()).and_then(Slot::waiting)
         };
-        if let Some((sink, token)) = waiting {
-            sink.hit(token, index, reply);
+        match waiting {
+            Some((sink, token)) => sink.hit(token, index, reply),
+            None => self.pass_over(reply.value.map_or(0, |value| value.len())),
         }
     }
 
@@ -435,8 +458,9 @@ impl Connection {
             }
             (used, inflight.front().and_then(|entry| entry.slot.as_ref()).and_then(Slot::waiting))
         });
-        if let Some((sink, token)) = waiting {
-            sink.hits(token, &Values { bytes: &bytes[..used], found });
+        match waiting {
+            Some((sink, token)) => sink.hits(token, &Values { bytes: &bytes[..used], found }),
+            None => self.pass_over(used),
         }
         used
     }

@@ -80,6 +80,16 @@ impl Entry {
         self.bulk_bytes
     }
 
+    /// Keys of a new client's get; `None`: it is something else.
+    pub(super) fn unknown_get_keys(&self) -> Option<usize> {
+        let is_get = match self.asked {
+            Asked::One(op) => op.is_classic_get() || op == Op::MetaGet,
+            Asked::Multi(_) => true,
+            Asked::FlushAll => false,
+        };
+        (is_get && self.unknown_keys > 0).then_some(self.unknown_keys as usize)
+    }
+
     /// Whether somebody waits for the reply, or the request changes something.
     pub(super) fn is_wanted(&self) -> bool {
         self.slot.as_ref().is_some_and(|slot| !self.repeatable || slot.is_awaited())

@@ -302,7 +302,12 @@ impl Reader {
             return Ok(());
         }
         let Some((line, index, reader)) = self.large.take() else { return Ok(()) };
-        let chunks = if reader.is_given_up() { Some(Chunks::default()) } else { reader.finish() };
+        let chunks = if reader.is_given_up() {
+            connection.pass_over(reader.length());
+            Some(Chunks::default())
+        } else {
+            reader.finish()
+        };
         let Some(chunks) = chunks else { return Err(Ended::Desync) };
         let asked = connection.with_inflight(|i| i.front().map(|e| e.asked)).ok_or(Ended::Desync)?;
         match asked {

@@ -253,6 +253,53 @@ fn what_nobody_knew_is_taken_for_what_is_known_when_it_goes() {
 }
 
 #[test]
+fn what_comes_too_late_tells_of_those_who_come_next() {
+    run(async {
+        let stand = Stand::new("tko: off");
+        stand.shared.late_count_max.set(1_000);
+        let expected_bytes = || stand.shared.first_replies.expected_bytes(1);
+        let late = |text: &'static str, count: u64| {
+            let tokens = 1..=count;
+            tokens.clone().for_each(|token| stand.ask_as(token, text, Moves::Unknown(1)));
+            let told: Vec<_> = tokens.map(|token| (token, LATE)).collect();
+            (told, format!("{text}|").repeat(usize::try_from(count).unwrap()))
+        };
+        let (told, asked) = late("get k", 8);
+        let mut server = stand.accept(MODERN).await;
+        server.expect(&asked).await;
+        time_out().await;
+        stand.expect(&told).await;
+        let unknown = expected_bytes();
+        server.say(&"VALUE k 0 1|x|END|".repeat(8));
+        settle().await;
+        let small = expected_bytes();
+        assert!(small < unknown * 5 / 8, "{small} of {unknown}");
+        // what is large tells so too, though nothing of it is kept; and so do all values of one get together
+        for text in ["get k", "get k l"] {
+            let before = expected_bytes();
+            let (told, asked) = late(text, 1);
+            server.expect(&asked).await;
+            time_out().await;
+            stand.expect(&told).await;
+            let (count, value) = (text.len() / 2 - 1, "x".repeat(900_000 / (text.len() / 2 - 1)));
+            let values = ["k", "l"].map(|key| format!("VALUE {key} 0 {}|{value}|", value.len()));
+            server.say(&(values[..count].concat() + "END|"));
+            settle().await;
+            assert!(expected_bytes() > before + 40_000, "{text}: {} after {before}", expected_bytes());
+        }
+        // a set has no value to tell of
+        let before = expected_bytes();
+        let (told, _) = late("set k 0 0 1|x", 1);
+        time_out().await;
+        stand.expect(&told).await;
+        server.say("STORED|");
+        settle().await;
+        assert_eq!(expected_bytes(), before);
+        stand.expect_nothing_left();
+    });
+}
+
+#[test]
 fn what_waits_does_not_hide_that_a_reply_has_begun() {
     run(async {
         let stand = Stand::new("");
