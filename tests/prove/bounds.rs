@@ -8,7 +8,7 @@ use crate::hostile_clients::behaviours::{Behaviour, named};
 use crate::hostile_clients::good::Good;
 use crate::hostile_clients::suffer;
 use crate::hostile_clients::swarm::Stage;
-use crate::plan::{Amount, Outcome, Plan};
+use crate::plan::{Amount, Outcome, Plan, tell};
 use crate::support::{Client, PATIENCE, Random, has_memcached};
 use crate::watch;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -56,13 +56,11 @@ pub(crate) fn run(plan: &Plan) -> Outcome {
             let each = endured.rss_bytes_max.saturating_sub(before) / endured.clients.max(1);
             outcome.more.push(format!("idle_client_bytes={each}"));
             if each > CLIENT_BYTES {
-                outcome.wrong += 1;
-                eprintln!("an idle client takes {each} bytes");
+                outcome.report_wrong(format_args!("an idle client takes {each} bytes"));
             }
         }
         back(name, &arena, &mut outcome);
-        if !arena.proxy.process().is_running() {
-            outcome.panics += 1;
+        if watch::is_gone(&mut arena.proxy, &mut outcome) {
             break;
         }
     }
@@ -74,12 +72,8 @@ pub(crate) fn run(plan: &Plan) -> Outcome {
 /// Memory is back within a tenth of what it was, soon.
 fn back(name: &str, arena: &Arena, outcome: &mut Outcome) {
     if watch::until(PATIENCE, || arena.is_back()).is_none() {
-        outcome.wrong += 1;
-        let left = watch::rss_bytes(arena.proxy.pid()) / 1024;
-        eprintln!(
-            "{name}: {left} KiB are not given back, {} were there before",
-            arena.quiet_rss_bytes / 1024
-        );
+        let (left, quiet) = (watch::rss_bytes(arena.proxy.pid()) / 1024, arena.quiet_rss_bytes / 1024);
+        outcome.report_wrong(format_args!("{name}: {left} KiB are not given back, {quiet} when quiet"));
     }
 }
 
@@ -109,7 +103,7 @@ fn mixed(arena: &Arena, count: u64, random: &mut Random, outcome: &mut Outcome) 
                         client.expect("\r\nEND\r\n");
                     } else if line != "END" {
                         wrong.fetch_add(1, Relaxed);
-                        return eprintln!("set: {stored:?}; get: {line:?}, expected {found:?}");
+                        return tell(format_args!("set: {stored:?}; get: {line:?}, expected {found:?}"));
                     }
                 }
             });

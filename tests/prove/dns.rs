@@ -43,7 +43,7 @@ pub(crate) fn run(plan: &Plan) -> Outcome {
     let count = |name: &str| outcome.counts.get(name).copied().unwrap_or(0);
     let (moved, ideal) = (count("keys_moved"), count("keys_ideal"));
     if moved * 10 > ideal * 11 {
-        outcome.report_wrong(&format!("{moved} keys moved where {ideal} would do"));
+        outcome.report_wrong(format_args!("{moved} keys moved where {ideal} would do"));
     }
     let answers = (outcome.checked / OF_PROGRAM).clamp(24, 500);
     program(plan.seed, answers, &mut outcome);
@@ -216,7 +216,7 @@ impl World {
             if let Some(at) = self.changed_at.replace(self.now)
                 && self.now - at < HOLD_DOWN
             {
-                self.outcome.report_wrong(&format!("two changes within {:?}", self.now - at));
+                self.outcome.report_wrong(format_args!("two changes within {:?}", self.now - at));
             }
             self.look(&servers);
             self.servers = Some(servers);
@@ -232,7 +232,7 @@ impl World {
             };
             let ip = address.ip();
             if address.to_string() == OWN || ip.is_unspecified() || ip.is_multicast() {
-                self.outcome.report_wrong(&format!("{address} is a server"));
+                self.outcome.report_wrong(format_args!("{address} is a server"));
             }
         }
         let keeps = self.kind != 2;
@@ -277,7 +277,7 @@ impl World {
             let text = format!(
                 "{moved_needlessly} of {KEYS} keys moved between servers that were there all the time"
             );
-            self.outcome.report_wrong(&text);
+            self.outcome.report_wrong(text);
         }
         self.outcome.add("keys_needlessly", moved_needlessly);
         let share = left as f64 / before.len() as f64 + came as f64 / now.len() as f64;
@@ -315,7 +315,7 @@ impl World {
             _ => expected == known,
         };
         if !is_right {
-            self.outcome.report_lost(&format!("{}: {known:?} and not {expected:?}", KINDS[self.kind]));
+            self.outcome.report_lost(format_args!("{}: {known:?} and not {expected:?}", KINDS[self.kind]));
         }
     }
 
@@ -364,7 +364,7 @@ fn program(seed: u64, answers: u64, outcome: &mut Outcome) {
         let known = (client.stat("discovery_members"), client.stat("discovery_changes"));
         if known != (count as u64, changes) {
             let text = format!("{known:?} and not {:?} when the name server did {fault:?}", (count, changes));
-            outcome.report_lost(&text);
+            outcome.report_lost(text);
         }
         dns.set_fault(Fault::None);
         done += 2;
@@ -378,6 +378,6 @@ fn program(seed: u64, answers: u64, outcome: &mut Outcome) {
         }
     }
     outcome.checked += done;
-    outcome.panics += u64::from(!proxy.process().is_running());
+    watch::is_gone(&mut proxy, outcome);
     outcome.rss_bytes_max = outcome.rss_bytes_max.max(watch::rss_bytes(proxy.pid()));
 }

@@ -95,13 +95,13 @@ fn one(world: &World, mut proxy: Proxy, round: u64, random: &mut Random, outcome
     let Output { status, stdout, stderr } = world.follow().arg("--stop-at-end").output().unwrap();
     if !status.success() {
         let said = String::from_utf8_lossy(&[stdout, stderr].concat()).into_owned();
-        outcome.report_lost(&format!("the follower gave up: {said}"));
+        outcome.report_lost(format_args!("the follower gave up: {said}"));
     }
     for key in acknowledged.iter().flatten() {
         outcome.checked += 1;
         direct.send(format!("get {key}\r\n"));
         if direct.line() != "END" {
-            outcome.report_wrong(&format!("{key} is deleted and still there"));
+            outcome.report_wrong(format_args!("{key} is deleted and still there"));
             direct = world.there.client();
         }
     }

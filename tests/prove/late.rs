@@ -2,9 +2,10 @@
 //! replies come when nobody waits any more. No reply may ever reach another request.
 //!
 //! Every key is asked for once, and its answer follows from it, also where the protocol names no key (`incr`). Clients
-//! leave while their requests are under way. As long as the servers keep to their times, no connection is given up.
+//! leave while their requests are under way. As long as the servers keep to their times, no connection is given up, and of
+//! all requests some are answered in time and some are not.
 
-use crate::plan::{Outcome, Plan};
+use crate::plan::{Outcome, Plan, tell};
 use crate::support::client::shown;
 use crate::support::{Proxy, Random, pool_of};
 use crate::timed::Timed;
@@ -26,6 +27,8 @@ const LEAVE_ONE_IN: usize = 20;
 const HANG: Duration = Duration::from_secs(8);
 /// A connection is given up when nothing came for three timeouts after a deadline; below this lateness it is kept.
 const LATENESS_US_MAX: u64 = 40_000;
+/// Nobody sees how late a server's thread was that reads: one connection may be given up for so many answers.
+const CLOSED_ONE_IN: u64 = 50_000;
 
 pub(crate) fn run(plan: &Plan) -> Outcome {
     let mut outcome = Outcome { lost: lonely(), ..Outcome::default() };
@@ -42,27 +45,28 @@ pub(crate) fn run(plan: &Plan) -> Outcome {
         load.turn();
     }
     (outcome.checked, outcome.faults) = (load.checked, load.timed_out);
-    load.wrong.iter().for_each(|text| println!("  {text}"));
+    load.wrong.iter().for_each(tell);
     outcome.wrong = load.wrong.len() as u64;
     outcome.lost += load.lost;
-    if watch::is_gone(&mut proxy) {
-        outcome.panics += 1;
+    if watch::is_gone(&mut proxy, &mut outcome) {
         return outcome;
     }
     let desync = watch::stat(&proxy, "desync_detected");
     let closed = watch::stat(&proxy, "server_closed");
     let lateness_us = servers.iter().map(|s| s.seen.lateness_us.load(Ordering::Relaxed)).max().unwrap_or(0);
-    if desync > 0 || (closed > 0 && lateness_us < LATENESS_US_MAX) {
-        println!("  desync_detected {desync}, {closed} connections closed");
-        outcome.wrong += 1;
+    let closed_max = if lateness_us < LATENESS_US_MAX { load.checked / CLOSED_ONE_IN } else { u64::MAX };
+    if desync > 0 || closed > closed_max {
+        outcome.report_wrong(format_args!("desync_detected {desync}, {closed} connections closed"));
     }
     outcome.rss_bytes_max = watch::rss_bytes(proxy.pid());
     let thrown_away = watch::stat(&proxy, "server_late");
     outcome.more.push(format!("thrown_away={thrown_away} closed={closed} left={}", load.left));
     outcome.more.push(format!("server_lateness_max={}ms", lateness_us / 1000));
-    if load.timed_out * 10 < load.checked {
-        println!("  only {} of {} timed out: nothing was tried", load.timed_out, load.checked);
-        outcome.wrong += 1;
+    let Load { timed_out, checked, .. } = load;
+    if timed_out * 10 < checked || (checked - timed_out) * 10 < checked {
+        outcome.report_wrong(format_args!(
+            "{timed_out} of {checked} timed out: some should, and some should not"
+        ));
     }
     outcome
 }
@@ -79,7 +83,7 @@ fn lonely() -> u64 {
     for asked in 0..REQUESTS {
         client.send("get lonely\r\n");
         if !client.try_read_more().unwrap_or(false) {
-            println!("  request {asked} was not answered in {HANG:?}, alone with a silent server");
+            tell(format_args!("request {asked} was not answered in {HANG:?}, alone with a silent server"));
             return 1;
         }
     }
@@ -210,7 +214,7 @@ impl Load {
             self.looked = Instant::now();
             for index in 0..CLIENTS {
                 if self.sent_at[index].elapsed() > HANG {
-                    println!("  {} answers did not come in {HANG:?}", self.due[index].len());
+                    tell(format_args!("{} answers did not come in {HANG:?}", self.due[index].len()));
                     self.lost += 1;
                     self.begin(index);
                 }

@@ -5,6 +5,7 @@
 
 use crate::plan::{Outcome, Plan};
 use crate::support::{Client, Directory, Proxy, Random, dead_address, pool_of};
+use crate::watch;
 use std::collections::HashMap;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -83,7 +84,7 @@ fn attack(format: &str, knocked_out: &str, plan: &Plan, outcome: &mut Outcome) {
         client.send(format!("{what}\r\n"));
         found.extend(client.lines_to_end().iter().filter_map(|line| fault_of(line)));
     }
-    outcome.panics += u64::from(!proxy.process().is_running());
+    watch::is_gone(&mut proxy, outcome);
     proxy.terminate();
     let log = proxy.stderr();
     found.extend(log.lines().filter_map(fault_of));
@@ -93,9 +94,8 @@ fn attack(format: &str, knocked_out: &str, plan: &Plan, outcome: &mut Outcome) {
         found.extend(log.lines().filter(broken).map(|line| format!("no JSON: {line}")));
     }
     found.extend(too_many(&log));
-    outcome.wrong += found.len() as u64;
-    for fault in found.iter().take(20) {
-        eprintln!("{format}: {fault}");
+    for fault in found {
+        outcome.report_wrong(format_args!("{format}: {fault}"));
     }
     outcome.add(if format == "json" { "json_lines" } else { "text_lines" }, log.lines().count() as u64);
 }

@@ -149,7 +149,7 @@ const PARTS: &[Part] = &[
         name: "sabotage",
         about: "bugs planted in a copy of the source: each must be found",
         commit: Amount::Count(3),
-        release: Amount::Count(21),
+        release: Amount::Count(22),
         run: sabotage::run,
     },
     Part {
@@ -233,12 +233,17 @@ fn main() -> ExitCode {
         eprintln!("--only is for {}", HAVE_NAMES.join(", "));
         return ExitCode::from(2);
     }
-    let failed = parts.iter().filter(|part| !run(part, &arguments)).count();
-    if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    let failed: Vec<String> = parts.iter().filter_map(|part| run(part, &arguments).err()).collect();
+    if failed.is_empty() {
+        return ExitCode::SUCCESS;
+    }
+    println!("something was wrong in {} of {} parts:", failed.len(), parts.len());
+    failed.iter().for_each(|text| println!("{text}"));
+    ExitCode::FAILURE
 }
 
-/// Runs one part and prints what it did; false when something was wrong.
-fn run(part: &Part, arguments: &Arguments) -> bool {
+/// Runs one part and prints what it did; when something was wrong, this once more, with what was told of it.
+fn run(part: &Part, arguments: &Arguments) -> Result<(), String> {
     let usual = if arguments.release { part.release } else { part.commit };
     let minutes = arguments.minutes.map(|m| Amount::Time(Duration::from_secs_f64(m * 60.0)));
     let amount = minutes.or(arguments.count.map(Amount::Count)).unwrap_or(usual);
@@ -246,6 +251,8 @@ fn run(part: &Part, arguments: &Arguments) -> bool {
     println!("part={} amount={amount} seed={seed}", part.name);
     let began = Instant::now();
     let outcome = (part.run)(&Plan::new(amount, seed, arguments.only.clone()));
-    println!("part={} {outcome} seconds={} seed={seed}", part.name, began.elapsed().as_secs());
-    outcome.is_clean()
+    let line = format!("part={} {outcome} seconds={} seed={seed}", part.name, began.elapsed().as_secs());
+    println!("{line}");
+    let told = plan::take_told().iter().map(|text| format!("\n  {text}")).collect::<String>();
+    if outcome.is_clean() { Ok(()) } else { Err(line + &told) }
 }

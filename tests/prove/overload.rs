@@ -4,7 +4,8 @@
 //! The servers are scripted and have a capacity, so nothing depends on how fast the machine is. One more server takes
 //! connections and says nothing, from beginning to end: how often it is tried is counted.
 
-use crate::plan::{Outcome, Plan};
+use crate::plan::{Outcome, Plan, tell};
+use crate::support::client::shown;
 use crate::support::{Proxy, Random, pool_of};
 use crate::timed::{Script, Timed};
 use crate::watch;
@@ -75,22 +76,22 @@ fn round(random: &mut Random, outcome: &mut Outcome, recoveries: &mut Vec<Durati
     println!("  usual {usual:.0}/s, overloaded {overloaded:.0}/s, recovered after {recovery:?}");
     match recovery {
         Some(time) => recoveries.push(time),
-        None => outcome.lost += 1,
+        None => outcome.report_lost(format_args!("not as before after {RECOVERY_MAX:?}")),
     }
     outcome.checked += load.answered;
     outcome.lost += load.hung;
-    outcome.wrong += load.wrong + sockets.faults() + attempts(&dead, began);
-    if watch::is_gone(&mut proxy) {
-        outcome.panics += 1;
-    } else {
-        outcome.wrong += watch::stat(&proxy, "desync_detected");
+    outcome.wrong += load.wrong;
+    sockets.judge(outcome);
+    judge_attempts(&dead, began, outcome);
+    if !watch::is_gone(&mut proxy, outcome) {
+        watch::expect_no_desync(&proxy, outcome);
         outcome.rss_bytes_max = outcome.rss_bytes_max.max(watch::rss_bytes(proxy.pid()));
     }
 }
 
 /// How the dead server was tried: one attempt of a worker at a time until it is knocked out, then one of the process;
 /// when it has been dead for a while at most two in a second.
-fn attempts(dead: &Timed, began: Instant) -> u64 {
+fn judge_attempts(dead: &Timed, began: Instant, outcome: &mut Outcome) {
     const AT_FIRST: Duration = Duration::from_secs(3);
     const PER_S_MAX: usize = 2;
     let all = dead.seen.accepted.lock().unwrap();
@@ -99,13 +100,15 @@ fn attempts(dead: &Timed, began: Instant) -> u64 {
         .clone()
         .map(|at| later.clone().filter(|o| **o >= *at && **o - *at < Duration::from_secs(1)).count());
     let (most, at_once) = (most.max().unwrap_or(0), dead.seen.open_max.load(Ordering::SeqCst));
-    println!(
-        "  {} attempts at the dead server, at most {at_once} at once and later {most} in a second",
-        all.len()
+    let at_first = all.len() - later.count();
+    let text = format!(
+        "{at_first} attempts at the dead server at first, later {most} in a second, at most {at_once} at once"
     );
-    let at_first_max = WORKERS * 10;
-    let too_many = most > PER_S_MAX * WORKERS || all.len() - later.count() > at_first_max;
-    u64::from(too_many) + u64::from(at_once > WORKERS)
+    if most > PER_S_MAX * WORKERS || at_first > WORKERS * 10 || at_once > WORKERS {
+        outcome.report_wrong(text);
+    } else {
+        println!("  {text}");
+    }
 }
 
 /// Which keys a server has.
@@ -187,7 +190,11 @@ impl Load {
             sockets.look();
         }
         let hangs = |asked: &Asked| asked.at.elapsed() > Duration::from_secs(8);
-        self.hung += self.due.iter().filter(|due| due.front().is_some_and(hangs)).count() as u64;
+        let hung = self.due.iter().filter(|due| due.front().is_some_and(hangs)).count() as u64;
+        if hung > 0 {
+            tell(format_args!("{hung} clients wait too long"));
+        }
+        self.hung += hung;
         (self.good - before) as f64 / began.elapsed().as_secs_f64()
     }
 
@@ -206,7 +213,10 @@ impl Load {
             let Some(wire) = self.wires.at(index) else { return };
             let ahead = wire.ahead();
             let Some((line, length)) = line_of(ahead) else {
-                self.wrong += u64::from(wire.is_over);
+                if wire.is_over {
+                    self.wrong += 1;
+                    tell(format_args!("closed with answers due, after {}", shown(ahead)));
+                }
                 return;
             };
             let value = format!("VALUE load:{} 0 5\r\nhello\r\nEND\r\n", asked.key);
@@ -227,6 +237,7 @@ impl Load {
                 return;
             } else {
                 self.wrong += 1;
+                tell(format_args!("{} for key {}", shown(ahead), asked.key));
                 (ahead.len(), None)
             };
             wire.take(used);
@@ -281,8 +292,12 @@ impl Sockets {
     }
 
     /// Each worker has one connection to a server, and its prober one.
-    fn faults(&self) -> u64 {
-        println!("  sockets to each server, at most {:?}", self.most);
-        self.most.iter().filter(|most| **most > WORKERS + 1).count() as u64
+    fn judge(&self, outcome: &mut Outcome) {
+        let text = format!("sockets to each server, at most {:?}", self.most);
+        if self.most.iter().any(|most| *most > WORKERS + 1) {
+            outcome.report_wrong(text);
+        } else {
+            println!("  {text}");
+        }
     }
 }

@@ -3,6 +3,7 @@
 use crate::support::Random;
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
@@ -69,7 +70,7 @@ impl Plan {
     pub(crate) fn each(&self, name: &str, size: u64, work: impl Fn(u64) -> Outcome + Sync) -> Outcome {
         let next = AtomicU64::new(0);
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
-        let whole = std::sync::Mutex::new(Outcome::default());
+        let whole = Mutex::new(Outcome::default());
         std::thread::scope(|scope| {
             for _ in 0..threads {
                 scope.spawn(|| {
@@ -81,7 +82,7 @@ impl Plan {
                         let seed = self.seed.wrapping_add(index);
                         let one = work(seed);
                         if !one.is_clean() {
-                            println!("something was wrong in the {name} of seed {seed}");
+                            tell(format_args!("something was wrong in the {name} of seed {seed}"));
                         }
                         whole.lock().unwrap().merge(one);
                     }
@@ -131,13 +132,13 @@ impl Outcome {
         *self.counts.entry(name).or_default() += count;
     }
 
-    pub(crate) fn report_wrong(&mut self, text: &str) {
-        println!("WRONG: {text}");
+    pub(crate) fn report_wrong(&mut self, text: impl fmt::Display) {
+        tell(format_args!("WRONG: {text}"));
         self.wrong += 1;
     }
 
-    pub(crate) fn report_lost(&mut self, text: &str) {
-        println!("LOST: {text}");
+    pub(crate) fn report_lost(&mut self, text: impl fmt::Display) {
+        tell(format_args!("LOST: {text}"));
         self.lost += 1;
     }
 
@@ -170,6 +171,25 @@ impl fmt::Display for Outcome {
         self.more.iter().try_for_each(|word| write!(f, " {word}"))?;
         self.counts.iter().try_for_each(|(name, count)| write!(f, " {name}={count}"))
     }
+}
+
+/// What was told of the part that is under way.
+static TOLD: Mutex<Vec<String>> = Mutex::new(Vec::new());
+const TOLD_MAX: usize = 20;
+
+/// Says what is wrong, and remembers the first of it: who has only the end of a long output must find it there.
+pub(crate) fn tell(text: impl fmt::Display) {
+    let text = text.to_string();
+    println!("  {text}");
+    let mut told = TOLD.lock().unwrap();
+    if told.len() < TOLD_MAX {
+        told.push(text);
+    }
+}
+
+/// What was told since this was last asked.
+pub(crate) fn take_told() -> Vec<String> {
+    std::mem::take(&mut *TOLD.lock().unwrap())
 }
 
 /// A seed that was not used before.

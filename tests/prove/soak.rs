@@ -1,7 +1,7 @@
 //! `soak`: a mixed load for long, with values from 1 B to 1 MiB, and ten thousand clients that say nothing. Memory must
 //! not grow while it goes on and must come back when it is over; threads and open files stay as many as they were.
 
-use crate::plan::{Amount, Outcome, Plan};
+use crate::plan::{Amount, Outcome, Plan, tell};
 use crate::support::client::shown;
 use crate::support::{Memcached, Proxy, Random, pool_of};
 use crate::watch;
@@ -65,8 +65,7 @@ pub(crate) fn run(plan: &Plan) -> Outcome {
     outcome.rss_bytes_max = highest;
     let mut expect = |is_so: bool, what: String| {
         if !is_so {
-            println!("  {what}");
-            outcome.wrong += 1;
+            outcome.report_wrong(what);
         }
     };
     expect(per_idle <= IDLE_BYTES_MAX, format!("an idle client costs {per_idle} bytes"));
@@ -82,8 +81,8 @@ pub(crate) fn run(plan: &Plan) -> Outcome {
     let held = watch::stat(&proxy, "buffer_bytes");
     expect(held == 0, format!("{held} bytes are held when nobody waits"));
     expect(watch::stat(&proxy, "server_outstanding") == 0, "requests wait when nobody asks".to_owned());
-    expect(watch::stat(&proxy, "desync_detected") == 0, "desync_detected is not 0".to_owned());
-    outcome.panics += u64::from(watch::is_gone(&mut proxy));
+    watch::expect_no_desync(&proxy, &mut outcome);
+    watch::is_gone(&mut proxy, &mut outcome);
     outcome.more.push(format!(
         "idle_clients={idle} idle_bytes={per_idle} slope={:.0}±{:.0}K/h",
         slope / 1024.0,
@@ -288,7 +287,7 @@ impl Load {
             }
         };
         if !is_right {
-            println!("  {} is no answer", shown(line));
+            tell(format_args!("{} is no answer", shown(line)));
             self.wrong += 1;
         }
         wire.take(used);

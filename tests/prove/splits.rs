@@ -85,7 +85,7 @@ fn judge(conversation: &Conversation, got: &(Vec<u8>, bool), pieces: &[&[u8]], o
     outcome.checked += 1;
     if *got != conversation.answer {
         let cut: Vec<String> = pieces.iter().map(|p| p.escape_ascii().to_string()).collect();
-        outcome.report_wrong(&format!(
+        outcome.report_wrong(format_args!(
             "{}: {}\n  got {} (closed: {})\n  not {} (closed: {})",
             conversation.title,
             cut.join(" | "),

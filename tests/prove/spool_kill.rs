@@ -152,7 +152,7 @@ fn one(
                     && value <= known.deleted
                 {
                     let (deleted, address) = (known.deleted, server.address());
-                    outcome.report_wrong(&format!(
+                    outcome.report_wrong(format_args!(
                         "{address} has {value} of c{name}:{key}, {deleted} is deleted"
                     ));
                 }

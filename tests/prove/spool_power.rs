@@ -43,11 +43,12 @@ fn one(seed: u64) -> Outcome {
                 };
                 outcome.checked += 1;
                 for delete in owed.iter().filter(|delete| !found.is_pending(**delete)) {
-                    outcome.report_lost(&format!("{delete:?} at call {call}, {how:?}, state {state}"));
+                    outcome.report_lost(format_args!("{delete:?} at call {call}, {how:?}, state {state}"));
                 }
                 let known = tried.iter().filter(|delete| found.is_pending(**delete)).count();
                 if known != found.book.pending() {
-                    outcome.report_wrong(&format!("one is invented at call {call}, {how:?}, state {state}"));
+                    outcome
+                        .report_wrong(format_args!("one is invented at call {call}, {how:?}, state {state}"));
                 }
             }
         }

@@ -3,6 +3,7 @@
 
 use crate::plan::{Outcome, Plan};
 use crate::support::{Client, Directory, Memcached, Proxy, pool_of};
+use crate::watch;
 use rustix::process::Signal;
 use std::fmt::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
@@ -38,9 +39,7 @@ pub(crate) fn run(plan: &Plan) -> Outcome {
         round += 1;
         outcome.faults += 1;
     }
-    if !proxy.process().is_running() {
-        outcome.panics += 1;
-    }
+    watch::is_gone(&mut proxy, &mut outcome);
     outcome
 }
 
@@ -61,7 +60,7 @@ fn one(server: &Memcached, proxy: &Proxy, outcome: &mut Outcome) {
         for _ in 0..BATCH {
             let line = client.line();
             if line != "DELETED" {
-                outcome.report_lost(&format!("a delete is answered {line:?}"));
+                outcome.report_lost(format_args!("a delete is answered {line:?}"));
             }
         }
     }
@@ -85,7 +84,7 @@ fn one(server: &Memcached, proxy: &Proxy, outcome: &mut Outcome) {
     for (checked, stale) in counts {
         outcome.checked += checked;
         for key in stale {
-            outcome.report_wrong(&format!("{key} was deleted and is read"));
+            outcome.report_wrong(format_args!("{key} was deleted and is read"));
         }
     }
     if client.stat("spool_pending") > 0 {
@@ -97,7 +96,7 @@ fn one(server: &Memcached, proxy: &Proxy, outcome: &mut Outcome) {
         direct.send(format!("get {}\r\n", keys.join(" ")));
         let line = direct.line();
         if line != "END" {
-            return outcome.report_wrong(&format!("the server still has {line:?}"));
+            return outcome.report_wrong(format_args!("the server still has {line:?}"));
         }
     }
 }

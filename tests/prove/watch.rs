@@ -1,5 +1,6 @@
 //! What the parts look at while they try: the program's memory, its counters, how fast something goes on.
 
+use crate::plan::{Outcome, tell};
 use crate::support::Proxy;
 use crate::support::process::status_of;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -44,12 +45,21 @@ pub(crate) fn stat(proxy: &Proxy, name: &str) -> u64 {
 }
 
 /// Whether the program has ended, which nobody asked it to; says what it said.
-pub(crate) fn is_gone(proxy: &mut Proxy) -> bool {
+pub(crate) fn is_gone(proxy: &mut Proxy, outcome: &mut Outcome) -> bool {
     let is_gone = !proxy.process().is_running();
     if is_gone {
-        println!("  the program has ended:\n{}", proxy.stderr());
+        outcome.panics += 1;
+        tell(format_args!("the program has ended:\n{}", proxy.stderr()));
     }
     is_gone
+}
+
+/// Where no server lies no reply is out of step.
+pub(crate) fn expect_no_desync(proxy: &Proxy, outcome: &mut Outcome) {
+    let desync = stat(proxy, "desync_detected");
+    if desync > 0 {
+        outcome.report_wrong(format_args!("desync_detected {desync}: no server lied"));
+    }
 }
 
 /// Memory of a process that is in use now.

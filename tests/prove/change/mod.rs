@@ -56,16 +56,14 @@ pub(crate) fn run(plan: &Plan) -> Outcome {
         if reloads.is_multiple_of(DRAIN_EVERY) {
             drain(&addresses, &mut outcome);
         }
-        if watch::is_gone(&mut yard.proxy) {
-            outcome.panics += 1;
-        }
+        watch::is_gone(&mut yard.proxy, &mut outcome);
     }
     ground.stop();
     threads.into_iter().for_each(|thread| thread.join().unwrap());
     ground.report(&mut outcome);
     outcome.faults = reloads;
     if outcome.panics == 0 {
-        outcome.wrong += watch::stat(&yard.proxy, "desync_detected");
+        watch::expect_no_desync(&yard.proxy, &mut outcome);
         outcome.rss_bytes_max = watch::rss_bytes_max(yard.proxy.pid());
     }
     let usual = matches!(plan.amount, Amount::Count(_));
@@ -107,7 +105,7 @@ impl<'a> Yard<'a> {
             0 => {
                 let (status, said) = http::ask(&self.proxy.admin(), "POST /reload");
                 if status != 200 {
-                    outcome.report_wrong(&format!("a reload was answered with {status}: {said}"));
+                    outcome.report_wrong(format_args!("a reload was answered with {status}: {said}"));
                     return;
                 }
             }
@@ -134,7 +132,7 @@ impl<'a> Yard<'a> {
         std::fs::rename(&broken, self.proxy.config()).unwrap();
         let (status, said) = http::ask(&self.proxy.admin(), "POST /reload");
         if status != 422 || !said.contains("ringway.yaml") {
-            outcome.report_wrong(&format!("a broken configuration was answered with {status}: {said}"));
+            outcome.report_wrong(format_args!("a broken configuration was answered with {status}: {said}"));
         }
         if client.stat("config_reloads") != before {
             outcome.report_wrong("a broken configuration changed something");
@@ -143,8 +141,9 @@ impl<'a> Yard<'a> {
         self.proxy.rewrite(&self.yaml);
         let (status, said) = http::ask(&self.proxy.admin(), "POST /reload");
         if status != 200 {
-            outcome
-                .report_wrong(&format!("the configuration that serves was answered with {status}: {said}"));
+            outcome.report_wrong(format_args!(
+                "the configuration that serves was answered with {status}: {said}"
+            ));
         }
         outcome.add("refused", 1);
     }
@@ -158,7 +157,7 @@ impl<'a> Yard<'a> {
         let status = old.process().exit();
         let said = old.stderr();
         if status.code() != Some(0) || !said.contains("clients have moved") || said.contains("panicked") {
-            outcome.report_wrong(&format!("the old process ended with {status}:\n{said}"));
+            outcome.report_wrong(format_args!("the old process ended with {status}:\n{said}"));
         }
         outcome.add("hand_overs", 1);
     }
@@ -210,7 +209,7 @@ fn drain(addresses: &[&str], outcome: &mut Outcome) {
         ends.fold((0, 0), |sum, end| (sum.0 + end.0, sum.1 + end.1))
     });
     if proxy.process().exit().code() != Some(0) || proxy.stderr().contains("drain_timeout is over") {
-        outcome.report_wrong(&format!("it did not leave as it should:\n{}", proxy.stderr()));
+        outcome.report_wrong(format_args!("it did not leave as it should:\n{}", proxy.stderr()));
     }
     outcome.checked += answered;
     outcome.add("drains", 1);

@@ -1,6 +1,7 @@
 //! The checking clients: many on one thread, each asks in batches and looks at every byte of the answers.
 
 use super::values::{Floor, Keys};
+use crate::plan::tell;
 use crate::support::Random;
 use crate::support::client::shown;
 use crate::wire::{Wires, line_of};
@@ -66,7 +67,7 @@ impl Tally {
         let mut said = self.said.lock().unwrap();
         *said += 1;
         if *said <= SAID_MAX {
-            println!("  {text}");
+            tell(text);
         }
     }
 }

@@ -96,8 +96,7 @@ fn settle(keys: &mut Keys, proxy: &Proxy, servers: &[Memcached], outcome: &mut O
     }
     let placed: usize = by_server.iter().map(Vec::len).sum();
     if placed != keys.len() || by_server.iter().any(Vec::is_empty) {
-        println!("  {placed} keys on the servers instead of {}", keys.len());
-        outcome.wrong += 1;
+        outcome.report_wrong(format_args!("{placed} keys on the servers instead of {}", keys.len()));
     }
     by_server
 }
@@ -187,13 +186,8 @@ fn report(ground: &Ground, proxy: &mut Proxy, outcome: &mut Outcome) {
     let tally = &ground.tally;
     let count = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
     outcome.checked += count(&tally.checked);
-    if watch::is_gone(proxy) {
-        outcome.panics += 1;
-    } else {
-        let desync = watch::stat(proxy, "desync_detected");
-        if desync > 0 {
-            tally.complain(&tally.wrong, format!("desync_detected {desync}: no server lied"));
-        }
+    if !watch::is_gone(proxy, outcome) {
+        watch::expect_no_desync(proxy, outcome);
     }
     outcome.wrong += count(&tally.wrong);
     outcome.lost += count(&tally.lost);

@@ -68,7 +68,7 @@ fn twice(targets: &[Target], prefix: &str, sides: &[Side], random: &mut Random, 
         if attempt == 0 {
             outcome.add("not_alike_once", 1);
         } else {
-            outcome.report_wrong(&difference);
+            outcome.report_wrong(difference);
         }
     }
 }

@@ -76,7 +76,7 @@ fn judge(target: &Target, name: &str, input: &[u8], outcome: &mut Outcome) {
     let path = std::env::temp_dir().join(format!("ringway-fuzz-{}-{}", target.name, outcome.checked));
     let kept = std::fs::write(&path, input).map_or_else(|e| e.to_string(), |()| path.display().to_string());
     let shown = input[..input.len().min(2_000)].escape_ascii();
-    outcome.report_wrong(&format!("{} ({name}): {fault}\n  in {kept}: {shown}", target.name));
+    outcome.report_wrong(format_args!("{} ({name}): {fault}\n  in {kept}: {shown}", target.name));
 }
 
 fn cpu_time() -> Duration {

@@ -1,5 +1,6 @@
 //! Good clients beside the hostile ones: so many requests a second, each answer checked and timed.
 
+use crate::plan::tell;
 use crate::support::Random;
 use crate::support::client::{Client, shown};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
@@ -91,7 +92,7 @@ impl Drop for Good {
         self.direct.stops.store(true, Relaxed);
         for thread in self.threads.drain(..) {
             if thread.join().is_err() {
-                eprintln!("a good client gave up");
+                tell("a good client gave up");
             }
         }
     }
@@ -162,7 +163,7 @@ fn ask(load: &Load, address: &str, per_second: u64, mut random: Random, shared: 
         });
         if let Err(what) = told {
             if shared.wrong.fetch_add(1, Relaxed) < TOLD_MAX {
-                eprintln!("a good client: {what}");
+                tell(format_args!("a good client: {what}"));
             }
             connection = Client::connect(address);
         }

@@ -91,14 +91,14 @@ fn run_over(route: &str, plan: &Plan) -> Outcome {
         if endured.phase.is_slow(&quiet) {
             slow.push(behaviour.name);
         }
-        if !arena.proxy.process().is_running() {
-            outcome.panics += 1;
-            eprintln!("{}: the process has ended", behaviour.name);
+        if watch::is_gone(&mut arena.proxy, &mut outcome) {
             break;
         }
     }
     if times_count {
-        outcome.wrong += slow.len() as u64;
+        for name in &slow {
+            outcome.report_wrong(format_args!("{name}: slow for the others"));
+        }
     }
     outcome.checked = good.answers();
     outcome.wrong += good.wrong();
@@ -148,19 +148,20 @@ pub(crate) fn suffer(
     if !arena.servers_are_well() {
         faults.push("a server is not well".into());
     }
-    outcome.wrong += faults.len() as u64;
+    for fault in faults {
+        outcome.report_wrong(format_args!("{}: {fault}", behaviour.name));
+    }
     outcome.faults += opened;
     outcome.rss_bytes_max = outcome.rss_bytes_max.max(rss_bytes_max);
-    eprintln!(
-        "{:20} clients={opened:<7} rss={}K (quiet {}K) p99_us={} (quiet {}, direct {}) good_wrong={} {}",
+    println!(
+        "  {:20} clients={opened:<7} rss={}K (quiet {}K) p99_us={} (quiet {}, direct {}) good_wrong={}",
         behaviour.name,
         rss_bytes_max / 1024,
         arena.quiet_rss_bytes / 1024,
         phase.p99_micros,
         quiet.p99_micros,
         phase.direct_p99_micros,
-        good.wrong() - wrong_before,
-        faults.join("; ")
+        good.wrong() - wrong_before
     );
     Endured { rss_bytes_max, clients, phase }
 }

@@ -10,7 +10,7 @@ mod lane;
 mod question;
 mod server;
 
-use crate::plan::{Outcome, Plan};
+use crate::plan::{Outcome, Plan, tell};
 use crate::support::{Proxy, Random};
 use crate::watch;
 use lane::{Case, Lane, PLACES};
@@ -85,17 +85,17 @@ fn attack(group: &Group, plan: &Plan) -> Outcome {
         rss_bytes_max: watch::rss_bytes_max(proxy.pid()),
         ..Outcome::default()
     };
-    outcome.panics = u64::from(!proxy.process().is_running());
+    let is_gone = watch::is_gone(&mut proxy, &mut outcome);
     if outcome.rss_bytes_max > base + RSS_GROWTH_BYTES_MAX {
-        outcome.wrong += 1;
-        eprintln!("{}: {} bytes resident, {base} at the start", group.name, outcome.rss_bytes_max);
+        let highest = outcome.rss_bytes_max;
+        outcome.report_wrong(format_args!("{}: {highest} bytes resident, {base} at the start", group.name));
     }
-    if outcome.panics == 0 {
+    if !is_gone {
         // Each reply out of step is noticed once, and counted.
         let (noticed, due) = (watch::stat(&proxy, "desync_detected"), tally.gone.load(Relaxed));
         if noticed != due && outcome.wrong == 0 {
-            outcome.wrong += 1;
-            eprintln!("{}: desync_detected is {noticed} after {due} replies out of step", group.name);
+            let name = group.name;
+            outcome.report_wrong(format_args!("{name}: desync_detected {noticed} after {due} out of step"));
         }
         outcome.more.push(format!("{}_desync={noticed}", group.name));
     }
@@ -129,7 +129,7 @@ fn drive(lane: &mut Lane, plan: &Plan, ways: &[usize], tally: &Tally) {
             }
             Err(what) => {
                 tally.wrong.fetch_add(1, Relaxed);
-                eprintln!("\"{}\", {case:?}: {what}", bad::name(case.way));
+                tell(format_args!("\"{}\", {case:?}: {what}", bad::name(case.way)));
             }
         }
     }

@@ -34,8 +34,7 @@ pub(crate) fn run(plan: &Plan) -> Outcome {
     let bugs = bug::all(&source.join("tests/prove/sabotage/bugs"));
     for bug in &bugs {
         if let Err(text) = bug.apply_to(source) {
-            println!("  {}: {text}", bug.name);
-            outcome.wrong += 1;
+            outcome.report_wrong(format_args!("{}: {text}", bug.name));
         }
     }
     outcome.more.push(format!("bugs={}", bugs.len()));
@@ -56,8 +55,8 @@ pub(crate) fn run(plan: &Plan) -> Outcome {
                 println!("  {}: found by {} after {} s", bug.name, bug.found_by.join(" "), time.as_secs())
             }
             Err(text) => {
-                println!("  {}: NOT found by {}: {text}", bug.name, bug.found_by.join(" "));
-                outcome.wrong += 1;
+                let attempt = bug.found_by.join(" ");
+                outcome.report_wrong(format_args!("{} is not found by {attempt}: {text}", bug.name));
             }
         }
     }

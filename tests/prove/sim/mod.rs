@@ -49,8 +49,8 @@ async fn live(seed: u64) -> Outcome {
     outcome.add("desyncs", world.room.counters.desync_detected.value());
     match ended {
         Ok(()) => {}
-        Err(Wrong::Answer(text)) => outcome.report_wrong(&format!("{text}\n  {}", world.terms)),
-        Err(Wrong::Lost(text)) => outcome.report_lost(&format!("{text}\n  {}", world.terms)),
+        Err(Wrong::Answer(text)) => outcome.report_wrong(format_args!("{text}\n  {}", world.terms)),
+        Err(Wrong::Lost(text)) => outcome.report_lost(format_args!("{text}\n  {}", world.terms)),
     }
     outcome
 }
