@@ -6,7 +6,7 @@ use super::session::Session;
 use super::turn;
 use crate::admin::KEY_PREFIX;
 use crate::protocol::{Admin, Cause, Class, Keys, Line, Meta, MultiGet, Op, Request};
-use crate::route::{Call, Leaf, Root, Route, Slot};
+use crate::route::{Call, Leaf, Root, Route, Sink, Slot};
 use std::rc::Rc;
 
 /// What the session does next.
@@ -64,10 +64,10 @@ impl Session {
     }
 
     /// A place for a request for so many keys, and what travels with it.
-    fn begin(&self, keys: usize, push: impl FnOnce(&mut ReplyQueue) -> u64) -> (u64, Call) {
+    fn begin(self: &Rc<Self>, keys: usize, push: impl FnOnce(&mut ReplyQueue) -> u64) -> (u64, Call) {
         let mut queue = self.queue.borrow_mut();
         let moves = queue.moves(keys);
-        (push(&mut queue), Call::of(self.client, moves))
+        (push(&mut queue), Call::of(Rc::clone(self) as Rc<dyn Sink>, self.client, moves))
     }
 
     /// Each server gets its own keys in one request, all of them at once. Keys for which more is to be done than to
@@ -271,7 +271,7 @@ impl Session {
     }
 
     fn slot(self: &Rc<Self>, token: u64) -> Slot {
-        Slot::new(Rc::clone(self) as Rc<dyn crate::route::Sink>, token)
+        Slot::new(Rc::clone(self) as Rc<dyn Sink>, token)
     }
 }
 

@@ -351,4 +351,8 @@ impl Sink for Session {
     fn is_waiting(&self) -> bool {
         !self.gone.get()
     }
+
+    fn hold(&self, before: usize, now: usize) {
+        self.context.budget.change(before, now);
+    }
 }

@@ -46,6 +46,15 @@ impl OwnedValue {
         }
     }
 
+    /// Memory held, for the byte budget.
+    #[must_use]
+    pub fn held_bytes(&self) -> usize {
+        match self {
+            Self::Bytes(bytes) => bytes.capacity(),
+            Self::Shared(chunks) => chunks.held_bytes(),
+        }
+    }
+
     /// As parts that can be shared.
     #[must_use]
     pub fn into_chunks(self) -> Chunks {
@@ -141,6 +150,12 @@ impl OwnedReply {
             miss_on_error: reply.miss_on_error,
             accepted: reply.accepted.map(<[u8]>::to_vec),
         }
+    }
+
+    /// Memory held, for the byte budget.
+    #[must_use]
+    pub fn held_bytes(&self) -> usize {
+        self.line.capacity() + self.value.as_ref().map_or(0, OwnedValue::held_bytes)
     }
 
     /// The reply, borrowed from here.

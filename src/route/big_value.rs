@@ -41,6 +41,8 @@ const THRESHOLD_BYTES_DEFAULT: usize = 512 << 10;
 const BATCH_COUNT_DEFAULT: usize = 10;
 /// Chunks of one value. A GiB in chunks of 16 KiB.
 const CHUNKS_COUNT_MAX: usize = 1 << 16;
+/// Whoever wrote a value has cut it into no smaller ones, unless it is told here to do so.
+const CHUNK_BYTES_LEAST: usize = 1 << 10;
 /// Two numbers of twenty digits, the version and what stands between.
 const INDEX_BYTES_MAX: usize = 48;
 
@@ -108,7 +110,7 @@ struct Index {
 }
 
 impl Index {
-    fn parse(value: &Value<'_>) -> Option<Self> {
+    fn parse(value: &Value<'_>, count_max: usize) -> Option<Self> {
         if value.len() > INDEX_BYTES_MAX {
             return None;
         }
@@ -120,7 +122,7 @@ impl Index {
             return None;
         }
         let index = Self { count: count.parse().ok()?, suffix: suffix.parse().ok()? };
-        (1..=CHUNKS_COUNT_MAX).contains(&index.count).then_some(index)
+        (1..=count_max).contains(&index.count).then_some(index)
     }
 
     fn value(self) -> String {
@@ -147,6 +149,12 @@ struct Cut {
 }
 
 impl BigValue {
+    /// What an index may say. A client can write one of its own, and have thousands of keys asked for with each short get.
+    fn chunks_count_max(&self) -> usize {
+        let least = self.threshold.min(CHUNK_BYTES_LEAST);
+        self.value_bytes_max.div_ceil(least).clamp(1, CHUNKS_COUNT_MAX)
+    }
+
     fn store(self: &Rc<Self>, request: &Request<'_>, call: &Call, slot: Slot) {
         let count = request.value.len().div_ceil(self.threshold);
         let index = Index { count, suffix: self.draw.next() };
@@ -161,7 +169,7 @@ impl BigValue {
             call: call.clone(),
             index,
         };
-        let mut answers = Answers::new();
+        let mut answers = Answers::new(call);
         let sent_count = self.batch.min(count);
         for chunk in 0..sent_count {
             answers.expect(|slot| cut.put(chunk, slot));
@@ -229,7 +237,7 @@ impl Cut {
         }
         let request = self.request.as_request();
         let index = self.index.value();
-        let mut answers = Answers::new();
+        let mut answers = Answers::new(&self.call);
         answers.expect(|slot| {
             let value = Value::Slice(index.as_bytes());
             marked::send_marked(&*self.big.target, &request, BigValue::MARK, value, &self.call, slot);
@@ -248,8 +256,9 @@ impl Cut {
     /// All chunks, joined.
     async fn fetched(self, item: OwnedReply) -> OwnedReply {
         let request = self.request.as_request();
-        let mut chunks: Vec<Option<OwnedValue>> = vec![None; self.index.count];
-        let mut answers = Answers::new();
+        // grows with what comes: anybody may write an index of many chunks that are not there
+        let mut chunks: Vec<Option<OwnedValue>> = Vec::new();
+        let mut answers = Answers::new(&self.call);
         let mut sent_count = self.big.batch.min(self.index.count);
         for chunk in 0..sent_count {
             answers.expect(|slot| self.get(chunk, slot));
@@ -262,6 +271,7 @@ impl Cut {
                     if length > self.big.value_bytes_max {
                         return marked::miss(&request);
                     }
+                    chunks.resize(chunks.len().max(chunk + 1), None);
                     chunks[chunk] = Some(value);
                 }
                 _ if reply.status.is_error() => return reply,
@@ -300,7 +310,8 @@ impl Marked for BigValue {
     }
 
     async fn resolve(self: Rc<Self>, request: OwnedRequest, call: Call, item: OwnedReply) -> OwnedReply {
-        let index = item.value.as_ref().and_then(|value| Index::parse(&value.as_value()));
+        let count_max = self.chunks_count_max();
+        let index = item.value.as_ref().and_then(|value| Index::parse(&value.as_value(), count_max));
         match index.filter(|index| index.fits(&request.as_request())) {
             Some(index) => {
                 let value = OwnedValue::Bytes(Vec::new());
@@ -317,7 +328,7 @@ mod tests {
 
     #[test]
     fn an_index_and_nothing_else() {
-        let parse = |text: &str| Index::parse(&Value::Slice(text.as_bytes()));
+        let parse = |text: &str| Index::parse(&Value::Slice(text.as_bytes()), CHUNKS_COUNT_MAX);
         assert_eq!(parse("1-3-77"), Some(Index { count: 3, suffix: 77 }));
         let largest = Index { count: CHUNKS_COUNT_MAX, suffix: u64::MAX };
         assert_eq!(parse(&largest.value()), Some(largest));

@@ -1,10 +1,11 @@
 //! What travels with a request and is none of its fields.
 
+use super::Sink;
 use super::key::Parts;
 use std::rc::Rc;
 
 /// Why a request is sent, and where it came in.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Default)]
 pub struct Call {
     pub kind: Kind,
     /// The routing prefix that the root took off the key, for pools that want it back.
@@ -16,6 +17,8 @@ pub struct Call {
     /// A route on the way wants a delete that fails to be told so (`asynclog: false`).
     pub is_unlogged: bool,
     pub moves: Moves,
+    /// Who waits for what routes make of the replies in the end.
+    pub asker: Option<Rc<dyn Sink>>,
 }
 
 /// What the reply is expected to hold. What moves much waits where others pass by.
@@ -62,8 +65,8 @@ pub enum Kind {
 impl Call {
     /// What this client asks, and what that is expected to move.
     #[must_use]
-    pub fn of(client: Option<Client>, moves: Moves) -> Self {
-        Self { client, moves, ..Self::default() }
+    pub fn of(asker: Rc<dyn Sink>, client: Option<Client>, moves: Moves) -> Self {
+        Self { asker: Some(asker), client, moves, ..Self::default() }
     }
 
     /// It is one of so many parts. Of what moves much each part is still treated as that.

@@ -155,7 +155,7 @@ impl Inner {
     }
 
     async fn ask(&self, asked: Asked, request: &OwnedRequest, call: &Call) -> OwnedReply {
-        let mut answers = Answers::new();
+        let mut answers = Answers::new(call);
         answers.expect(|slot| self.send_to(asked, &request.as_request(), call, slot));
         answers.only().await
     }

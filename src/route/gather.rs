@@ -3,25 +3,38 @@
 //! Requests are sent at once, from within [`Route::send`], so that a client's next request for the same key cannot
 //! overtake them. Only the waiting is a task of its own.
 
+use super::call::Kind;
 use super::{Call, Route, Sink, Slot};
 use crate::protocol::{OwnedReply, Reply, Request};
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::task::{Poll, Waker};
 
-/// Replies of children that were asked, in the order in which they come.
+/// Replies of children that were asked, in the order in which they come. All that have come are counted as held until this
+/// is dropped, taken or not: whoever takes one keeps it until it knows the others.
 pub(super) struct Answers {
     inbox: Rc<Inbox>,
     asked_count: usize,
     taken_count: usize,
 }
 
-#[derive(Default)]
 struct Inbox {
     arrived: RefCell<VecDeque<(usize, OwnedReply)>>,
     waker: RefCell<Option<Waker>>,
+    /// Who waits in the end. Without one nothing is known of that.
+    asker: Option<Rc<dyn Sink>>,
+    /// What the asker was told.
+    held_bytes: Cell<usize>,
+    /// The asker has what it needs, or the route gave up: what comes now is too late.
+    is_over: Cell<bool>,
+}
+
+impl Inbox {
+    fn holds(&self, bytes: usize) {
+        self.hold(self.held_bytes.replace(bytes), bytes);
+    }
 }
 
 impl Sink for Inbox {
@@ -31,22 +44,53 @@ impl Sink for Inbox {
     }
 
     fn fill(&self, token: u64, reply: &Reply<'_>) {
+        if self.is_over.get() {
+            return;
+        }
         let index = usize::try_from(token).unwrap_or(usize::MAX);
-        self.arrived.borrow_mut().push_back((index, OwnedReply::new(reply)));
+        let reply = OwnedReply::new(reply);
+        self.holds(self.held_bytes.get() + reply.held_bytes());
+        self.arrived.borrow_mut().push_back((index, reply));
         if let Some(waker) = self.waker.borrow_mut().take() {
             waker.wake();
         }
     }
+
+    fn is_waiting(&self) -> bool {
+        !self.is_over.get() && self.asker.as_ref().is_none_or(|asker| asker.is_waiting())
+    }
+
+    fn hold(&self, before: usize, now: usize) {
+        if let Some(asker) = &self.asker {
+            asker.hold(before, now);
+        }
+    }
+}
+
+impl Drop for Answers {
+    fn drop(&mut self) {
+        self.inbox.is_over.set(true);
+        self.inbox.arrived.take();
+        self.inbox.holds(0);
+    }
 }
 
 impl Answers {
-    pub(super) fn new() -> Self {
-        Self { inbox: Rc::default(), asked_count: 0, taken_count: 0 }
+    /// For whoever asked. A copy that a client does not wait for is none of its concern.
+    pub(super) fn new(call: &Call) -> Self {
+        let inbox = Inbox {
+            arrived: RefCell::default(),
+            waker: RefCell::default(),
+            asker: call.asker.clone().filter(|_| call.kind != Kind::Shadow),
+            held_bytes: Cell::new(0),
+            is_over: Cell::new(false),
+        };
+        Self { inbox: Rc::new(inbox), asked_count: 0, taken_count: 0 }
     }
 
     /// All of them, at once; their replies carry their place in the list.
     pub(super) fn of_all(children: &[Rc<dyn Route>], request: &Request<'_>, call: &Call) -> Self {
-        let mut answers = Self::new();
+        let mut answers = Self::new(call);
         for child in children {
             answers.ask(&**child, request, call);
         }
@@ -55,7 +99,7 @@ impl Answers {
 
     /// One child alone.
     pub(super) fn of(child: &dyn Route, request: &Request<'_>, call: &Call) -> Self {
-        let mut answers = Self::new();
+        let mut answers = Self::new(call);
         answers.ask(child, request, call);
         answers
     }

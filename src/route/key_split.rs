@@ -93,7 +93,7 @@ impl Route for KeySplit {
             }
             return;
         }
-        let mut answers = Answers::new();
+        let mut answers = Answers::new(call);
         for copy in 0..self.replicas {
             answers.expect(|slot| self.send_to(copy, request, call, slot));
         }

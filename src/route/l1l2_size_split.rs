@@ -142,7 +142,7 @@ impl SizeSplit {
         }
         let store =
             Store { split: Rc::clone(self), request: OwnedRequest::new(request), call: call.clone(), side };
-        let mut answers = Answers::new();
+        let mut answers = Answers::new(call);
         answers.expect(|slot| store.to_l2(slot));
         answer_later(slot, store.go_on(answers));
     }
@@ -195,7 +195,7 @@ impl Store {
             return Answers::of(&*self.split.l1_for_a_while, &request, &self.call).only().await;
         }
         let sentinel = self.side.map_or_else(|| SIDE.to_owned(), |number| format!("{SIDE}{number}"));
-        let mut answers = Answers::new();
+        let mut answers = Answers::new(&self.call);
         answers.expect(|slot| {
             let value = Value::Slice(sentinel.as_bytes());
             marked::send_marked(&*self.split.l1, &request, SizeSplit::MARK, value, &self.call, slot);
@@ -235,7 +235,7 @@ impl Marked for SizeSplit {
             Op::Gat | Op::Gats => Op::Gat,
             _ => Op::Get,
         };
-        let mut answers = Answers::new();
+        let mut answers = Answers::new(&call);
         answers.expect(|slot| {
             marked::part_of(&asked, op, b"v f", b"Tb", |part| {
                 with_key(part, &key, |part, _, _| self.l2.send(part, &call, slot));
@@ -247,7 +247,7 @@ impl Marked for SizeSplit {
             _ if reply.status.is_error() => return reply,
             _ => {
                 let Some(again) = &self.again else { return marked::miss(&asked) };
-                let mut answers = Answers::new();
+                let mut answers = Answers::new(&call);
                 answers.expect(|slot| marked::look(again, &*again.l1, &asked, &call, slot));
                 return answers.only().await;
             }

@@ -217,7 +217,7 @@ impl Moved {
             return if is_there { self.ask(&asked, &call).await } else { first };
         }
         let Some((item, old)) = self.find(&asked, &call).await else { return first };
-        let mut added = Answers::new();
+        let mut added = Answers::new(&call);
         added.expect(|slot| {
             item.add_and_tell_cas(&*self.now, &asked, &call, shared.keeps_cas.get(), slot);
         });
@@ -266,7 +266,7 @@ impl Moved {
                 old.forget_and_tell(asked, call, Slot::nowhere());
                 continue;
             }
-            let mut answers = Answers::new();
+            let mut answers = Answers::new(call);
             answers.expect(|slot| old.forget_and_tell(asked, call, slot));
             let reply = answers.only().await;
             was_there |= reply.status == Status::Deleted;
@@ -304,7 +304,7 @@ impl Moved {
         let Some((item, old)) = self.find(&look.as_request(), call).await else { return false };
         loop {
             let keeps_cas = self.shared.keeps_cas.get();
-            let mut added = Answers::new();
+            let mut added = Answers::new(call);
             added.expect(|slot| item.add_and_tell_cas(&*self.now, asked, call, keeps_cas, slot));
             match self.added(&added.only().await, item.cas, &old, asked, call).await {
                 Some(is_there) => return is_there,
@@ -330,7 +330,7 @@ impl Moved {
             _ if self.shared.keeps_cas.is_refusal(&reply.as_reply()) => return None,
             _ => return Some(false),
         }
-        let mut answers = Answers::new();
+        let mut answers = Answers::new(call);
         with_flags(Op::MetaGet, b"c".to_vec(), asked, |again| {
             answers.expect(|slot| old.leaf(asked.key).send(again, call, slot));
         });
@@ -342,7 +342,7 @@ impl Moved {
         // Somebody deleted it, or put another one, while it was copied.
         let own = cas_of(&reply.line).filter(|own| *own != 0);
         let compare = own.map_or_else(Vec::new, |own| format!("C{own}").into_bytes());
-        let mut answers = Answers::new();
+        let mut answers = Answers::new(call);
         with_flags(Op::MetaDelete, compare, asked, |delete| {
             answers.expect(|slot| self.now.send(delete, call, slot));
         });

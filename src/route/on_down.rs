@@ -202,7 +202,7 @@ pub(super) fn delete_at_both(
     call: &Call,
     slot: Slot,
 ) {
-    let mut answers = Answers::new();
+    let mut answers = Answers::new(call);
     answers.expect(|slot| owed.send(request, call, slot));
     match elsewhere {
         Some(elsewhere) => answers.ask(elsewhere, request, call),

@@ -22,6 +22,9 @@ pub trait Sink {
     fn is_waiting(&self) -> bool {
         true
     }
+
+    /// What routes hold for it has changed, in bytes.
+    fn hold(&self, _before: usize, _now: usize) {}
 }
 
 /// The place where one reply is awaited. Filling it consumes it; one that is dropped unfilled answers

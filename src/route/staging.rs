@@ -112,7 +112,7 @@ impl Inner {
     /// Copies the item, if it is not there yet. A server that fails gets nothing.
     async fn add(self: Rc<Self>, request: OwnedRequest, call: Call) {
         let request = request.as_request();
-        let mut answers = Answers::new();
+        let mut answers = Answers::new(&call);
         with_look(&request, |look| answers.expect(|slot| self.staging.send(look, &call, slot)));
         if answers.only().await.status != Status::Miss {
             return;

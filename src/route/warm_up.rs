@@ -94,7 +94,7 @@ impl Retry for Inner {
             item.add(cold, &request, &call, self.exptime, Slot::nowhere());
             return item.answer(&request);
         }
-        let mut added = Answers::new();
+        let mut added = Answers::new(&call);
         added.expect(|slot| item.add(cold, &request, &call, self.exptime, slot));
         added.only().await;
         Answers::of(&*self.cold, &request, &call).only().await

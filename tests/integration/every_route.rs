@@ -5,7 +5,7 @@ use ringway::cache::{Cache, CacheLeaf};
 use ringway::config::{self, Config, Pool};
 use ringway::protocol::ascii::{Framed, Scratch, frame, parse_request};
 use ringway::protocol::{Cause, Line, MultiGet, OwnedReply, Reply, Request, Status, Value};
-use ringway::route::{self, Call, Client, Explained, Leaf, Leaves, Moves, Root, Route, Sink, Slot};
+use ringway::route::{self, Call, Client, Explained, Leaf, Leaves, Root, Route, Sink, Slot};
 use ringway::time::Clock;
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeSet, HashMap};
@@ -231,7 +231,7 @@ impl Sink for Waiting {
 /// error.
 async fn ask(route: &dyn Route, text: &str) -> (String, bool) {
     let waiting = Rc::new(Waiting::default());
-    let call = Call::of(Some(Client::of_ip("10.1.2.3")), Moves::Little);
+    let call = Call { client: Some(Client::of_ip("10.1.2.3")), ..Call::default() };
     let bytes = format!("{}\r\n", text.replace('|', "\r\n"));
     let Framed::Line { line, consumed } = frame(bytes.as_bytes(), 0) else { panic!("no line: {text}") };
     let mut scratch = Scratch::default();

@@ -1,8 +1,11 @@
 //! Every bound: reached, told or waited for, and nobody else notices.
 
+use crate::support::process::status_of;
 use crate::support::{
     Client, Memcached, Mock, PATIENCE, Proxy, dead_address, has_memcached, pool_of, usual_answer,
 };
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 #[test]
 fn too_many_clients_are_told_and_closed() {
@@ -423,6 +426,59 @@ fn a_value_that_nobody_has_room_for_is_passed_over() {
     assert_eq!(client.stat("server_connects"), 1, "the connection stays in step");
     assert_eq!(client.stat("desync_detected"), 0);
     client.await_stat("buffer_bytes", 0);
+}
+
+#[test]
+fn what_routes_gather_is_within_the_bound() {
+    /// What a client may have under way at least, whatever the others have.
+    const LEAST_EACH: usize = 8;
+    const CLIENTS: usize = 20;
+    const MIB: u64 = 1 << 20;
+    let silent = Mock::start(|peer| {
+        let mut asked = peer.request();
+        peer.wait();
+        while asked.is_some() {
+            peer.say("END\r\n");
+            asked = peer.request();
+        }
+    });
+    let answered = Arc::new(AtomicUsize::new(0));
+    let answers = Arc::clone(&answered);
+    let large = format!("VALUE a 0 500000\r\n{}\r\nEND\r\n", "v".repeat(500_000));
+    let mock = Mock::start(move |peer| {
+        while let Some(asked) = peer.request() {
+            let is_large = asked.line == "get a";
+            peer.say(if is_large { large.as_str() } else { "END\r\n" });
+            answers.fetch_add(usize::from(is_large), Relaxed);
+        }
+    });
+    let proxy = Proxy::with(&format!(
+        "limits: {{buffer_bytes_max: 32MiB}}\n\
+         pools:\n  quick: {{servers: [\"{}\"], timeout: 20s}}\n  silent: {{servers: [\"{}\"], timeout: 20s}}\n\
+         route: {{prefix: {{policies: {{b: quick}}, wildcard: {{all_sync: [quick, silent]}}}}}}\n",
+        mock.address(),
+        silent.address()
+    ));
+    let mut good = proxy.client();
+    good.ask("get b\r\n", "END\r\n");
+    let before_kib = proxy.resident_bytes() as u64 / 1024;
+    let mut clients: Vec<_> = (0..CLIENTS).map(|_| proxy.client()).collect();
+    clients.iter_mut().for_each(|client| client.send("get a\r\n".repeat(LEAST_EACH)));
+    while answered.load(Relaxed) < CLIENTS * LEAST_EACH {
+        good.ask("get b\r\n", "END\r\n");
+    }
+    let held = good.stat("buffer_bytes");
+    assert!((16 * MIB..33 * MIB).contains(&held), "{held} bytes are held");
+    silent.go();
+    for client in &mut clients {
+        for _ in 0..LEAST_EACH {
+            let line = client.line(); // the worse of both
+            assert!(["END", "SERVER_ERROR out of memory writing get response"].contains(&&*line), "{line}");
+        }
+    }
+    good.await_stat("buffer_bytes", 0);
+    let grown_kib = status_of(proxy.pid(), "VmHWM:").saturating_sub(before_kib);
+    assert!(grown_kib < (32 + 16) * 1024, "{grown_kib} KiB more at most");
 }
 
 #[test]
