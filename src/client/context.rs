@@ -40,6 +40,8 @@ pub struct Context {
     told_below: Cell<u64>,
     /// Where sockets of clients go that leave between two requests; `None`: they are closed.
     moves_to: RefCell<Option<MovesTo>>,
+    /// What routes hold of the budget.
+    held_by_routes: Cell<usize>,
     spare: RefCell<Spare>,
     /// How large replies are now and then: up at once, down slowly. A new client gets no larger window than this leaves,
     /// or hundreds of them could queue gigabytes in front of everybody else's requests before they are known.
@@ -135,6 +137,7 @@ impl Context {
             next_session: Cell::new(0),
             told_below: Cell::new(0),
             moves_to: RefCell::new(None),
+            held_by_routes: Cell::new(0),
             spare: RefCell::default(),
             new_reply_bytes: Cell::new(NEW_REPLY_BYTES),
             mean_reply_bytes: RecentMean::default(),
@@ -322,13 +325,20 @@ impl Context {
         self.sessions.borrow().len()
     }
 
-    /// Memory is short: closes clients until so many bytes are free. First those that do not take their replies, or
+    /// A route that held so much of what children have answered holds more, or less.
+    pub(super) fn on_held_by_routes(&self, before: usize, now: usize) {
+        self.held_by_routes.set(self.held_by_routes.get() + now - before);
+        self.budget.change(before, now);
+    }
+
+    /// Memory is short: closes clients until so many bytes are free, but for what routes hold: that is not theirs to free. First those that do not take their replies, or
     /// hold the most of unfinished requests; then whoever holds the most, unless it is not clients who hold it. Whoever
     /// holds little is not the cause, unless all who hold little together are.
     fn relieve(&self, wanted_bytes: usize) {
         /// What every client may hold.
         const OWN_BYTES_MIN: usize = 4 * 1024;
         const LITTLE_BYTES: usize = 64 * 1024;
+        let Some(wanted_bytes) = wanted_bytes.checked_sub(self.held_by_routes.get()) else { return };
         let held = |session: Rc<Session>| Some((session.held_bytes()?, session));
         let mut holders: Vec<_> = self.sessions().into_iter().filter_map(held).collect();
         holders.retain(|((_, bytes), session)| *bytes > OWN_BYTES_MIN && !session.is_condemned());

@@ -353,6 +353,10 @@ impl Sink for Session {
     }
 
     fn hold(&self, before: usize, now: usize) {
-        self.context.budget.change(before, now);
+        self.context.on_held_by_routes(before, now);
+    }
+
+    fn has_room(&self) -> bool {
+        !self.context.budget.is_over()
     }
 }

@@ -12,7 +12,7 @@ use tracing::debug;
 /// seldom enough that the millisecond which it takes does not count.
 const PAUSE: Duration = Duration::from_secs(1);
 /// Less is soon used again.
-const FALL_BYTES_MIN: usize = 4 << 20;
+const FALL_BYTES_MIN: usize = 1 << 20;
 /// So many clients that have left leave half a megabyte in small pieces.
 const LEFT_CLIENTS_MIN: u64 = 256;
 

@@ -5,7 +5,7 @@
 
 use super::call::Kind;
 use super::{Call, Route, Sink, Slot};
-use crate::protocol::{OwnedReply, Reply, Request};
+use crate::protocol::{Cause, OwnedReply, Reply, Request};
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::future::poll_fn;
@@ -27,7 +27,8 @@ struct Inbox {
     asker: Option<Rc<dyn Sink>>,
     /// What the asker was told.
     held_bytes: Cell<usize>,
-    /// The asker has what it needs, or the route gave up: what comes now is too late.
+    /// The route is done: what comes now is too late. It is waited for nevertheless, or routes below would take it for failed and
+    /// go on.
     is_over: Cell<bool>,
 }
 
@@ -48,7 +49,8 @@ impl Sink for Inbox {
             return;
         }
         let index = usize::try_from(token).unwrap_or(usize::MAX);
-        let reply = OwnedReply::new(reply);
+        let has_room = reply.value.is_none() || self.has_room();
+        let reply = OwnedReply::new(&if has_room { *reply } else { Reply::failed(Cause::NoMemory) });
         self.holds(self.held_bytes.get() + reply.held_bytes());
         self.arrived.borrow_mut().push_back((index, reply));
         if let Some(waker) = self.waker.borrow_mut().take() {
@@ -56,14 +58,14 @@ impl Sink for Inbox {
         }
     }
 
-    fn is_waiting(&self) -> bool {
-        !self.is_over.get() && self.asker.as_ref().is_none_or(|asker| asker.is_waiting())
-    }
-
     fn hold(&self, before: usize, now: usize) {
         if let Some(asker) = &self.asker {
             asker.hold(before, now);
         }
+    }
+
+    fn has_room(&self) -> bool {
+        self.asker.as_ref().is_none_or(|asker| asker.has_room())
     }
 }
 
@@ -138,7 +140,7 @@ impl Answers {
         debug_assert_eq!(self.asked_count, 1);
         match self.next().await {
             Some((_, reply)) => reply,
-            None => OwnedReply::new(&Reply::failed(crate::protocol::Cause::Aborted)),
+            None => OwnedReply::new(&Reply::failed(Cause::Aborted)),
         }
     }
 }

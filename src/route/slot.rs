@@ -25,6 +25,11 @@ pub trait Sink {
 
     /// What routes hold for it has changed, in bytes.
     fn hold(&self, _before: usize, _now: usize) {}
+
+    /// Whether routes may hold more for it.
+    fn has_room(&self) -> bool {
+        true
+    }
 }
 
 /// The place where one reply is awaited. Filling it consumes it; one that is dropped unfilled answers

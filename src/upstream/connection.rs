@@ -52,7 +52,7 @@ pub(super) struct Connection {
     /// Nobody will send anything any more: it ends when all that was asked is answered.
     pub(super) retired: Cell<bool>,
     /// Bytes of values that came for the request at the front when nobody waited for them any more.
-    passed_over_bytes: Cell<usize>,
+    pub(super) passed_over_bytes: Cell<usize>,
     /// Somebody wants it to be open before anything is asked; dropped when it is, or cannot be.
     pub(super) warming: RefCell<Option<oneshot::Sender<()>>>,
 }

@@ -278,6 +278,7 @@ impl Connection {
                 resend_first(out, inflight, resend, counters);
             }
             self.account_read(0);
+            self.passed_over_bytes.set(0);
             self.account(&state);
         }
         if ended == Ended::Desync {

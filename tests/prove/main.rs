@@ -9,6 +9,7 @@
 
 use clap::Parser;
 use plan::{Amount, Outcome, Plan};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -250,7 +251,10 @@ fn run(part: &Part, arguments: &Arguments) -> Result<(), String> {
     let seed = arguments.seed.unwrap_or_else(plan::fresh_seed);
     println!("part={} amount={amount} seed={seed}", part.name);
     let began = Instant::now();
-    let outcome = (part.run)(&Plan::new(amount, seed, arguments.only.clone()));
+    let plan = Plan::new(amount, seed, arguments.only.clone());
+    let Ok(outcome) = catch_unwind(AssertUnwindSafe(|| (part.run)(&plan))) else {
+        return Err(format!("part={} seed={seed}: the part itself panicked, see above", part.name));
+    };
     let line = format!("part={} {outcome} seconds={} seed={seed}", part.name, began.elapsed().as_secs());
     println!("{line}");
     let told = plan::take_told().iter().map(|text| format!("\n  {text}")).collect::<String>();
