@@ -138,7 +138,9 @@ impl Copy {
         let output = child.wait_with_output().unwrap();
         leftovers::ended(pid);
         if !output.status.success() {
-            return Err(format!("it cannot be built\n{}", String::from_utf8_lossy(&output.stderr)));
+            let said = String::from_utf8_lossy(&output.stderr);
+            let errors = said.lines().skip_while(|line| !line.starts_with("error")).take(30);
+            return Err(format!("it cannot be built\n{}", errors.collect::<Vec<_>>().join("\n")));
         }
         let name = format!("{test}-");
         let messages = String::from_utf8_lossy(&output.stdout);
