@@ -15,7 +15,7 @@ pub(super) enum Next {
     Go,
     /// The same, but others have their turn first: it was as much work as many requests.
     GoLater,
-    /// So many keys of the get are on their way. The others come when there is room for more, and before any other request.
+    /// So many keys of the get are on their way. The others come when these are answered, and before any other request.
     KeysLeft {
         sent_count: usize,
     },
@@ -23,10 +23,12 @@ pub(super) enum Next {
     Close,
 }
 
-/// Keys of one get that travel alone and are sent in one turn. A get may have a hundred thousand, and a server's queue has room
-/// for fewer.
-pub(super) const ALONE_COUNT_MAX: usize = 256;
-/// So many go together however many requests of others wait: an ordinary get is one piece, and fails as one.
+/// Keys of one get that are under way at a time: a piece of it. A get may have a hundred thousand, and a memcached that is asked
+/// for so many at once answers nobody else for as long as it looks for them. An ordinary get is one piece, and fails as one.
+pub(super) const PIECE_KEYS_COUNT_MAX: usize = 2_048;
+/// Those of them that travel alone: each has a place in a server's queue.
+const ALONE_COUNT_MAX: usize = 256;
+/// So many go together however many requests of others wait.
 const ALONE_COUNT_MIN: usize = 32;
 
 /// memcached's answer to a value over its item size.
@@ -70,26 +72,28 @@ impl Session {
         (push(&mut queue), Call::of(Rc::clone(self) as Rc<dyn Sink>, self.client, moves))
     }
 
-    /// Each server gets its own keys in one request, all of them at once. Keys for which more is to be done than to
+    /// Each server gets its own keys in one request, as many as may be under way. Keys for which more is to be done than to
     /// choose a server travel alone. `piece`: what of the client's get this is.
     pub(super) fn multi_get(self: &Rc<Self>, request: &MultiGet<'_>, piece: Piece) -> Next {
         let root = self.context.root();
         let Some(pool) = root.only_pool() else { return self.multi_get_apart(request, &root, piece) };
-        count(&self.context.counters, request.op, request.keys.len() as u64);
+        let keys = request.keys.first(PIECE_KEYS_COUNT_MAX);
+        let (next, piece) = is_all_sent(request, keys.len(), piece);
+        count(&self.context.counters, request.op, keys.len() as u64);
         let mut split = self.context.spare_split();
-        pool.pick_many(&request.keys, &mut split.leaves);
-        if split.leaves.len() != request.keys.len() {
+        pool.pick_many(&keys, &mut split.leaves);
+        if split.leaves.len() != keys.len() {
             // the pool has no server: none is found in the first place either
             debug_assert!(pool.leaf(0).is_none(), "a key without a server, and a server");
             split.leaves.clear();
-            split.leaves.resize(request.keys.len(), 0);
+            split.leaves.resize(keys.len(), 0);
         }
         let mut multi = self.context.spare_multi();
-        multi.split(&request.keys, &mut split);
+        multi.split(&keys, &mut split);
         multi.piece = piece;
         debug_assert!(split.parts().len() <= PARTS_MAX, "more servers than a token can tell apart");
         let how = How::plain(request.op, false);
-        let (token, mut call) = self.begin(request.keys.len(), |queue| queue.push_multi(how, multi));
+        let (token, mut call) = self.begin(keys.len(), |queue| queue.push_multi(how, multi));
         call.share(split.parts().len());
         for (index, (leaf, ranges)) in split.parts().iter().enumerate() {
             let slot = self.slot(part_token(token, index));
@@ -100,7 +104,7 @@ impl Session {
             }
         }
         self.context.give_back_split(split);
-        Next::Go
+        next
     }
 
     /// As [`Self::multi_get`] where routes are on the way: keys that only have to be placed travel together, all others
@@ -112,7 +116,7 @@ impl Session {
         let mut targets: Vec<Option<&Rc<dyn Leaf>>> = Vec::new();
         // those of `targets` that are leaves: few, whatever the number of keys
         let mut leaves: Vec<(&Rc<dyn Leaf>, u32)> = Vec::new();
-        for key in request.keys.iter() {
+        for key in request.keys.first(PIECE_KEYS_COUNT_MAX).iter() {
             let leaf = root.pool(request.op, key).and_then(|pool| pool.leaf(pool.pick(key)?));
             let leaf = leaf.filter(|leaf| !leaf.is_tree());
             if leaf.is_none() && alone_count == alone_count_max {
@@ -130,10 +134,7 @@ impl Session {
         debug_assert!(targets.len() <= PARTS_MAX, "more servers than a token can tell apart");
         let sent_count = split.leaves.len();
         count(&self.context.counters, request.op, sent_count as u64);
-        let (next, piece) = match sent_count == request.keys.len() {
-            true => (Next::Go, piece),
-            false => (Next::KeysLeft { sent_count }, Piece::Front),
-        };
+        let (next, piece) = is_all_sent(request, sent_count, piece);
         let mut multi = self.context.spare_multi();
         multi.split(&request.keys, &mut split);
         multi.alone_count = alone_count;
@@ -272,6 +273,14 @@ impl Session {
 
     fn slot(self: &Rc<Self>, token: u64) -> Slot {
         Slot::new(Rc::clone(self) as Rc<dyn Sink>, token)
+    }
+}
+
+/// What comes after so many keys of a get, and which piece of the client's get these are then.
+const fn is_all_sent(request: &MultiGet<'_>, sent_count: usize, piece: Piece) -> (Next, Piece) {
+    match sent_count == request.keys.len() {
+        true => (Next::Go, piece),
+        false => (Next::KeysLeft { sent_count }, Piece::Front),
     }
 }
 

@@ -3,7 +3,7 @@
 //! Bytes are looked at where they were read. Only what is not whole is kept: a few bytes in `rest`, a large value
 //! in the blocks that it was read into.
 
-use super::dispatch::{ALONE_COUNT_MAX, Next};
+use super::dispatch::{Next, PIECE_KEYS_COUNT_MAX};
 use super::multi::Piece;
 use super::session::Session;
 use super::sweep::PROGRESS_BYTES;
@@ -302,7 +302,7 @@ impl Input {
         }
     }
 
-    /// More keys of a get, as there is room for them.
+    /// More keys of a get: those before them are answered.
     fn step_keys(&mut self, session: &Rc<Session>, bytes: &[u8]) -> Step {
         let Mode::Keys { op, exptime, text_bytes, end_bytes } = std::mem::take(&mut self.mode) else {
             return Step::Close;
@@ -313,7 +313,7 @@ impl Input {
         }
         let mut scratch = session.context.scratch.take();
         let text = &bytes[..text_bytes];
-        let (keys, mut next) = parse_more_keys(text, ALONE_COUNT_MAX, &mut scratch);
+        let (keys, mut next) = parse_more_keys(text, PIECE_KEYS_COUNT_MAX, &mut scratch);
         let piece = if next.is_some() { Piece::Front } else { Piece::Last };
         let mut count = keys.len();
         if let Next::KeysLeft { sent_count } = session.multi_get(&MultiGet { op, exptime, keys }, piece) {

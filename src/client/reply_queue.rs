@@ -146,6 +146,11 @@ impl ReplyQueue {
         self.items.is_empty()
     }
 
+    /// Keys of a get are under way of which there are more.
+    pub(super) fn is_within_get(&self) -> bool {
+        matches!(self.items.back(), Some(Item { place: Place::Multi(_, multi), .. }) if multi.piece == Piece::Front)
+    }
+
     pub(super) const fn reply_bytes(&self) -> usize {
         self.reply_bytes
     }
@@ -360,11 +365,12 @@ impl ReplyQueue {
                 return Progress::None;
             }
         }
-        let more_count = self.more_count;
+        let (more_count, was_within_get) = (self.more_count, self.is_within_get());
         self.finish_gathered(context, token);
+        let has_room = self.more_count < more_count || (was_within_get && !self.is_within_get());
         match token >> PART_BITS == self.first {
             true => self.advance(context),
-            false if self.more_count < more_count => Progress::Silent, // there is room for others
+            false if has_room => Progress::Silent,
             false => Progress::None,
         }
     }

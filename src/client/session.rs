@@ -181,6 +181,7 @@ impl Session {
         let count = queue.requests_count();
         count >= limits.client_outstanding_count_max
             || (count >= SHARE_COUNT_MIN && count >= self.context.share_count())
+            || queue.is_within_get()
             || queue.reply_bytes() >= limits.client_reply_bytes_max
             || (!queue.is_empty() && {
                 let expected = queue.expected_bytes();

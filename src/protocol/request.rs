@@ -126,6 +126,12 @@ impl<'a> Keys<'a> {
         self.ranges.get(index).map_or(self.text.len(), |(start, _)| *start as usize)
     }
 
+    /// Those of them that come first, at most so many.
+    #[must_use]
+    pub fn first(&self, count_max: usize) -> Self {
+        Self { text: self.text, ranges: &self.ranges[..self.ranges.len().min(count_max)] }
+    }
+
     pub fn iter(&self) -> impl Iterator<Item = &'a [u8]> + Clone + use<'a> {
         let text = self.text;
         self.ranges.iter().map(move |(s, e)| &text[*s as usize..*e as usize])

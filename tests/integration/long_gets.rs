@@ -1,5 +1,5 @@
-//! Gets of many keys that travel alone, because a route has more to do for each than to choose a server: they go in pieces,
-//! are answered as one, and leave room for everybody else.
+//! Gets of many keys go in pieces, are answered as one, and leave room for everybody else. The pieces are small where keys
+//! travel alone, because a route has more to do for each than to choose a server.
 
 use crate::support::process::status_of;
 use crate::support::{Client, Dns, Memcached, Mock, Proxy, has_memcached, pool_of};
@@ -43,6 +43,36 @@ fn no_more_are_under_way_than_the_client_may_have_and_the_order_is_kept() {
     client.expect("VALUE c 0 1\r\n1\r\nEND\r\nSTORED\r\nMN\r\n");
     ["get e", "set a 0 0 1"].into_iter().for_each(|line| mock.expect(line));
     client.expect_nothing();
+}
+
+/// A memcached that looks for a hundred thousand keys answers nobody else meanwhile.
+#[test]
+fn a_server_is_asked_for_the_rest_when_it_has_answered() {
+    const KEYS: usize = 5_000;
+    const PIECE_KEYS: usize = 2_048;
+    let mock = Mock::start(|peer| {
+        while let Some(asked) = peer.request() {
+            let first = asked.line.split(' ').nth(1).unwrap_or_default().to_owned();
+            if first.starts_with("key") {
+                peer.wait();
+            }
+            peer.say(format!("VALUE {first} 0 1\r\n1\r\nEND\r\n"));
+        }
+    });
+    let proxy = Proxy::before(&[mock.address()], "");
+    let (mut client, mut other) = (proxy.client(), proxy.client());
+    let keys: Vec<String> = (0..KEYS).map(|number| format!("key{number}")).collect();
+    client.send(format!("get {}\r\nget z\r\n", keys.join(" ")));
+    let mut found = String::new();
+    for piece in keys.chunks(PIECE_KEYS) {
+        assert_eq!(mock.heard(), format!("get {}", piece.join(" ")));
+        other.ask("mn\r\n", "MN\r\n");
+        mock.expect_nothing();
+        mock.go();
+        found += &format!("VALUE {} 0 1\r\n1\r\n", piece[0]);
+    }
+    client.expect(format!("{found}END\r\nVALUE z 0 1\r\n1\r\nEND\r\n"));
+    assert_eq!((client.stat("cmd_get"), client.stat("get_hits")), (5_001, 4));
 }
 
 #[test]
