@@ -14,13 +14,12 @@ use crate::protocol::WireBuf;
 use crate::route::Slot;
 use bytes::Buf;
 use std::cell::Cell;
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque, hash_map};
+use std::hash::BuildHasher;
 use tokio::time::Instant;
 
-/// Keys are told apart by so many numbers; two with the same one wait for each other.
-const PLACES: u16 = 1024;
-/// The place of all keys together.
-const ALL: u16 = PLACES;
+/// What stands for all keys together.
+const ALL: u64 = u64::MAX;
 /// Who has more keys stands for all.
 const KEYS_MAX: usize = 64;
 
@@ -29,15 +28,12 @@ const KEYS_MAX: usize = 64;
 pub(super) struct Bulk {
     out: WireBuf,
     waiting: Inflight,
-    /// The places of the keys that nobody may pass with, and for each that waits how many of them are its own.
-    places: VecDeque<u16>,
-    place_counts: VecDeque<u16>,
-    /// How often each place, or the one for all, is among them; nothing as long as none has ever waited.
-    marks: Vec<u32>,
-}
-
-fn place_of(key: &[u8]) -> u16 {
-    (crc32fast::hash(key) % u32::from(PLACES)) as u16
+    /// The keys that nobody may pass with, each as a hash that no client can foresee (those of another with the same would wait
+    /// as well), and for each that waits how many of them are its own.
+    keys: VecDeque<u64>,
+    key_counts: VecDeque<u16>,
+    /// How often each is among them.
+    marks: HashMap<u64, u32>,
 }
 
 impl Bulk {
@@ -72,7 +68,8 @@ impl Bulk {
         if keys.clone().nth(KEYS_MAX).is_some() {
             return self.begin_for_all();
         }
-        self.begin_at(keys.map(place_of))
+        let hasher = self.marks.hasher().clone();
+        self.begin_at(keys.map(|key| hasher.hash_one(key)))
     }
 
     /// The same of one that is about all keys.
@@ -81,29 +78,35 @@ impl Bulk {
         self.begin_at(std::iter::once(ALL))
     }
 
-    fn begin_at(&mut self, places: impl Iterator<Item = u16>) -> (&mut WireBuf, &mut Inflight) {
-        if self.marks.is_empty() {
-            self.marks = vec![0; usize::from(PLACES) + 1];
-        }
+    fn begin_at(&mut self, keys: impl Iterator<Item = u64>) -> (&mut WireBuf, &mut Inflight) {
         let mut count = 0;
-        for place in places {
-            self.places.push_back(place);
-            self.marks[usize::from(place)] += 1;
+        for key in keys {
+            self.keys.push_back(key);
+            *self.marks.entry(key).or_default() += 1;
             count += 1;
         }
-        self.place_counts.push_back(count);
+        self.key_counts.push_back(count);
         (&mut self.out, &mut self.waiting)
     }
 
     fn is_marked(&self, key: &[u8]) -> bool {
-        [place_of(key), ALL].iter().any(|place| self.marks[usize::from(*place)] > 0)
+        let is_marked = |key| self.marks.contains_key(&key);
+        !self.marks.is_empty() && (is_marked(ALL) || is_marked(self.marks.hasher().hash_one(key)))
     }
 
     /// The oldest waits no longer.
-    fn forget_places(&mut self) {
-        let count = self.place_counts.pop_front().unwrap_or_default();
-        for place in self.places.drain(..usize::from(count)) {
-            self.marks[usize::from(place)] -= 1;
+    fn forget_keys(&mut self) {
+        let count = self.key_counts.pop_front().unwrap_or_default();
+        for key in self.keys.drain(..usize::from(count)) {
+            if let hash_map::Entry::Occupied(mut count) = self.marks.entry(key) {
+                *count.get_mut() -= 1;
+                if *count.get() == 0 {
+                    count.remove();
+                }
+            }
+        }
+        if self.marks.is_empty() {
+            self.marks = HashMap::new(); // there may have been many
         }
     }
 
@@ -117,7 +120,7 @@ impl Bulk {
         let mut count = 0;
         // those who wait have come one after the other, with the same timeout
         while self.waiting.front().is_some_and(|entry| entry.slot.is_none()) {
-            self.forget_places();
+            self.forget_keys();
             let size = self.waiting.discard().map_or(0, |entry| entry.size());
             self.out.advance(size);
             count += 1;
@@ -145,7 +148,7 @@ impl Bulk {
             && let Some(entry) = self.waiting.front()
         {
             let (size, is_wanted) = (entry.size(), entry.is_wanted());
-            self.forget_places();
+            self.forget_keys();
             if is_wanted {
                 if inflight.is_empty() {
                     quiet_since_idle.set(true);
@@ -164,15 +167,16 @@ impl Bulk {
     /// Takes out everything.
     pub(super) fn drain(&mut self) -> impl Iterator<Item = Entry> + '_ {
         self.out.clear();
-        self.places.clear();
-        self.place_counts.clear();
-        self.marks.fill(0);
+        self.keys.clear();
+        self.key_counts.clear();
+        self.marks = HashMap::new();
         self.waiting.drain()
     }
 
     /// Memory held, for the byte budget.
     pub(super) fn held_bytes(&self) -> usize {
-        let places = (self.places.len() + self.place_counts.len()) * size_of::<u16>();
-        self.out.held_bytes() + self.waiting.held_bytes() + places
+        let keys = self.keys.len() * size_of::<u64>() + self.key_counts.len() * size_of::<u16>();
+        let marks = self.marks.len() * size_of::<(u64, u32)>();
+        self.out.held_bytes() + self.waiting.held_bytes() + keys + marks
     }
 }

@@ -84,6 +84,25 @@ fn for_one_key_a_connection_stays_a_queue() {
     }
 }
 
+/// Or what clients ask for that harm nobody would wait behind what those ask for who do, as often as two keys are taken for one.
+#[test]
+fn all_other_keys_pass_what_waits_for_one() {
+    const KEYS_COUNT: u64 = 5_000;
+    run(async {
+        let stand = Stand::new("outstanding_max: 10000");
+        stand.ask_much(1, "get first", 1 << 30);
+        stand.ask_much(2, "delete k", 1);
+        let mut expected = "get first|".to_owned();
+        for number in 0..KEYS_COUNT {
+            let get = format!("get good:{number}");
+            stand.ask(3 + number, &get);
+            expected += &format!("{get}|");
+        }
+        let mut server = stand.accept(MODERN).await;
+        server.expect(&expected).await;
+    });
+}
+
 #[test]
 fn what_waits_for_one_key_is_not_passed_with_its_others() {
     let many = format!("get a{}", " c".repeat(64));
