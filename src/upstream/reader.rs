@@ -6,7 +6,7 @@ use super::connection::Connection;
 use super::inflight::{Asked, Check, Verdict};
 use crate::net::{LargeReader, ReadBlock, Stream};
 use crate::protocol::ascii::{Framed, frame};
-use crate::protocol::limits::LINE_BYTES_MAX;
+use crate::protocol::limits::{LINE_BYTES_MAX, VALUE_BYTES_MAX_MAX};
 use crate::protocol::{Cause, Chunks, Found, Reply, SHARED_BYTES_MIN, Status, Value, meta};
 use crate::route::Slot;
 use bytes::{Buf, BytesMut};
@@ -35,9 +35,6 @@ impl Ended {
         }
     }
 }
-
-/// A value that a server may send: memcached's own largest, and its line end.
-const VALUE_BYTES_MAX: usize = crate::protocol::limits::VALUE_BYTES_MAX_MAX;
 
 /// Where we are in the stream of replies.
 #[derive(Default)]
@@ -192,7 +189,13 @@ impl Reader {
             // A server's lines end in CRLF and are short, whatever they begin with: framing is shared with clients,
             // who may do otherwise.
             Framed::Line { line, consumed } if line.len() + 2 == consumed => (line, consumed),
-            Framed::Incomplete if bytes.len() <= LINE_BYTES_MAX => return Step::Wait(bytes.len() + 1),
+            // Not even the beginning of a line may come while nothing is due: what is asked next would be answered by it.
+            Framed::Incomplete
+                if bytes.len() <= LINE_BYTES_MAX
+                    && (self.held.is_some() || connection.with_inflight(|i| i.is_due())) =>
+            {
+                return Step::Wait(bytes.len() + 1);
+            }
             _ => return Step::Desync,
         };
         if let Some((head, chunks)) = self.held.take() {
@@ -213,7 +216,8 @@ impl Reader {
                 connection.answer(entry, &Reply::line(status, shown));
                 Step::Used(consumed)
             }
-            Verdict::Value { length, .. } if length > VALUE_BYTES_MAX => Step::Desync,
+            // more than any memcached has
+            Verdict::Value { length, .. } if length > VALUE_BYTES_MAX_MAX => Step::Desync,
             Verdict::Value { length, index } if length < SHARED_BYTES_MIN => {
                 let Some(data) = bytes.get(consumed..consumed + length + 2) else {
                     return Step::Wait(consumed + length + 2);

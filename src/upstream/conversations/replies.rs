@@ -183,6 +183,7 @@ fn who_says_what_nobody_asked_is_not_believed() {
     let endless = format!("get {}", "x".repeat(3_000)); // of a client it would be waited for
     for (asked, said) in [
         ("", "END|"),
+        ("", "EN"), // nor the beginning of a line
         ("get a", "VALUE b 0 1|x|END|"),
         ("get a", "VALUE a 0 1|x|STORED|"),
         ("get a", "VALUE a 0 1|xyz|END|"),
@@ -309,8 +310,8 @@ fn results_are_counted_by_their_kind() {
                 ("timeout", 1),
                 ("connect_timeout", 1),
                 ("connect_error", 1),
-                ("busy", 1),
                 ("client_error", 1),
+                ("local_error", 1),
                 ("remote_error", 2),
             ]
         );
