@@ -57,9 +57,15 @@ struct ConfigTimes {
     failures_count: u64,
 }
 
-/// Gauges: what is now, not since when. `stats reset` leaves them alone.
-const GAUGES: &[&str] =
-    &["curr_connections", "server_connections", "server_outstanding", "buffer_bytes", "total_connections"];
+/// What `stats reset` leaves alone: what is now, not since when; and what must stay 0, which any client could else hide.
+const NOT_RESET: &[&str] = &[
+    "curr_connections",
+    "server_connections",
+    "server_outstanding",
+    "buffer_bytes",
+    "total_connections",
+    "desync_detected",
+];
 
 impl Process {
     #[must_use]
@@ -174,7 +180,7 @@ impl Process {
             let baseline = self.baseline.lock();
             for (i, counter) in COUNTERS.iter().enumerate() {
                 let base =
-                    if GAUGES.contains(&counter.name) { 0 } else { baseline.get(i).copied().unwrap_or(0) };
+                    if NOT_RESET.contains(&counter.name) { 0 } else { baseline.get(i).copied().unwrap_or(0) };
                 stat(&mut text, counter.name, self.stats.sum(counter.pick).wrapping_sub(base));
             }
         }
@@ -251,10 +257,10 @@ impl Process {
         stat(&mut text, "flush_enabled", if current.settings.allow_flush { "yes" } else { "no" });
         stat(&mut text, "binding_protocol", "ascii");
         stat(&mut text, "client_flags_size", 4);
-        stat(&mut text, "client_outstanding_count_max", limits.client_outstanding_count_max);
+        stat(&mut text, "client_outstanding_max", limits.client_outstanding_count_max);
         stat(&mut text, "client_reply_bytes_max", limits.client_reply_bytes_max);
         stat(&mut text, "buffer_bytes_max", limits.buffer_bytes_max);
-        stat(&mut text, "late_count_max", limits.late_count_max);
+        stat(&mut text, "late_replies_max", limits.late_count_max);
         stat(&mut text, "bulk_bytes_max", limits.bulk_bytes_max);
         text.push_str("END\r\n");
         text

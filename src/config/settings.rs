@@ -139,7 +139,7 @@ pub struct Limits {
     pub client_reply_bytes_max: usize,
     /// The largest data block that is passed on.
     pub value_bytes_max: usize,
-    /// Bytes in all buffers of the process; beyond it the client that brings more is closed.
+    /// Bytes in all buffers of the process; beyond it the clients that hold the most are closed, then requests are refused.
     pub buffer_bytes_max: usize,
     /// How long a client may be connected with nothing to do; `None`: for ever, as memcached has it.
     pub client_idle_timeout: Option<Duration>,

@@ -424,6 +424,8 @@ fn words_from_an_idle_server_close_the_connection() {
     mock.expect("closed");
     client.ask("get a\r\n", "END\r\n");
     client.expect_nothing();
+    client.ask("stats reset\r\n", "RESET\r\n");
+    assert_eq!(client.stat("desync_detected"), 1, "nobody may hide it");
 }
 
 #[test]
