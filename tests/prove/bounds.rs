@@ -45,7 +45,10 @@ pub(crate) fn run(plan: &Plan) -> Outcome {
     watch::pass(TIME.mul_f64(scale)); // nobody does harm for so long
     arena.note_quiet();
     let quiet = good.phase();
+    arena.take_rss_bytes_max();
     outcome.checked += mixed + self::mixed(&arena, requests, &mut random, &mut outcome);
+    let clients = Good::CONNECTIONS + MIXED_CLIENTS as u64;
+    outcome.judge_memory("mixed", arena.take_rss_bytes_max(), arena.bound(clients));
     back("mixed", &arena, &mut outcome);
     for name in ["idle", "slow-readers", "unread-large", "connects", "slowloris"] {
         let before = watch::rss_bytes(arena.proxy.pid());

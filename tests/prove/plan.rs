@@ -142,6 +142,15 @@ impl Outcome {
         self.lost += 1;
     }
 
+    /// So much was resident at most, where the bound is so much.
+    pub(crate) fn judge_memory(&mut self, name: &str, rss_bytes_max: u64, bound: u64) {
+        self.rss_bytes_max = self.rss_bytes_max.max(rss_bytes_max);
+        if rss_bytes_max > bound {
+            let (most, bound) = (rss_bytes_max / 1024, bound / 1024);
+            self.report_wrong(format_args!("{name}: {most} KiB resident, the bound is {bound}"));
+        }
+    }
+
     pub(crate) fn merge(&mut self, other: Self) {
         self.checked += other.checked;
         self.faults += other.faults;

@@ -8,9 +8,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 /// The bound of all buffers, small enough to be seen.
-pub(crate) const BUFFER_BYTES_MAX: u64 = 64 << 20;
+const BUFFER_BYTES_MAX: u64 = 64 << 20;
 /// What the process may take beyond its start, its buffers and its clients.
-pub(crate) const RSS_SLACK_BYTES: u64 = 16 << 20;
+const RSS_SLACK_BYTES: u64 = 16 << 20;
 /// What a client may take that is just there.
 pub(crate) const CLIENT_BYTES: u64 = 4 << 10;
 /// What the allocator may keep besides a tenth.
@@ -86,6 +86,11 @@ impl Arena {
     /// The highest since it was last asked.
     pub(crate) fn take_rss_bytes_max(&self) -> u64 {
         self.rss_bytes_max.swap(0, Relaxed).max(watch::rss_bytes(self.proxy.pid()))
+    }
+
+    /// What may be resident, with so many clients.
+    pub(crate) const fn bound(&self, clients: u64) -> u64 {
+        self.quiet_rss_bytes + BUFFER_BYTES_MAX + RSS_SLACK_BYTES + clients * CLIENT_BYTES
     }
 
     /// Waits until the hostile clients are gone and what they held is given back; what is still there if not.

@@ -11,7 +11,7 @@ pub(crate) mod swarm;
 use crate::plan::{Amount, Outcome, Plan};
 use crate::support::has_memcached;
 use crate::watch;
-use arena::{Arena, BUFFER_BYTES_MAX, CLIENT_BYTES, DIRECT, ROUTED, RSS_SLACK_BYTES};
+use arena::{Arena, DIRECT, ROUTED};
 use behaviours::{BEHAVIOURS, Behaviour};
 use good::{Good, Phase};
 use std::time::Duration;
@@ -141,10 +141,7 @@ pub(crate) fn suffer(
         faults.push(left);
     }
     let rss_bytes_max = arena.take_rss_bytes_max();
-    let bound = arena.quiet_rss_bytes + BUFFER_BYTES_MAX + RSS_SLACK_BYTES + clients * CLIENT_BYTES;
-    if rss_bytes_max > bound {
-        faults.push(format!("{} KiB resident, the bound is {}", rss_bytes_max / 1024, bound / 1024));
-    }
+    outcome.judge_memory(behaviour.name, rss_bytes_max, arena.bound(clients));
     if !arena.servers_are_well() {
         faults.push("a server is not well".into());
     }
@@ -152,7 +149,6 @@ pub(crate) fn suffer(
         outcome.report_wrong(format_args!("{}: {fault}", behaviour.name));
     }
     outcome.faults += opened;
-    outcome.rss_bytes_max = outcome.rss_bytes_max.max(rss_bytes_max);
     println!(
         "  {:20} clients={opened:<7} rss={}K (quiet {}K) p99_us={} (quiet {}, direct {}) good_wrong={}",
         behaviour.name,
