@@ -1,9 +1,7 @@
 //! Time in memcached's terms: what an exptime means, and when an entry is dead.
 
+use crate::protocol::limits::RELATIVE_EXPTIME_MAX;
 use crate::time::Now;
-
-/// Up to here an exptime counts from now, beyond it is a unix time (memcached's `REALTIME_MAXDELTA`: 30 days).
-const RELATIVE_SECONDS_MAX: i32 = 60 * 60 * 24 * 30;
 
 /// No end.
 pub(super) const NEVER: u32 = 0;
@@ -16,7 +14,7 @@ pub(super) const fn deadline(exptime: i32, now: Now) -> u32 {
         NEVER
     } else if exptime < 0 {
         LONG_AGO
-    } else if exptime > RELATIVE_SECONDS_MAX {
+    } else if exptime > RELATIVE_EXPTIME_MAX {
         exptime.cast_unsigned()
     } else {
         now.unix_seconds.saturating_add(exptime.cast_unsigned())

@@ -94,25 +94,10 @@ impl Cause {
             Self::Local => "SERVER_ERROR local error",
         }
     }
-
-    /// The word for counters and logs.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Timeout => "timeout",
-            Self::ConnectTimeout => "connect_timeout",
-            Self::Connect => "connect_error",
-            Self::Tko => "tko",
-            Self::Closed => "closed",
-            Self::Desync => "desync",
-            Self::QueueFull => "queue_full",
-            Self::Aborted => "aborted",
-            Self::NoMemory => "no_memory",
-            Self::NoServer => "no_server",
-            Self::Local => "local_error",
-        }
-    }
 }
+
+/// How mcrouter says that too much is under way (`mc_res_busy`).
+pub const BUSY: &[u8] = b"SERVER_ERROR 307 busy";
 
 /// A reply on its way to whoever asked. The client sees
 /// `line CRLF [value CRLF]`, and for the end of a classic get `END CRLF`.
@@ -141,6 +126,12 @@ impl<'a> Reply<'a> {
     #[must_use]
     pub const fn with_value(status: Status, line: &'a [u8], value: Value<'a>) -> Self {
         Self { status, line, value: Some(value), miss_on_error: false, accepted: None }
+    }
+
+    /// Whether it says [`BUSY`], perhaps in other words: the one code that mcrouter's parser of replies knows.
+    #[must_use]
+    pub fn is_busy(&self) -> bool {
+        self.status.is_error() && self.line.starts_with(b"SERVER_ERROR 307")
     }
 
     /// A failure in its standard words.

@@ -6,6 +6,7 @@
 
 use super::gather::Answers;
 use super::{Call, Route, Sink, Slot};
+use crate::protocol::limits::RELATIVE_EXPTIME_MAX;
 use crate::protocol::{Meta, Op, OwnedReply, OwnedValue, Reply, Request, Status, Value, letter_bit};
 use crate::time::Clock;
 use std::cell::Cell;
@@ -33,12 +34,9 @@ pub(super) enum Found {
     Failed(OwnedReply),
 }
 
-/// Up to here memcached counts an exptime from now, beyond it is a unix time (its `REALTIME_MAXDELTA`: 30 days).
-const RELATIVE_SECONDS_MAX: i32 = 30 * 24 * 3600;
-
 /// What is left of a life, as memcached wants to be told of it.
 fn exptime_of(left_s: i32) -> i32 {
-    if left_s <= RELATIVE_SECONDS_MAX {
+    if left_s <= RELATIVE_EXPTIME_MAX {
         return left_s;
     }
     let now = i32::try_from(Clock::System.now().unix_seconds).unwrap_or(i32::MAX);
@@ -329,10 +327,10 @@ mod tests {
 
     #[test]
     fn a_long_life_is_told_by_its_end() {
-        assert_eq!([0, 1, RELATIVE_SECONDS_MAX].map(exptime_of), [0, 1, RELATIVE_SECONDS_MAX]);
+        assert_eq!([0, 1, RELATIVE_EXPTIME_MAX].map(exptime_of), [0, 1, RELATIVE_EXPTIME_MAX]);
         let now = Clock::System.now().unix_seconds;
-        let end = exptime_of(RELATIVE_SECONDS_MAX + 1).cast_unsigned();
-        let wanted = now + RELATIVE_SECONDS_MAX.cast_unsigned() + 1;
+        let end = exptime_of(RELATIVE_EXPTIME_MAX + 1).cast_unsigned();
+        let wanted = now + RELATIVE_EXPTIME_MAX.cast_unsigned() + 1;
         assert!((wanted..wanted + 60).contains(&end), "{end}");
         assert_eq!(exptime_of(i32::MAX), i32::MAX, "the end of time");
     }

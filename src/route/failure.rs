@@ -60,6 +60,7 @@ impl Failure {
     /// What kind of failure this reply is; `None` for an answer.
     pub(super) fn of(reply: &Reply<'_>) -> Option<Self> {
         match reply.status {
+            _ if reply.is_busy() => Some(Self::Busy),
             Status::Failed(cause) => Some(match cause {
                 Cause::Timeout => Self::Timeout,
                 Cause::ConnectTimeout => Self::ConnectTimeout,
@@ -70,8 +71,6 @@ impl Failure {
                 Cause::Aborted => Self::Aborted,
             }),
             Status::ErrorLine if reply.line.starts_with(b"CLIENT_ERROR") => Some(Self::ClientError),
-            // the one code that mcrouter's parser of replies knows
-            Status::ErrorLine if reply.line.starts_with(b"SERVER_ERROR 307") => Some(Self::Busy),
             Status::ErrorLine => Some(Self::RemoteError),
             _ => None,
         }
@@ -150,6 +149,9 @@ mod tests {
         let told = |line| Reply::line(Status::ErrorLine, line);
         assert!(Failures::FAILOVER.has(&Reply::failed(Cause::Timeout)));
         assert!(Failures::FAILOVER.has(&told(b"SERVER_ERROR out of memory")));
+        for status in [Status::ErrorLine, Status::Failed(Cause::QueueFull)] {
+            assert_eq!(Failure::of(&Reply::line(status, crate::protocol::BUSY)), Some(Failure::Busy));
+        }
         assert!(!Failures::FAILOVER.has(&told(b"CLIENT_ERROR bad data chunk")));
         assert!(!Failures::FAILOVER.has(&Reply::failed(Cause::Aborted)));
         assert!(!Failures::FAILOVER.has(&Reply::line(Status::Miss, b"")));

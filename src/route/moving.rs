@@ -26,7 +26,7 @@ use super::marked::{number, without_value};
 use super::window::Pace;
 use super::{Call, Route, Sink, Slot};
 use crate::config::Transition as Settings;
-use crate::protocol::{Cause, Op, OwnedReply, OwnedRequest, Reply, Request, Status};
+use crate::protocol::{BUSY, Cause, Op, OwnedReply, OwnedRequest, Reply, Request, Status};
 use crate::stats::Counters;
 use std::cell::Cell;
 use std::rc::Rc;
@@ -126,7 +126,7 @@ impl Moved {
         };
         if needs_turn || self.shared.busy.is_taken(request.key) {
             let Some(turn) = self.shared.busy.turn(request.key) else {
-                return slot.fill(&Reply::line(Status::Failed(Cause::QueueFull), b"SERVER_ERROR 307 busy"));
+                return slot.fill(&Reply::line(Status::Failed(Cause::QueueFull), BUSY));
             };
             return answer_later(slot, self.in_turn(deed, OwnedRequest::new(request), call.clone(), turn));
         }

@@ -5,7 +5,7 @@
 
 use super::registry::{Key, Kind, Params};
 use super::{Call, Chosen, Explained, Route, Sink, Slot, When};
-use crate::protocol::{Cause, Class, Op, OwnedRequest, Reply, Request, Status};
+use crate::protocol::{BUSY, Cause, Class, Op, OwnedRequest, Reply, Request, Status};
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::rc::{Rc, Weak};
@@ -120,7 +120,7 @@ impl Route for Limit {
         let is_much = queued_bytes > QUEUED_BYTES_MAX && !queue.is_empty();
         if queue.len() >= QUEUED_COUNT_MAX || (is_much && request.op.class() != Class::DeleteLike) {
             drop(queue);
-            return slot.fill(&Reply::line(Status::Failed(Cause::QueueFull), b"SERVER_ERROR 307 busy"));
+            return slot.fill(&Reply::line(Status::Failed(Cause::QueueFull), BUSY));
         }
         self.queued_bytes.set(queued_bytes);
         queue.push_back((OwnedRequest::new(request), call.clone(), slot));

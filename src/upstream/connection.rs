@@ -33,10 +33,10 @@ pub(super) struct Connection {
     pub(super) awake: Cell<bool>,
     /// What the byte budget knows of this connection.
     pub(super) accounted: Cell<usize>,
-    /// What the server's counters know of the requests that wait here.
-    counted: Cell<u64>,
     /// Those of it that the reader holds.
     read_bytes: Cell<usize>,
+    /// What the server's counters know of the requests that wait here.
+    counted: Cell<u64>,
     /// The server takes lines by length (memcached 1.6.40 and later): see [`is_only_for_modern`].
     pub(super) modern: Cell<bool>,
     /// Something was read since this was last looked at.
@@ -480,7 +480,7 @@ impl Connection {
     }
 }
 
-/// A reply's place in [`crate::stats::RESULTS`].
+/// A reply's place in [`crate::stats::RESULTS`]: the words by which routes tell failures apart as well (`route/failure.rs`).
 #[inline]
 fn result_of(reply: &Reply<'_>) -> usize {
     match reply.status {
@@ -496,13 +496,13 @@ fn result_of(reply: &Reply<'_>) -> usize {
             Cause::Timeout => 8,
             Cause::ConnectTimeout => 9,
             Cause::Connect => 10,
-            Cause::QueueFull | Cause::NoMemory => 11,
             Cause::Tko => 12,
             Cause::Aborted => 13,
-            Cause::Local | Cause::NoServer => 15,
+            Cause::QueueFull | Cause::NoMemory | Cause::Local | Cause::NoServer => 15,
             Cause::Closed | Cause::Desync => 16,
         },
         Status::ErrorLine if reply.line.starts_with(b"CLIENT_ERROR") => 14,
+        Status::ErrorLine if reply.is_busy() => 11,
         Status::ErrorLine => 16,
     }
 }
