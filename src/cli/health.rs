@@ -159,9 +159,15 @@ fn converse(
     let mut stream = if let Some(path) = address.strip_prefix("unix:") {
         Stream::Unix(UnixStream::connect(path)?)
     } else {
-        let mut addresses = address.to_socket_addrs()?;
-        let first = addresses.next().ok_or_else(|| io::Error::new(ErrorKind::NotFound, "no such host"))?;
-        Stream::Tcp(TcpStream::connect_timeout(&first, left()?)?)
+        // a name may have several: `localhost` often begins with that of IPv6
+        let mut connected = Err(io::Error::new(ErrorKind::NotFound, "no such host"));
+        for address in address.to_socket_addrs()? {
+            connected = left().and_then(|left| TcpStream::connect_timeout(&address, left));
+            if connected.is_ok() {
+                break;
+            }
+        }
+        Stream::Tcp(connected?)
     };
     stream.set_timeout(left()?)?;
     stream.write(request.as_bytes())?;

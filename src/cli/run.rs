@@ -78,7 +78,7 @@ pub(super) fn run(args: Args) -> ExitCode {
         Ok(taken) => taken,
         Err(why) => return output::failed(&why),
     };
-    let is_activated = is_activated() || taken.as_ref().is_some_and(TakenOver::has_activated);
+    let is_activated = proxy::is_activated() || taken.as_ref().is_some_and(TakenOver::has_activated);
     args.override_settings(&mut loaded.config, is_activated);
     let greeting = Greeting::of(&loaded.config, args.source.config.as_deref());
     let logging = args.logging.clone();
@@ -174,12 +174,6 @@ fn greet(text: &str, logging: &Logging) {
         Format::Text => output::error(text),
         Format::Json => tracing::info!("{}", text.lines().next().unwrap_or_default()),
     }
-}
-
-/// Whether systemd passed sockets to this very process.
-fn is_activated() -> bool {
-    let number = |name: &str| std::env::var(name).ok().and_then(|value| value.parse::<u32>().ok());
-    number("LISTEN_PID") == Some(std::process::id()) && number("LISTEN_FDS").is_some_and(|count| count > 0)
 }
 
 fn parse_drain_delay(text: &str) -> Result<Duration, String> {

@@ -331,9 +331,9 @@ impl Context {
         self.budget.change(before, now);
     }
 
-    /// Memory is short: closes clients until so many bytes are free, but for what routes hold: that is not theirs to free. First those that do not take their replies, or
-    /// hold the most of unfinished requests; then whoever holds the most, unless it is not clients who hold it. Whoever
-    /// holds little is not the cause, unless all who hold little together are.
+    /// Memory is short: closes clients until so many bytes are free, but for what routes hold: that is not theirs to free.
+    /// First those that do not take their replies, or hold the most of unfinished requests; then whoever holds the most,
+    /// unless it is not clients who hold it. Whoever holds little is not the cause, unless all who hold little together are.
     fn relieve(&self, wanted_bytes: usize) {
         /// What every client may hold.
         const OWN_BYTES_MIN: usize = 4 * 1024;

@@ -117,11 +117,11 @@ impl Core {
 
     /// Pools of which nobody knows the servers yet.
     pub fn unknown(&self) -> impl Iterator<Item = &str> {
-        let is_known = |pool: &&Pool| {
+        let is_unknown = |pool: &&Pool| {
             let servers = pool.settled.servers.as_deref();
             !servers.is_some_and(|servers| pool.followed.is_known(&self.table, servers))
         };
-        self.pools.iter().filter(is_known).map(|pool| pool.followed.pool.as_str())
+        self.pools.iter().filter(is_unknown).map(|pool| pool.followed.pool.as_str())
     }
 }
 

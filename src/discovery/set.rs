@@ -276,7 +276,7 @@ impl Place<'_> {
     }
 
     fn of_addresses(&mut self, addresses: &[IpAddr], port: u16) -> Vec<Member> {
-        let legal = addresses.iter().filter_map(|ip| self.legal(SocketAddr::new(ip.to_canonical(), port)));
+        let legal = addresses.iter().filter_map(|ip| self.legal(SocketAddr::new(*ip, port)));
         legal.map(|address| Member { server: Server::at(address), is_sure: true }).collect()
     }
 
@@ -288,7 +288,7 @@ impl Place<'_> {
             return (was, false);
         };
         let all: Vec<SocketAddr> =
-            addresses.iter().filter_map(|ip| self.legal(SocketAddr::new(ip.to_canonical(), port))).collect();
+            addresses.iter().filter_map(|ip| self.legal(SocketAddr::new(*ip, port))).collect();
         match all.first() {
             None => (was.filter(|_| addresses.is_empty()), false),
             Some(first) => (Some(was.filter(|was| all.contains(was)).unwrap_or(*first)), true),
@@ -297,7 +297,8 @@ impl Place<'_> {
 
     /// Unless it is no server's.
     fn legal(&mut self, address: SocketAddr) -> Option<SocketAddr> {
-        let ip = address.ip();
+        let ip = address.ip().to_canonical(); // `::ffff:0.0.0.0` is one of these too
+        let address = SocketAddr::new(ip, address.port());
         let is_broadcast = matches!(ip, IpAddr::V4(ip) if ip.is_broadcast());
         let why = if ip.is_unspecified() || is_broadcast || ip.is_multicast() {
             "no server can have this address"

@@ -398,7 +398,8 @@ fn lists_have_an_order_weights_and_versions() {
     assert_eq!(room.asks[0].addresses, ["10.0.0.100:11211".parse::<SocketAddr>().unwrap()]);
     assert_eq!(room.asks[0].question.kind, Kind::Cluster);
     let name = "cfg.example:11211";
-    room.answer(name, list(7, vec![listed("b", "10.0.0.2", 1), listed("a", "10.0.0.1", 1)]));
+    let nobody = listed("c", "::ffff:224.0.0.1", 1);
+    room.answer(name, list(7, vec![listed("b", "10.0.0.2", 1), nobody, listed("a", "10.0.0.1", 1)]));
     room.expect(&["b=10.0.0.2", "a=10.0.0.1"]);
     room.after(SECOND * 4).after(SECOND * 2);
     room.answer(name, list(6, vec![listed("a", "10.0.0.1", 1)]));

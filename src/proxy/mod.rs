@@ -21,6 +21,7 @@ mod watch;
 mod windows;
 mod worker;
 
+pub use crate::net::is_activated;
 pub use memory::keep_little_memory;
 pub use reload::Reread;
 pub use take_over::{TakenOver, take_over};

@@ -8,7 +8,7 @@
 //! - **leaf**: answers. A destination in `upstream/`, the embedded cache in `cache/`, a scripted one in tests.
 //!
 //! `route` names no socket and no server. The file of a route has: what it does for each class of operations, the keys
-//! that it reads, how it is built, what it does, its tests. The registry in `build` lists them all.
+//! that it reads, how it is built, what it does, its tests. The `registry` lists them all.
 
 mod attempt;
 mod build;

@@ -11,7 +11,9 @@ use super::home::{self, Shelf};
 use super::owed::{KeyHash, Owed, THEIRS};
 use super::segment::{HEADER_BYTES, Header, Reading, SegmentId, read_header};
 use super::store::Store;
+use crate::stats::LogRate;
 use std::collections::{BTreeMap, HashMap};
+use std::fmt::Display;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -65,7 +67,7 @@ impl Neighbours {
             match super::absorb(store, &shelf) {
                 Ok(0) => {}
                 Ok(count) => tracing::info!(count, "deletes of a process that ended are taken over"),
-                Err(error) => tracing::error!("{}: {error}", shelf.path.display()),
+                Err(error) => tell(&shelf.path, &error),
             }
             // only now: what is pending has a mark of our own
             self.forget(&shelf.path);
@@ -73,7 +75,7 @@ impl Neighbours {
         if let Err(error) = self.watch(book)
             && error.kind() != io::ErrorKind::NotFound
         {
-            tracing::error!("{}: {error}", self.dir.display());
+            tell(&self.dir, &error);
         }
     }
 
@@ -99,6 +101,14 @@ impl Neighbours {
         for mut watched in self.shelves.remove(path).into_iter().flat_map(BTreeMap::into_values) {
             watched.forget_all();
         }
+    }
+}
+
+/// What is wrong is seen at each look, several times a second.
+fn tell(path: &Path, error: &dyn Display) {
+    static TOLD: LogRate = LogRate::new();
+    if TOLD.may_log() {
+        tracing::error!("{}: {error}", path.display());
     }
 }
 

@@ -12,6 +12,7 @@ use super::owed::Owed;
 use super::segment::{HEADER_BYTES, Header, Reading, SegmentId, read_header};
 use crate::config::OnFull;
 use crate::route::Refused;
+use crate::stats::LogRate;
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{BuildHasher, RandomState};
 use std::io;
@@ -350,7 +351,6 @@ impl Store {
 
     #[cold]
     fn failed(&self, error: &io::Error) -> Refused {
-        use crate::stats::LogRate;
         static TOLD: LogRate = LogRate::new();
         Numbers::add(&self.book.numbers.disk_errors, 1);
         if TOLD.may_log() {
@@ -459,7 +459,10 @@ impl Store {
             owed.remove(owed.hash(&delete.key), delete.number);
         }
         Numbers::add(&self.book.numbers.dropped, deletes.len());
-        tracing::warn!(deletes = deletes.len(), "deletes of the spool are given up, the oldest first");
+        static TOLD: LogRate = LogRate::new();
+        if TOLD.may_log() {
+            tracing::warn!(deletes = deletes.len(), "deletes of the spool are given up, the oldest first");
+        }
         self.remove(id);
     }
 

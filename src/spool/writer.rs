@@ -15,6 +15,7 @@ use super::owed::Owed;
 use super::store::{Cursor, FULL, Pending, Store, Wanted};
 use crate::config::Sync;
 use crate::route::Refused;
+use crate::stats::LogRate;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
@@ -206,7 +207,10 @@ impl Desk {
         {
             // It is safe here, and will be delivered: no client need hear of it.
             Numbers::add(&self.book.numbers.asynclog_errors, takers.len());
-            tracing::warn!("the asynclog cannot be written: {error}");
+            static TOLD: LogRate = LogRate::new();
+            if TOLD.may_log() {
+                tracing::warn!("the asynclog cannot be written: {error}");
+            }
         }
         for Taker { token, inbox } in takers {
             // A worker that has ended waits for nothing.
