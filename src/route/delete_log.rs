@@ -183,8 +183,8 @@ impl Leaf for Logged {
         self.inner.is_out()
     }
 
-    fn keeps_deletes(&self) -> bool {
-        true
+    fn keeps(&self, request: &Request<'_>) -> bool {
+        is_delete(request, self.terms.negative_exptime)
     }
 
     fn changes(&self) -> u64 {

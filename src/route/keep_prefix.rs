@@ -6,6 +6,7 @@ use super::{Call, Explained, Leaf, Route, Slot};
 use crate::protocol::limits::KEY_BYTES_MAX;
 use crate::protocol::{MultiGet, Request};
 use std::rc::Rc;
+use tokio::sync::oneshot;
 
 pub(super) struct KeepPrefix(pub(super) Rc<dyn Leaf>);
 
@@ -48,8 +49,16 @@ impl Leaf for KeepPrefix {
         self.0.name()
     }
 
+    fn warm(&self) -> Option<oneshot::Receiver<()>> {
+        self.0.warm()
+    }
+
     fn is_out(&self) -> bool {
         self.0.is_out()
+    }
+
+    fn keeps(&self, request: &Request<'_>) -> bool {
+        self.0.keeps(request)
     }
 
     fn changes(&self) -> u64 {

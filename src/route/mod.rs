@@ -181,8 +181,8 @@ pub trait Leaf: Route {
         false
     }
 
-    /// Whether deletes that fail are kept for it.
-    fn keeps_deletes(&self) -> bool {
+    /// Whether this is a delete that is kept for it when it fails.
+    fn keeps(&self, _request: &Request<'_>) -> bool {
         false
     }
 

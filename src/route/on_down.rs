@@ -8,11 +8,12 @@
 //!
 //! Each costs one look at the server's state for a key. When all servers are out, their keys fail at home.
 
+use super::delete_log::is_delete;
 use super::gather::{Answers, answer_later};
 use super::modify_exptime::{self, Action};
 use super::{Call, Explained, Leaf, PoolRoute, Route, Slot, When};
 use crate::hash::{Member, Ring, Spec};
-use crate::protocol::{Cause, Class, Op, OwnedReply, Reply, Request};
+use crate::protocol::{Cause, Op, OwnedReply, Reply, Request};
 use std::cell::RefCell;
 use std::rc::Rc;
 
@@ -116,13 +117,13 @@ impl Watch {
     /// The server that this delete is kept for, because its key goes elsewhere only as long as that is out: when it is back
     /// it would show what was deleted.
     pub(super) fn owed(&self, ring: &Ring, request: &Request<'_>, goes: &Goes<'_>) -> Option<&Rc<dyn Leaf>> {
-        if request.op.class() != Class::DeleteLike {
-            return None;
+        if !is_delete(request, true) {
+            return None; // no server keeps anything else
         }
         let home = ring.pick(request.key)?;
         let is_home = matches!(goes, Goes::Home(server) if *server == home);
         let server = self.servers.get(home).filter(|_| !is_home)?;
-        (server.keeps_deletes() && server.is_out()).then_some(server)
+        (server.keeps(request) && server.is_out()).then_some(server)
     }
 
     /// Whom a target of another server stands for: see [`Goes::Next`].

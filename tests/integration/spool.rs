@@ -320,10 +320,16 @@ fn keys_that_went_elsewhere_meanwhile_are_deleted_at_home_too() {
     if !has_memcached() {
         return;
     }
-    for on_down in ["failover", "eject", "{type: failover, gutter: spare}"] {
+    for (on_down, delete, deleted) in [
+        ("failover", "delete {key}", "DELETED"),
+        ("eject", "delete {key}", "DELETED"),
+        ("{type: failover, gutter: spare}", "touch {key} -1", "TOUCHED"),
+        ("failover, keep_routing_prefix: true", "delete {key}", "DELETED"),
+    ] {
         let (servers, directory) = (Memcached::start_several(3), spool_directory());
         let text = format!(
-            "spool: {{dir: {}, settle: 0s}}\npools:\n  main: {{servers: [\"{}\", \"{}\"], on_down: {on_down}, \
+            "spool: {{dir: {}, settle: 0s, negative_exptime: true}}\n\
+             pools:\n  main: {{servers: [\"{}\", \"{}\"], on_down: {on_down}, \
              timeout: 200ms, tko: {{timeouts_until_tko: 1, probe_timeout_initial: 5ms, probe_timeout_max: 10ms}}}}\n  \
              spare: {{servers: [\"{}\"]}}\nroute: {{all_sync: [main]}}\n",
             directory.file("spool"),
@@ -348,7 +354,7 @@ fn keys_that_went_elsewhere_meanwhile_are_deleted_at_home_too() {
         }
         all(&mut client); // at the stand-in
         for key in &keys {
-            client.ask(format!("delete {key}\r\n"), "DELETED\r\n");
+            client.ask(delete.replace("{key}", key) + "\r\n", format!("{deleted}\r\n"));
         }
         let owed = client.stat("spool_pending");
         assert!((1..20).contains(&owed), "{on_down}: {owed}");
