@@ -7,6 +7,7 @@
 //! Deletes: of the index. Arithmetic, `append`, `prepend`, `touch`, `mg` without `v`: as if the index were the value.
 //! Source: mcrouter's `BigValueRoute`, whose chunks these are.
 
+use super::busy::{InOrder, Turn};
 use super::draw::Draw;
 use super::gather::{Answers, answer_later};
 use super::marked::{self, Marked};
@@ -61,10 +62,13 @@ fn build(params: &Params<'_>) -> Option<Rc<dyn Route>> {
         value_bytes_max: params.builder.value_bytes_max(),
         draw: Draw::new(),
     };
-    Some(Rc::new(BigValueRoute(Rc::new(big))))
+    Some(Rc::new(BigValueRoute { big: Rc::new(big), order: InOrder::default() }))
 }
 
-struct BigValueRoute(Rc<BigValue>);
+struct BigValueRoute {
+    big: Rc<BigValue>,
+    order: InOrder,
+}
 
 struct BigValue {
     target: Rc<dyn Route>,
@@ -80,22 +84,23 @@ struct BigValue {
 
 impl Route for BigValueRoute {
     fn send(&self, request: &Request<'_>, call: &Call, slot: Slot) {
-        let big = &self.0;
-        if request.value.len() > big.threshold && marked::puts_whole_value(request) {
-            big.store(request, call, slot);
-        } else if request.op.class() == Class::GetLike {
-            marked::look(big, &*big.target, request, call, slot);
-        } else {
-            big.target.send(request, call, slot);
+        let big = &self.big;
+        if !big.is_large(request) && !self.order.is_taken(call, request.key) {
+            return big.send(request, call, slot);
         }
+        let big = Rc::clone(big);
+        self.order.send(request, call, slot, move |request, call, slot, turn| match big.is_large(request) {
+            true => big.store(request, call, slot, turn),
+            false => big.send(request, call, slot),
+        });
     }
 
     fn explain(&self, request: &Request<'_>) -> Explained {
         let key = request.key.escape_ascii();
-        let here = Explained::new("big_value").with(When::Now, self.0.target.explain(request));
+        let here = Explained::new("big_value").with(When::Now, self.big.target.explain(request));
         let (chunks, when) = match request.op.class() {
             Class::GetLike => ("then, at once", "where an index lies".to_owned()),
-            Class::UpdateLike => ("first", format!("longer than {}", show_bytes(self.0.threshold))),
+            Class::UpdateLike => ("first", format!("longer than {}", show_bytes(self.big.threshold))),
             _ => return here,
         };
         here.with(When::If(when), Explained::new(format!("{chunks}: chunks {key}:0:…, {key}:1:…")))
@@ -155,7 +160,19 @@ impl BigValue {
         self.value_bytes_max.div_ceil(least).clamp(1, CHUNKS_COUNT_MAX)
     }
 
-    fn store(self: &Rc<Self>, request: &Request<'_>, call: &Call, slot: Slot) {
+    fn is_large(&self, request: &Request<'_>) -> bool {
+        request.value.len() > self.threshold && marked::puts_whole_value(request)
+    }
+
+    /// What is one step, or begins with one.
+    fn send(self: &Rc<Self>, request: &Request<'_>, call: &Call, slot: Slot) {
+        match request.op.class() {
+            Class::GetLike => marked::look(self, &*self.target, request, call, slot),
+            _ => self.target.send(request, call, slot),
+        }
+    }
+
+    fn store(self: &Rc<Self>, request: &Request<'_>, call: &Call, slot: Slot, turn: Turn) {
         let count = request.value.len().div_ceil(self.threshold);
         let index = Index { count, suffix: self.draw.next() };
         let refusal = if count > CHUNKS_COUNT_MAX { Some(TOO_LARGE) } else { None };
@@ -174,7 +191,7 @@ impl BigValue {
         for chunk in 0..sent_count {
             answers.expect(|slot| cut.put(chunk, slot));
         }
-        answer_later(slot, cut.stored(answers, sent_count));
+        answer_later(slot, cut.stored(answers, sent_count, turn));
     }
 }
 
@@ -221,8 +238,8 @@ impl Cut {
         }
     }
 
-    /// All chunks, then the index.
-    async fn stored(self, mut answers: Answers, mut sent_count: usize) -> OwnedReply {
+    /// All chunks, then the index; with that the turn is over.
+    async fn stored(self, mut answers: Answers, mut sent_count: usize, turn: Turn) -> OwnedReply {
         while let Some((_, reply)) = answers.next().await {
             if reply.status.is_error() {
                 return reply;
@@ -242,6 +259,7 @@ impl Cut {
             let value = Value::Slice(index.as_bytes());
             marked::send_marked(&*self.big.target, &request, BigValue::MARK, value, &self.call, slot);
         });
+        drop(turn);
         let mut reply = answers.only().await;
         if marked::is_refused(reply.status) {
             self.drop_chunks();

@@ -1,6 +1,8 @@
 //! Keys for which something is under way in several steps: whatever comes for such a key meanwhile waits for its turn, so
 //! that steps of two requests never mix.
 
+use super::{Call, Slot};
+use crate::protocol::{BUSY, Cause, OwnedRequest, Reply, Request, Status};
 use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, VecDeque};
 use std::rc::Rc;
@@ -117,6 +119,45 @@ impl Drop for Turn {
 impl Drop for Permit {
     fn drop(&mut self) {
         self.0.copies_count.set(self.0.copies_count.get() - 1);
+    }
+}
+
+/// Requests of one client for one key, where some take several steps: what comes behind such a one goes when its last step has
+/// left. (Those of others need not wait: nobody knows who was first.)
+#[derive(Default)]
+pub(super) struct InOrder(Rc<Busy>);
+
+impl InOrder {
+    /// Whether something of this client is under way that a request for this key has to wait for.
+    #[inline]
+    pub(super) fn is_taken(&self, call: &Call, key: &[u8]) -> bool {
+        !self.0.keys.borrow().is_empty() && self.0.is_taken(&Self::place(call, key))
+    }
+
+    /// Calls `send` when it is the turn of this request; what is behind it waits until that has dropped the turn.
+    pub(super) fn send(
+        &self,
+        request: &Request<'_>,
+        call: &Call,
+        slot: Slot,
+        send: impl FnOnce(&Request<'_>, &Call, Slot, Turn) + 'static,
+    ) {
+        let Some(mut turn) = self.0.turn(&Self::place(call, request.key)) else {
+            return slot.fill(&Reply::line(Status::Failed(Cause::QueueFull), BUSY));
+        };
+        if !turn.is_queued() {
+            return send(request, call, slot, turn);
+        }
+        let (request, call) = (OwnedRequest::new(request), call.clone());
+        tokio::task::spawn_local(async move {
+            turn.come().await;
+            send(&request.as_request(), &call, slot, turn);
+        });
+    }
+
+    fn place(call: &Call, key: &[u8]) -> Vec<u8> {
+        let client = call.asker.as_ref().map_or(0, |asker| Rc::as_ptr(asker).cast::<()>().addr());
+        [&client.to_ne_bytes(), key].concat()
     }
 }
 

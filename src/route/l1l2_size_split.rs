@@ -9,6 +9,7 @@
 //! under a side key `key|==|<number>`, which its sentinel names: whoever loses leaves the winner's value alone.
 //! Source: mcrouter's `L1L2SizeSplitRoute`.
 
+use super::busy::{InOrder, Turn};
 use super::draw::Draw;
 use super::gather::{Answers, answer_later};
 use super::marked::{self, Marked};
@@ -67,10 +68,13 @@ fn build(params: &Params<'_>) -> Option<Rc<dyn Route>> {
     };
     let retries = params.count("retries", 1..=RETRIES_COUNT_MAX).unwrap_or(1);
     let split = (1..retries).fold(once(None), |again, _| once(Some(again)));
-    Some(Rc::new(SizeSplitRoute(split)))
+    Some(Rc::new(SizeSplitRoute { split, order: InOrder::default() }))
 }
 
-struct SizeSplitRoute(Rc<SizeSplit>);
+struct SizeSplitRoute {
+    split: Rc<SizeSplit>,
+    order: InOrder,
+}
 
 struct SizeSplit {
     l1: Rc<dyn Route>,
@@ -89,28 +93,27 @@ struct SizeSplit {
 
 impl Route for SizeSplitRoute {
     fn send(&self, request: &Request<'_>, call: &Call, slot: Slot) {
-        let split = &self.0;
-        if request.op.class() == Class::GetLike {
-            return marked::look(split, &*split.l1, request, call, slot);
+        let split = &self.split;
+        if !split.takes_steps(request) && !self.order.is_taken(call, request.key) {
+            return split.send(request, call, slot);
         }
-        if !split.is_large(request) {
-            return split.l1.send(request, call, slot);
-        }
-        if split.both {
-            split.l2.send(request, call, Slot::nowhere());
-            return split.l1.send(request, call, slot);
-        }
-        split.store(request, call, slot);
+        let split = Rc::clone(split);
+        self.order.send(request, call, slot, move |request, call, slot, turn| {
+            match split.takes_steps(request) {
+                true => split.store(request, call, slot, turn),
+                false => split.send(request, call, slot),
+            }
+        });
     }
 
     fn explain(&self, request: &Request<'_>) -> Explained {
-        let here = Explained::new("l1l2_size_split").with(When::Now, self.0.l1.explain(request));
+        let here = Explained::new("l1l2_size_split").with(When::Now, self.split.l1.explain(request));
         let when = match request.op.class() {
             Class::GetLike => "where a sentinel lies".to_owned(),
-            Class::UpdateLike => format!("first, from {} on", show_bytes(self.0.threshold)),
+            Class::UpdateLike => format!("first, from {} on", show_bytes(self.split.threshold)),
             _ => return here,
         };
-        here.with(When::If(when), self.0.l2.explain(request))
+        here.with(When::If(when), self.split.l2.explain(request))
     }
 }
 
@@ -135,7 +138,22 @@ impl SizeSplit {
         exptime == 0 || exptime >= self.ttl_threshold
     }
 
-    fn store(self: &Rc<Self>, request: &Request<'_>, call: &Call, slot: Slot) {
+    fn takes_steps(&self, request: &Request<'_>) -> bool {
+        !self.both && self.is_large(request)
+    }
+
+    /// What is one step, or begins with one.
+    fn send(self: &Rc<Self>, request: &Request<'_>, call: &Call, slot: Slot) {
+        if request.op.class() == Class::GetLike {
+            return marked::look(self, &*self.l1, request, call, slot);
+        }
+        if self.is_large(request) {
+            self.l2.send(request, call, Slot::nowhere());
+        }
+        self.l1.send(request, call, slot);
+    }
+
+    fn store(self: &Rc<Self>, request: &Request<'_>, call: &Call, slot: Slot, turn: Turn) {
         let side = if is_plain_set(request) { None } else { Some(self.draw.next()) };
         if !is_sendable(&key_in_l2(request.key, side), request.meta.has(b'b')) {
             return slot.fill(&Reply::line(Status::Failed(Cause::Local), REFUSAL));
@@ -144,7 +162,7 @@ impl SizeSplit {
             Store { split: Rc::clone(self), request: OwnedRequest::new(request), call: call.clone(), side };
         let mut answers = Answers::new(call);
         answers.expect(|slot| store.to_l2(slot));
-        answer_later(slot, store.go_on(answers));
+        answer_later(slot, store.go_on(answers, turn));
     }
 }
 
@@ -189,10 +207,13 @@ impl Store {
         });
     }
 
-    async fn go_on(self, answers: Answers) -> OwnedReply {
+    /// The sentinel follows the value; with that the turn is over.
+    async fn go_on(self, answers: Answers, turn: Turn) -> OwnedReply {
         let request = self.request.as_request();
         if answers.only().await.status != Status::Stored {
-            return Answers::of(&*self.split.l1_for_a_while, &request, &self.call).only().await;
+            let answers = Answers::of(&*self.split.l1_for_a_while, &request, &self.call);
+            drop(turn);
+            return answers.only().await;
         }
         let sentinel = self.side.map_or_else(|| SIDE.to_owned(), |number| format!("{SIDE}{number}"));
         let mut answers = Answers::new(&self.call);
@@ -200,6 +221,7 @@ impl Store {
             let value = Value::Slice(sentinel.as_bytes());
             marked::send_marked(&*self.split.l1, &request, SizeSplit::MARK, value, &self.call, slot);
         });
+        drop(turn);
         let mut reply = answers.only().await;
         if self.side.is_some() && marked::is_refused(reply.status) {
             self.drop_side();

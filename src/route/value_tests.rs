@@ -39,6 +39,33 @@ fn a_large_value_goes_in_chunks_and_then_its_index() {
     });
 }
 
+/// Or the index would come behind what was put later.
+#[test]
+fn what_a_client_asks_next_comes_behind_its_large_value() {
+    run(async {
+        for then in ["set k 0 0 1|x", "delete k", "get k"] {
+            let tree = big(vec![Say::Wait, Say::Wait, Say::Wait, Say::Wait, Say::Wait]);
+            tree.send("set k 0 0 5|abcde").await;
+            tree.send(then).await;
+            tree.send("set other 0 0 1|y").await;
+            let heard = tree.heard("a");
+            assert!(heard.len() == 3 && heard[2] == "set other 0 0 1|y", "{heard:?}");
+            (0..2).for_each(|_| tree.finish("a", &Reply::line(Status::Stored, b"STORED")));
+            settle().await;
+            let heard = tree.heard("a");
+            assert!(heard.len() == 2 && heard[0].contains("|1-2-") && heard[1] == then, "{heard:?}");
+        }
+        let route = "{type: l1l2_size_split, l1: a, l2: b, threshold: 4, ttl_threshold: 0}";
+        let tree = tree(route, [("a", vec![Say::Wait, Say::Wait]), ("b", vec![Say::Wait])]);
+        tree.send("set k 0 0 5|abcde").await;
+        tree.send("set k 0 0 1|x").await;
+        assert_eq!((tree.heard("a").len(), tree.heard("b").len()), (0, 1));
+        tree.finish("b", &Reply::line(Status::Stored, b"STORED"));
+        settle().await;
+        assert_eq!(tree.heard("a"), ["set k 32 0 4||==|", "set k 0 0 1|x"]);
+    });
+}
+
 #[test]
 fn a_large_value_by_meta() {
     run(async {
