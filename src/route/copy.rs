@@ -20,7 +20,8 @@ pub(super) struct Item {
     /// Remaining seconds; 0 is for ever.
     pub(super) exptime: i32,
     pub(super) cas: u64,
-    /// The server was told to have it recached: it is as good as gone.
+    /// The server was told to have it recached, or it is only the place of what somebody is about to put there: it is as good as
+    /// gone, and not copied.
     pub(super) is_stale: bool,
     /// The answer to the client's own `mg`; `None` when it asked otherwise.
     meta_answer: Option<OwnedReply>,
@@ -51,7 +52,7 @@ pub(super) fn look(
     from: &dyn Route,
     request: &Request<'_>,
     call: &Call,
-) -> impl Future<Output = Found> + 'static {
+) -> impl Future<Output = Found> + use<> {
     let given = &request.meta;
     let mut flags = Vec::with_capacity(given.flags.len() + 2 * EVERYTHING.len());
     let mut letters = given.letters & !letter_bit(b'q');
@@ -83,11 +84,22 @@ pub(super) fn look(
     }
 }
 
+/// The same for the key alone: whatever else the request would do to the item is not done.
+pub(super) async fn look_only(from: &dyn Route, request: &Request<'_>, call: &Call) -> Found {
+    let mut found = None;
+    with_flags(Op::MetaGet, Vec::new(), request, |plain| found = Some(look(from, plain, call)));
+    match found {
+        Some(found) => found.await,
+        None => Found::Miss,
+    }
+}
+
 /// Takes the item out of the answer, and what we asked for beyond the client's wish.
 fn read(reply: OwnedReply, added: &[u8], was_meta: bool) -> Found {
     let Some(value) = reply.value else { return Found::Miss };
     let mut item = Item { value, flags: 0, exptime: 0, cas: 0, is_stale: false, meta_answer: None };
     let has_value = !added.contains(&b'v');
+    let is_empty = item.value.as_value().is_empty();
     let mut line = if has_value { Vec::new() } else { b"HD".to_vec() };
     for (i, word) in reply.line.split(|b| *b == b' ').enumerate() {
         let is_head = i < 2; // VA and the length
@@ -99,6 +111,7 @@ fn read(reply: OwnedReply, added: &[u8], was_meta: bool) -> Found {
                 b't' => item.exptime = number.and_then(|n| n.parse().ok()).map_or(0, |n: i32| n.max(0)),
                 b'c' => item.cas = number.and_then(|n| n.parse().ok()).unwrap_or(0),
                 b'X' => item.is_stale = true,
+                b'Z' => item.is_stale |= is_empty,
                 _ => {}
             }
             if added.contains(letter) {
@@ -207,7 +220,7 @@ impl Item {
         }
     }
 
-    /// Adds it where nothing is yet; the reply goes to `slot`. `exptime`: instead of its own.
+    /// Adds it where nothing is yet, if it is worth it; the reply goes to `slot`. `exptime`: instead of its own.
     pub(super) fn add(
         &self,
         (to, keeps_cas): (&dyn Route, &KeepsCas),
@@ -216,6 +229,9 @@ impl Item {
         exptime: Option<i32>,
         slot: Slot,
     ) {
+        if self.is_stale {
+            return slot.fill(&Reply::line(Status::NotStored, b"NS"));
+        }
         let exptime = exptime.unwrap_or_else(|| exptime_of(self.exptime));
         let put = Put { exptime, ..Put::adding(self.cas) };
         self.put_and_learn(put, (to, keeps_cas), request, call, slot);
@@ -250,7 +266,7 @@ impl Item {
         self.put(&put, to, request, call, slot);
     }
 
-    /// Puts it whatever is there.
+    /// Puts it whatever is there, if it is worth it.
     pub(super) fn set(
         &self,
         to: (&dyn Route, &KeepsCas),
@@ -258,6 +274,9 @@ impl Item {
         call: &Call,
         exptime: Option<i32>,
     ) {
+        if self.is_stale {
+            return;
+        }
         let exptime = exptime.unwrap_or_else(|| exptime_of(self.exptime));
         let put = Put { mode: "MS", exptime, ..Put::adding(self.cas) };
         self.put_and_learn(put, to, request, call, Slot::nowhere());

@@ -50,7 +50,11 @@ impl Sink for Inbox {
         }
         let index = usize::try_from(token).unwrap_or(usize::MAX);
         let has_room = reply.value.is_none() || self.has_room();
-        let reply = OwnedReply::new(&if has_room { *reply } else { Reply::failed(Cause::NoMemory) });
+        let reply = OwnedReply::new(&if has_room {
+            *reply
+        } else {
+            Reply { miss_on_error: reply.miss_on_error, ..Reply::failed(Cause::NoMemory) }
+        });
         self.holds(self.held_bytes.get() + reply.held_bytes());
         self.arrived.borrow_mut().push_back((index, reply));
         if let Some(waker) = self.waker.borrow_mut().take() {

@@ -116,13 +116,14 @@ impl Inner {
                     if std::mem::take(&mut first_is_due) {
                         self.learn(true);
                     }
-                    match others.next().filter(|_| self.may_ask_twice()) {
-                        Some(next) => {
+                    // who may not be asked for this is still there for when the first one fails
+                    if !others.as_slice().is_empty() && self.may_ask_twice() {
+                        if let Some(next) = others.next() {
                             answers.ask(&**next, &request.as_request(), &call);
-                            continue;
                         }
-                        None => answers.next().await,
+                        continue;
                     }
+                    answers.next().await
                 }
             };
             let Some((index, reply)) = answer else { return super::all::or_aborted(last) };

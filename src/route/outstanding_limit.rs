@@ -112,10 +112,12 @@ impl Sink for Turn {
 
 impl Route for Limit {
     fn send(&self, request: &Request<'_>, call: &Call, slot: Slot) {
-        if self.count.get() < self.count_max {
+        let mut queue = self.queue.borrow_mut();
+        // nobody passes those that wait, not even where there is room that they are about to take
+        if queue.is_empty() && self.count.get() < self.count_max {
+            drop(queue);
             return self.go(request, call, slot);
         }
-        let mut queue = self.queue.borrow_mut();
         let queued_bytes = self.queued_bytes.get() + bytes_of(request);
         let is_much = queued_bytes > QUEUED_BYTES_MAX && !queue.is_empty();
         if queue.len() >= QUEUED_COUNT_MAX || (is_much && request.op.class() != Class::DeleteLike) {

@@ -117,9 +117,7 @@ impl Inner {
         if answers.only().await.status != Status::Miss {
             return;
         }
-        let plain = Request { value: request.value, ..Request::new(Op::Get, request.key) };
-        let asked = if request.meta.has(b'b') { request } else { plain };
-        if let Found::Item(item) = copy::look(&*self.warm, &asked, &call).await {
+        if let Found::Item(item) = copy::look_only(&*self.warm, &request, &call).await {
             item.add((&*self.staging, &self.keeps_cas), &request, &call, None, Slot::nowhere());
         }
     }

@@ -396,6 +396,39 @@ fn a_cold_cache_is_filled_from_a_warm_one() {
 }
 
 #[test]
+fn what_is_as_good_as_gone_is_not_copied() {
+    run(async {
+        let (en, hd) = (|| Say::Line(Status::Miss, "EN"), || Say::Line(Status::Stored, "HD"));
+        let stale = || Say::Meta("VA 3 f0 t90 c5 W X", "old");
+        let warm =
+            vec![stale(), Say::Meta("VA 0 f0 t90 c5 Z", ""), stale(), Say::Meta("VA 3 f0 t9 c5 Z", "abc")];
+        let scripts = [("a", vec![MISS, MISS, en(), en(), MISS, hd()]), ("b", warm)];
+        let tree = tree("{type: warm_up, cold: a, warm: b}", scripts);
+        assert_eq!(tree.ask("get k").await, "VALUE k 0 3|old");
+        assert_eq!(tree.ask("get k").await, "VALUE k 0 0|", "somebody is about to put it there");
+        assert_eq!(tree.ask("mg k v T9").await, "EN", "the cold one has nothing");
+        assert_eq!(tree.heard("a"), ["get k", "get k", "mg k v T9", "mg k v T9"]);
+        assert_eq!(tree.ask("get k").await, "VALUE k 0 3|abc", "recached soon, and good until then");
+        assert_eq!(tree.heard("a"), ["get k", "ms k 3 F0 T9 ME E5|abc"]);
+    });
+}
+
+#[test]
+fn the_warm_cache_is_left_as_it_is() {
+    run(async {
+        let (en, hd) = (Say::Line(Status::Miss, "EN"), Say::Line(Status::Stored, "HD"));
+        let found = || Say::Meta("VA 3 b t90", "abc");
+        let tree = tree(
+            "{type: warm_up, cold: a, warm: b}",
+            [("a", vec![en, hd, found()]), ("b", vec![Say::Meta("VA 3 b f0 t90 c5", "abc")])],
+        );
+        assert_eq!(tree.ask("mg ICA= b v T30").await, "VA 3 b t90|abc");
+        assert_eq!(tree.heard("b"), ["mg ICA= b v f t c"]);
+        assert_eq!(tree.heard("a"), ["mg ICA= b v T30", "ms ICA= 3 F0 T90 ME E5 b|abc", "mg ICA= b v T30"]);
+    });
+}
+
+#[test]
 fn a_cas_is_the_cold_caches() {
     run(async {
         let tree = tree(
@@ -656,6 +689,23 @@ fn beyond_the_limit_requests_wait_their_turn() {
 }
 
 #[test]
+fn nobody_passes_those_that_wait_below() {
+    run(async {
+        let inner = "{type: outstanding_limit, target: a, max_outstanding: 2}";
+        let route = format!("{{type: outstanding_limit, target: {inner}, max_outstanding: 4}}");
+        let tree = tree(&route, [("a", (0..5).map(|_| Say::Wait).collect())]);
+        for key in 1..=5 {
+            tree.send(&format!("get {key}")).await;
+        }
+        for _ in 0..3 {
+            tree.finish("a", &crate::protocol::Reply::line(Status::Miss, b""));
+            settle().await;
+        }
+        assert_eq!(tree.heard("a"), ["get 1", "get 2", "get 3", "get 4", "get 5"]);
+    });
+}
+
+#[test]
 fn what_waits_for_its_turn_has_a_bound_in_bytes() {
     run(async {
         let script = vec![
@@ -741,6 +791,11 @@ fn no_more_is_asked_twice_than_may_be() {
         }
         tokio::time::sleep(std::time::Duration::from_millis(6)).await;
         assert_eq!((tree.heard("a").len(), tree.heard("b").len()), (30, 10), "the burst and no more");
+        for _ in 0..30 {
+            tree.finish("a", &crate::protocol::Reply::failed(Cause::Timeout));
+        }
+        settle().await;
+        assert_eq!(tree.heard("b").len(), 20, "but a failure asks the next");
     });
 }
 

@@ -83,11 +83,14 @@ impl Retry for Inner {
     }
 
     async fn go_on(self: Rc<Self>, request: OwnedRequest, call: Call, first: OwnedReply) -> OwnedReply {
-        // What the client wants done to the item is done in the cold cache, not in the warm one.
-        let plain = Request::new(Op::Get, request.as_request().key);
         let again = needs_the_cold_one(&request.as_request());
-        let asked = if again && !request.as_request().meta.has(b'b') { plain } else { request.as_request() };
-        let Found::Item(item) = copy::look(&*self.warm, &asked, &call).await else { return first };
+        let found = if again {
+            // What the client wants done to the item is done in the cold cache, not in the warm one.
+            copy::look_only(&*self.warm, &request.as_request(), &call).await
+        } else {
+            copy::look(&*self.warm, &request.as_request(), &call).await
+        };
+        let Found::Item(item) = found else { return first };
         let request = request.as_request();
         let cold = (&*self.cold, &self.keeps_cas);
         if !again {
