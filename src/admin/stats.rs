@@ -62,6 +62,7 @@ const NOT_RESET: &[&str] = &[
     "curr_connections",
     "server_connections",
     "server_outstanding",
+    "server_copies",
     "buffer_bytes",
     "total_connections",
     "desync_detected",

@@ -176,9 +176,12 @@ impl Context {
         self.outstanding_count().saturating_mul(self.mean_reply_bytes.get()) > self.budget.bytes_max()
     }
 
-    /// Requests that wait for servers, whoever asked.
+    /// Requests that wait for servers, whoever asked, but for copies: nobody waits for these, and nobody has to be slower because
+    /// their servers are.
     fn outstanding_count(&self) -> usize {
-        usize::try_from(self.counters.server_outstanding.value()).unwrap_or(usize::MAX)
+        let counters = &self.counters;
+        let count = counters.server_outstanding.value().saturating_sub(counters.server_copies.value());
+        usize::try_from(count).unwrap_or(usize::MAX)
     }
 
     /// What one client may have under way: never less than [`SHARE_COUNT_MIN`], and all it likes while few requests wait for

@@ -97,6 +97,7 @@ impl Worker {
         let beating = Arc::clone(&pulse);
         let plan = Plan { delivers: index == 0, ..plan };
         let counters = Arc::clone(&plan.counters);
+        let counts = Arc::clone(&counters);
         std::thread::Builder::new()
             .name(format!("ringway-{index}"))
             .spawn(move || {
@@ -111,6 +112,8 @@ impl Worker {
                     Ok(runtime) => runtime.block_on(serve(plan, beating, ready, received)),
                     Err(error) => drop(ready.send(Err(StartError::Worker(error)))),
                 }
+                // What a server never answered ends here uncounted, and somebody else goes on counting where this worker did.
+                counts.clear_gauges();
                 is_done.store(true, Ordering::Release);
             })
             .map_err(StartError::Worker)?;
@@ -262,8 +265,7 @@ fn shared(plan: &Plan, budget: &Rc<Budget>) -> Shared {
     }
 }
 
-/// With its tree a worker's connections end, when all that was sent on them is answered. Somebody else goes on counting where
-/// it did, so its gauges have to be at 0.
+/// With its tree a worker's connections end, when all that was sent on them is answered.
 async fn part_from_servers(counters: &Counters) {
     /// A shadow's server that is too slow is not waited for.
     const TIME_MAX: Duration = Duration::from_secs(5);

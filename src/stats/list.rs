@@ -56,6 +56,7 @@ counters! {
     server_probes: "attempts to find out whether a server that is knocked out is back",
     server_closed: "connections to servers that have ended, whoever ended them",
     server_outstanding: "requests waiting for a server now",
+    server_copies: "those of them for whose answers nobody waited from the beginning: for shadows, and the like",
     server_timeouts: "requests to servers that were not answered in time",
     server_late: "replies that came after their time and were thrown away",
     server_resent: "gets sent again because they met a connection closed while idle",

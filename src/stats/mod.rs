@@ -42,6 +42,20 @@ impl Counter {
     }
 }
 
+impl Counters {
+    /// The worker has ended, and with it whatever was now.
+    pub fn clear_gauges(&self) {
+        let gauges = [
+            &self.curr_connections,
+            &self.server_connections,
+            &self.server_outstanding,
+            &self.server_copies,
+            &self.buffer_bytes,
+        ];
+        gauges.iter().for_each(|gauge| gauge.set(0));
+    }
+}
+
 /// The counters of all workers, also of those that are no more: what they have counted goes on to count.
 #[derive(Clone, Debug)]
 pub struct Stats {

@@ -37,6 +37,8 @@ pub(super) struct Connection {
     read_bytes: Cell<usize>,
     /// What the server's counters know of the requests that wait here.
     counted: Cell<u64>,
+    /// And the worker's of those that nobody waited for from the beginning.
+    counted_copies: Cell<u64>,
     /// The server takes lines by length (memcached 1.6.40 and later): see [`is_only_for_modern`].
     pub(super) modern: Cell<bool>,
     /// Something was read since this was last looked at.
@@ -75,6 +77,11 @@ impl State {
         self.inflight.len() + self.bulk.waiting().len()
     }
 
+    /// Those of them for which nobody ever waited.
+    const fn copies_count(&self) -> usize {
+        self.inflight.copies_count() + self.bulk.waiting().copies_count()
+    }
+
     /// The deadline of the oldest request that is still waited for.
     pub(super) fn next_deadline(&self) -> Option<Instant> {
         let (sent, waiting) = (self.inflight.next_deadline(), self.bulk.waiting().next_deadline());
@@ -96,6 +103,7 @@ impl Connection {
             awake: Cell::new(false),
             accounted: Cell::new(0),
             counted: Cell::new(0),
+            counted_copies: Cell::new(0),
             read_bytes: Cell::new(0),
             modern: Cell::new(false),
             progress: Cell::new(false),
@@ -357,6 +365,8 @@ impl Connection {
     pub(super) fn account(&self, state: &State) {
         let waiting = state.count() as u64;
         self.terms.traffic.outstanding.add(waiting.wrapping_sub(self.counted.replace(waiting)));
+        let copies = state.copies_count() as u64;
+        self.shared.counters.server_copies.add(copies.wrapping_sub(self.counted_copies.replace(copies)));
         let now = state.held_bytes() + self.read_bytes.get();
         self.shared.budget.change(self.accounted.replace(now), now);
     }
@@ -381,11 +391,11 @@ impl Connection {
     pub(super) fn answer(&self, entry: Entry, reply: &Reply<'_>) {
         let counters = &self.shared.counters;
         counters.server_outstanding.sub(1);
+        if (entry.slot.is_some() || entry.given_up) && !reply.status.is_error() {
+            self.answered.set(true);
+        }
         match entry.slot {
             Some(slot) => {
-                if !reply.status.is_error() {
-                    self.answered.set(true);
-                }
                 let Terms { traffic, timeout, .. } = &*self.terms;
                 if traffic.is_timed() {
                     let left = entry.deadline.saturating_duration_since(Instant::now());
@@ -394,7 +404,7 @@ impl Connection {
                 self.tell(slot, reply);
             }
             None => {
-                counters.server_late.add(1);
+                counters.server_late.add(u64::from(!entry.given_up));
                 self.learn_late(&entry, reply);
             }
         }
@@ -439,11 +449,11 @@ impl Connection {
         }
     }
 
-    /// There is no room for the value of the oldest request: it is told so, the value is passed over.
+    /// There is no room for the value of the oldest request, and it is told so; or nobody waits for it. The value is passed over.
     pub(super) fn give_up_front(&self) {
         let slot = self.state.borrow_mut().inflight.give_up_front();
-        if let Some(slot) = slot {
-            slot.fill(&Reply::failed(Cause::NoMemory));
+        if let Some(slot) = slot.filter(Slot::is_awaited) {
+            self.tell(slot, &Reply::failed(Cause::NoMemory));
         }
     }
 

@@ -40,11 +40,15 @@ pub(super) enum Check {
 
 /// One request that is queued or sent.
 pub(super) struct Entry {
-    /// `None`: timed out, the reply will be thrown away.
+    /// `None`: timed out, or given up; the reply will be thrown away.
     pub(super) slot: Option<Slot>,
     pub(super) asked: Asked,
     pub(super) check: Check,
     pub(super) deadline: Instant,
+    /// It came in time, or the beginning of it, but its value is passed over.
+    pub(super) given_up: bool,
+    /// Nobody ever waited for the reply.
+    is_copy: bool,
     /// Sent a second time.
     pub(super) resent: bool,
     /// The line is kept whole and may be sent again: repeating it is harmless.
@@ -119,6 +123,8 @@ pub(super) struct Inflight {
     written_at: u64,
     /// Invariant: the sum of all entries' own.
     bulk_bytes: usize,
+    /// Invariant: the number of entries for which nobody ever waited.
+    copies_count: usize,
     /// Some deadline may be earlier than one in front of it: the request waited elsewhere before.
     is_mixed: bool,
 }
@@ -142,6 +148,11 @@ impl Inflight {
         self.late
     }
 
+    /// Requests for which nobody ever waited.
+    pub(super) const fn copies_count(&self) -> usize {
+        self.copies_count
+    }
+
     pub(super) fn front_deadline(&self) -> Option<Instant> {
         self.entries.front().map(|e| e.deadline)
     }
@@ -160,8 +171,12 @@ impl Inflight {
             Some(line) => self.lines.push_shared(line.clone()),
             None => self.lines.push(new.line),
         };
+        let is_copy = !slot.is_awaited();
+        self.copies_count += usize::from(is_copy);
         self.entries.push_back(Entry {
             slot: Some(slot),
+            given_up: false,
+            is_copy,
             asked: new.asked,
             check: new.check,
             deadline: new.deadline,
@@ -250,7 +265,7 @@ impl Inflight {
         bytes.len() - rest.len()
     }
 
-    /// The oldest request's kind and check.
+    /// The oldest request.
     pub(super) fn front(&self) -> Option<&Entry> {
         self.entries.front()
     }
@@ -266,6 +281,7 @@ impl Inflight {
         let entry = self.entries.pop_front()?;
         self.lines.pop(entry.line_bytes);
         self.bulk_bytes -= entry.bulk_bytes;
+        self.copies_count -= usize::from(entry.is_copy);
         self.is_mixed &= !self.entries.is_empty();
         if entry.slot.is_none() {
             self.late -= 1;
@@ -297,6 +313,7 @@ impl Inflight {
         }
         into.queued_at += entry.size;
         into.bulk_bytes += entry.bulk_bytes;
+        into.copies_count += usize::from(entry.is_copy);
         into.is_mixed |= into.entries.back().is_some_and(|last| last.deadline > entry.deadline);
         entry.end = into.queued_at;
         into.entries.push_back(entry);
@@ -321,7 +338,9 @@ impl Inflight {
 
     /// Takes the slot of the oldest request; its place stays until its reply has come.
     pub(super) fn give_up_front(&mut self) -> Option<Slot> {
-        let slot = self.entries.front_mut()?.slot.take()?;
+        let front = self.entries.front_mut()?;
+        let slot = front.slot.take()?;
+        front.given_up = true;
         self.late += 1;
         Some(slot)
     }
@@ -362,6 +381,7 @@ impl Inflight {
         }
         self.queued_at += added;
         self.bulk_bytes += first.bulk_bytes;
+        self.copies_count += first.copies_count;
         self.is_mixed |= first.is_mixed || !first.entries.is_empty();
         first.lines.append(&mut self.lines);
         self.lines = first.lines;
@@ -373,7 +393,7 @@ impl Inflight {
     pub(super) fn drain(&mut self) -> impl Iterator<Item = Entry> + '_ {
         self.written_at = self.queued_at;
         self.lines.clear();
-        (self.late, self.bulk_bytes, self.is_mixed) = (0, 0, false);
+        (self.late, self.bulk_bytes, self.copies_count, self.is_mixed) = (0, 0, 0, false);
         self.entries.drain(..)
     }
 

@@ -174,10 +174,11 @@ fn poll_timer(connection: &Connection, timer: &mut Timer, cx: &mut Context<'_>) 
         let next = {
             let mut state = connection.state.borrow_mut();
             state.inflight.shrink();
-            let hopeless_at = state
-                .inflight
-                .front_deadline()
-                .map(|d| d + connection.terms.timeout * (LATE_TIMEOUTS_MAX + 1));
+            let timeout = connection.terms.timeout;
+            let hopeless_at = state.inflight.front_deadline().map(|deadline| {
+                let at = deadline + timeout * (LATE_TIMEOUTS_MAX + 1);
+                if at > now { at } else { now + timeout } // something of it comes: look again
+            });
             let next = state.next_deadline();
             timer.for_late_alone = next.is_none();
             next.or(hopeless_at)

@@ -283,6 +283,35 @@ fn servers_see_the_connections_that_are_set_however_many_clients_there_are() {
     }
 }
 
+/// Nobody waits for what goes to a shadow, so nobody is the slower because that is.
+#[test]
+fn a_shadow_that_hangs_slows_nobody_down() {
+    const COPIES: u64 = 2_000;
+    let (main, far) = (
+        Mock::start(|peer| {
+            (0..COPIES).for_each(|_| assert!(peer.answer_as_usual()));
+            (0..100).for_each(|_| drop(peer.request()));
+            peer.report("all");
+            peer.wait();
+        }),
+        Mock::start(|peer| while peer.request().is_some() {}),
+    );
+    let pool = |name: &str, mock: &Mock| {
+        let server = mock.address();
+        format!("  {name}: {{servers: [\"{server}\"], timeout: 90s, tko: off, connections: 1}}\n")
+    };
+    let pools = [pool("main", &main), pool("far", &far)].concat();
+    let route = "{type: shadow, child: main, shadows: [{target: far}]}";
+    let proxy = Proxy::with(&format!("workers: 1\npools:\n{pools}route: {route}\n"));
+    let mut client = proxy.client();
+    for _ in 0..COPIES / 100 {
+        client.ask("set a 0 0 1\r\nx\r\n".repeat(100), "STORED\r\n".repeat(100));
+    }
+    client.await_stat("server_copies", COPIES);
+    client.send("get a\r\n".repeat(100));
+    while main.heard() != "all" {}
+}
+
 #[test]
 fn clients_that_ask_much_at_a_time_do_not_fill_the_queue_of_a_server() {
     const CLIENTS: usize = 20;

@@ -305,3 +305,27 @@ fn nobody_notices_forty_changes() {
         assert_eq!(watching.stat("config_failures"), 0);
     });
 }
+
+/// The next worker that counts where one has ended would else begin with what that had under way.
+#[test]
+fn what_a_worker_leaves_unanswered_is_counted_no_more() {
+    let main = Mock::forgetful();
+    let far = Mock::start(|peer| {
+        peer.no_handshake();
+        peer.wait();
+    });
+    let pool = |name: &str, mock: &Mock| {
+        let server = mock.address();
+        format!("  {name}: {{servers: [\"{server}\"], timeout: 2s, connect_timeout: 2s, tko: off}}\n")
+    };
+    let (main, far) = (pool("main", &main), pool("far", &far));
+    let shadowed = "{type: shadow, child: main, shadows: [{target: far}]}";
+    let proxy = Proxy::with(&format!("workers: 2\npools:\n{main}{far}route: {shadowed}\n"));
+    let mut clients: Vec<_> = (0..40).map(|_| proxy.client()).collect();
+    clients.iter_mut().for_each(|client| client.ask("set a 0 0 1\r\nx\r\n", "STORED\r\n"));
+    let mut watching = proxy.client();
+    watching.await_stat("server_copies", 40);
+    proxy.reload(&mut watching, &format!("workers: 1\npools:\n{main}route: main\n"));
+    watching.await_stat("server_copies", 0);
+    watching.await_stat("server_outstanding", 0);
+}

@@ -82,6 +82,23 @@ fn a_late_reply_is_waited_for_while_others_come() {
 }
 
 #[test]
+fn a_late_reply_that_comes_slowly_is_waited_for() {
+    run(async {
+        let (stand, mut server) = Stand::asked("tko: off", &["get a"]).await;
+        server.expect("get a|").await;
+        server.say("VALUE a 0 1000|");
+        for _ in 0..20 {
+            tokio::time::sleep(TIMEOUT - Duration::from_millis(10)).await;
+            server.say("x");
+        }
+        assert!(!server.is_closed().await);
+        tokio::time::sleep(TIMEOUT * 3).await;
+        assert!(server.is_closed().await, "until nothing comes any more");
+        stand.expect(&[(1, LATE)]).await;
+    });
+}
+
+#[test]
 fn too_many_late_replies_end_the_connection() {
     run(async {
         let stand = Stand::new("tko: off");

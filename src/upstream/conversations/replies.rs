@@ -146,16 +146,16 @@ fn what_waits_is_counted() {
 #[test]
 fn a_large_value_for_which_there_is_no_room_is_passed_over() {
     run(async {
-        let (stand, mut server) = Stand::asked("", &["get a", "get b"]).await;
+        let (stand, mut server) = Stand::asked("on_error: miss", &["get a", "get b"]).await;
         server.heard().await;
         let value = "x".repeat(30_000);
         stand.shared.budget.change(0, BUFFER_BYTES_MAX);
         server.say(&format!("VALUE a 0 30000|{}", &value[..20_000]));
-        stand.expect(&[(1, "SERVER_ERROR out of memory writing get response")]).await;
+        stand.expect(&[(1, "SERVER_ERROR out of memory writing get response (a miss)")]).await;
         stand.shared.budget.change(BUFFER_BYTES_MAX, 0);
         server.say(&format!("{}|END|VALUE b 0 1|y|END|", &value[20_000..]));
-        stand.expect(&[(2, "VALUE b 0 1+1")]).await;
-        assert_eq!(stand.shared.budget.held_bytes(), 0);
+        stand.expect(&[(2, "VALUE b 0 1+1 (a miss)")]).await;
+        assert_eq!((stand.shared.budget.held_bytes(), stand.count(|c| &c.server_late)), (0, 0));
     });
 }
 
@@ -175,6 +175,7 @@ fn nothing_is_kept_for_clients_that_are_gone() {
         stand.ask(2, "get b");
         server.say(&format!("{}|END|END|", &value[20_000..]));
         stand.expect(&[(2, "")]).await;
+        assert_eq!(stand.count(|c| &c.server_late), 0, "it came in time");
     });
 }
 
