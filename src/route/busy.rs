@@ -2,7 +2,7 @@
 //! that steps of two requests never mix.
 
 use super::{Call, Slot};
-use crate::protocol::{BUSY, Cause, OwnedRequest, Reply, Request, Status};
+use crate::protocol::{BUSY, Cause, Class, OwnedRequest, Reply, Request, Status};
 use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, VecDeque};
 use std::rc::Rc;
@@ -122,16 +122,43 @@ impl Drop for Permit {
     }
 }
 
+/// Bytes of keys and values that wait for their turn in one route.
+const ORDERED_BYTES_MAX: usize = 16 << 20;
+/// Of what nobody waits for only so much waits: it slows nobody down who sends it.
+const UNAWAITED_BYTES_MAX: usize = ORDERED_BYTES_MAX / 16;
+
 /// Requests of one client for one key, where some take several steps: what comes behind such a one goes when its last step has
-/// left. (Those of others need not wait: nobody knows who was first.)
+/// left. (Those of others need not wait: nobody knows who was first. Nor does what comes after a reload.)
 #[derive(Default)]
-pub(super) struct InOrder(Rc<Busy>);
+pub(super) struct InOrder {
+    busy: Rc<Busy>,
+    bytes: Rc<Cell<usize>>,
+}
+
+/// So many bytes wait.
+struct Waits {
+    all: Rc<Cell<usize>>,
+    bytes: usize,
+}
+
+impl Waits {
+    fn new(all: &Rc<Cell<usize>>, bytes: usize) -> Self {
+        all.set(all.get() + bytes);
+        Self { all: Rc::clone(all), bytes }
+    }
+}
+
+impl Drop for Waits {
+    fn drop(&mut self) {
+        self.all.set(self.all.get() - self.bytes);
+    }
+}
 
 impl InOrder {
     /// Whether something of this client is under way that a request for this key has to wait for.
     #[inline]
     pub(super) fn is_taken(&self, call: &Call, key: &[u8]) -> bool {
-        !self.0.keys.borrow().is_empty() && self.0.is_taken(&Self::place(call, key))
+        !self.busy.keys.borrow().is_empty() && self.busy.is_taken(&Self::place(call, key))
     }
 
     /// Calls `send` when it is the turn of this request; what is behind it waits until that has dropped the turn.
@@ -142,17 +169,27 @@ impl InOrder {
         slot: Slot,
         send: impl FnOnce(&Request<'_>, &Call, Slot, Turn) + 'static,
     ) {
-        let Some(mut turn) = self.0.turn(&Self::place(call, request.key)) else {
+        let place = Self::place(call, request.key);
+        let may_come = !self.busy.is_taken(&place) || self.has_room(request, &slot);
+        let Some(mut turn) = may_come.then(|| self.busy.turn(&place)).flatten() else {
             return slot.fill(&Reply::line(Status::Failed(Cause::QueueFull), BUSY));
         };
         if !turn.is_queued() {
             return send(request, call, slot, turn);
         }
+        let waits = Waits::new(&self.bytes, request.key.len() + request.value.len());
         let (request, call) = (OwnedRequest::new(request), call.clone());
         tokio::task::spawn_local(async move {
             turn.come().await;
+            drop(waits);
             send(&request.as_request(), &call, slot, turn);
         });
+    }
+
+    /// Whether one more may wait. Deletes always may: there is a bound for how many.
+    fn has_room(&self, request: &Request<'_>, slot: &Slot) -> bool {
+        let bytes_max = if slot.is_awaited() { ORDERED_BYTES_MAX } else { UNAWAITED_BYTES_MAX };
+        request.op.class() == Class::DeleteLike || self.bytes.get() + request.value.len() <= bytes_max
     }
 
     fn place(call: &Call, key: &[u8]) -> Vec<u8> {
@@ -163,8 +200,10 @@ impl InOrder {
 
 #[cfg(test)]
 mod tests {
+    use super::super::scripted::Waiting;
     use super::super::stage::{run, settle};
     use super::*;
+    use crate::protocol::{Op, Value};
 
     #[test]
     fn one_after_the_other_in_the_order_in_which_they_came() {
@@ -203,6 +242,35 @@ mod tests {
         assert!(busy.is_taken(b"k"));
         drop(third);
         assert!(!busy.is_taken(b"k"));
+    }
+
+    #[test]
+    fn what_waits_has_a_bound_in_bytes() {
+        run(async {
+            let order = InOrder::default();
+            let value = vec![b'x'; 1 << 20];
+            let sent = Rc::new(Cell::new(0));
+            let ask = |op: Op, is_awaited: bool| {
+                let (waiting, slot) = Waiting::slot();
+                let slot = if is_awaited { slot } else { Slot::nowhere() };
+                let request = Request { value: Value::Slice(&value), ..Request::new(op, b"k") };
+                let sent = Rc::clone(&sent);
+                order.send(&request, &Call::default(), slot, move |_, _, _, turn| {
+                    sent.set(sent.get() + 1);
+                    drop(turn);
+                });
+                waiting
+            };
+            let first = order.busy.turn(&InOrder::place(&Call::default(), b"k"));
+            let waiting: Vec<_> = (0..20).map(|_| ask(Op::Set, true)).collect();
+            let is_busy = |one: &Rc<Waiting>| one.reply().is_some_and(|reply| reply.contains("307 busy"));
+            assert_eq!(waiting.iter().filter(|one| is_busy(one)).count(), 5);
+            (0..3).for_each(|_| drop(ask(Op::Set, false)));
+            ask(Op::Delete, true);
+            drop(first);
+            settle().await;
+            assert_eq!((sent.get(), order.bytes.get()), (15 + 1, 0));
+        });
     }
 
     #[test]

@@ -41,8 +41,6 @@ pub(super) struct Connection {
     counted_copies: Cell<u64>,
     /// The server takes lines by length (memcached 1.6.40 and later): see [`is_only_for_modern`].
     pub(super) modern: Cell<bool>,
-    /// Something was read since this was last looked at.
-    pub(super) progress: Cell<bool>,
     /// When the server last said something on it.
     pub(super) heard_at: Cell<Instant>,
     /// When trouble with this server was last logged.
@@ -106,7 +104,6 @@ impl Connection {
             counted_copies: Cell::new(0),
             read_bytes: Cell::new(0),
             modern: Cell::new(false),
-            progress: Cell::new(false),
             heard_at: Cell::new(Instant::now()),
             logged: Cell::new(None),
             quiet_since_idle: Cell::new(true),

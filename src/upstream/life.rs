@@ -122,7 +122,6 @@ fn poll_once(
         match reader.poll(connection, stream, &connection.shared.block, cx) {
             Poll::Ready(Ok(count)) => {
                 connection.quiet_since_idle.set(false);
-                connection.progress.set(true);
                 connection.heard_at.set(Instant::now());
                 counters.server_bytes_read.add(count as u64);
                 turn_bytes += count;
@@ -175,10 +174,11 @@ fn poll_timer(connection: &Connection, timer: &mut Timer, cx: &mut Context<'_>) 
             let mut state = connection.state.borrow_mut();
             state.inflight.shrink();
             let timeout = connection.terms.timeout;
-            let hopeless_at = state.inflight.front_deadline().map(|deadline| {
-                let at = deadline + timeout * (LATE_TIMEOUTS_MAX + 1);
-                if at > now { at } else { now + timeout } // something of it comes: look again
-            });
+            let silent_at = connection.heard_at.get() + timeout;
+            let hopeless_at = state
+                .inflight
+                .front_deadline()
+                .map(|deadline| silent_at.max(deadline + timeout * (LATE_TIMEOUTS_MAX + 1)));
             let next = state.next_deadline();
             timer.for_late_alone = next.is_none();
             next.or(hopeless_at)
@@ -349,13 +349,13 @@ impl Connection {
 
     /// Too many late replies, or one that is hopelessly late while nothing else comes either.
     fn is_hopeless(&self, now: Instant) -> bool {
-        let state = self.state.borrow();
+        let (state, timeout) = (self.state.borrow(), self.terms.timeout);
         let overdue = state
             .inflight
             .front_deadline()
-            .is_some_and(|d| now.saturating_duration_since(d) > self.terms.timeout * LATE_TIMEOUTS_MAX);
-        let progress = self.progress.take();
-        state.inflight.late() > self.shared.late_count_max.get() || (overdue && !progress)
+            .is_some_and(|d| now.saturating_duration_since(d) > timeout * LATE_TIMEOUTS_MAX);
+        let is_silent = now.saturating_duration_since(self.heard_at.get()) >= timeout;
+        state.inflight.late() > self.shared.late_count_max.get() || (overdue && is_silent)
     }
 }
 
