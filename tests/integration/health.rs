@@ -356,7 +356,7 @@ fn outage(
     Outage { seen, until_out, until_back, longest }
 }
 
-/// `cargo test --test integration outages -- --nocapture` shows the times; `docs/reliability.md` has them.
+/// `cargo test --test integration outages -- --nocapture` shows the times; `docs/outages.md` has them.
 #[test]
 #[expect(clippy::print_stdout, reason = "for the table, with --nocapture")]
 fn outages_of_a_real_server() {

@@ -1,4 +1,4 @@
-//! One row for each thing that happened, as docs/reliability.md has them.
+//! One row for each thing that happened, as docs/outages.md has them.
 
 use crate::load::Seen;
 use std::fmt;

@@ -27,6 +27,8 @@ const LEAVE_ONE_IN: usize = 20;
 const HANG: Duration = Duration::from_secs(8);
 /// A connection is given up when nothing came for three timeouts after a deadline; below this lateness it is kept.
 const LATENESS_US_MAX: u64 = 40_000;
+/// Wrong and missing answers that say enough. (Each that is missing takes [`HANG`].)
+const FAULTS_MAX: u64 = 20;
 /// Nobody sees how late a server's thread was that reads: one connection may be given up for so many answers.
 const CLOSED_ONE_IN: u64 = 50_000;
 
@@ -41,7 +43,8 @@ pub(crate) fn run(plan: &Plan) -> Outcome {
     ));
     let mut load = Load::new(&proxy, random.fork());
     // the amount is of requests that timed out
-    while plan.goes_on(load.timed_out) && proxy.process().is_running() && load.wrong.len() < 20 {
+    let is_enough = |load: &Load| load.wrong.len() as u64 + load.lost >= FAULTS_MAX;
+    while plan.goes_on(load.timed_out) && proxy.process().is_running() && !is_enough(&load) {
         load.turn();
     }
     (outcome.checked, outcome.faults) = (load.checked, load.timed_out);

@@ -1,6 +1,6 @@
 //! Tries to make ringway mix up, lose, leak, hang or crash.
 //!
-//! `cargo test --release --test prove -- PART [--minutes M | --count N] [--seed S] [--only NAME]`: the seed is printed first and, last,
+//! `cargo test --profile prove --test prove -- PART [--minutes M | --count N] [--seed S] [--only NAME]`: the seed is printed first and, last,
 //! one line of counts; exit 1 when anything was wrong. The same seed and amount bring the same attempt again, as far as
 //! real processes can be brought to repeat themselves. `docs/reliability.md` is the ledger of what was run.
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "in a test a panic is the report")]
