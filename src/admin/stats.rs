@@ -6,7 +6,7 @@ use crate::cache::Cache;
 use crate::config::{About, Config, Settings};
 use crate::health::Health;
 use crate::spool::Spool;
-use crate::stats::{COUNTERS, Stats};
+use crate::stats::{COUNTERS, CounterKind, Stats};
 use crate::sync::Lock;
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -56,17 +56,6 @@ struct ConfigTimes {
     /// Those that were refused.
     failures_count: u64,
 }
-
-/// What `stats reset` leaves alone: what is now, not since when; and what must stay 0, which any client could else hide.
-const NOT_RESET: &[&str] = &[
-    "curr_connections",
-    "server_connections",
-    "server_outstanding",
-    "server_copies",
-    "buffer_bytes",
-    "total_connections",
-    "desync_detected",
-];
 
 impl Process {
     #[must_use]
@@ -180,8 +169,10 @@ impl Process {
         {
             let baseline = self.baseline.lock();
             for (i, counter) in COUNTERS.iter().enumerate() {
-                let base =
-                    if NOT_RESET.contains(&counter.name) { 0 } else { baseline.get(i).copied().unwrap_or(0) };
+                let base = match counter.kind {
+                    CounterKind::Count => baseline.get(i).copied().unwrap_or(0),
+                    CounterKind::Kept | CounterKind::Gauge => 0,
+                };
                 stat(&mut text, counter.name, self.stats.sum(counter.pick).wrapping_sub(base));
             }
         }

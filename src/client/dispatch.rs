@@ -78,7 +78,7 @@ impl Session {
         let root = self.context.root();
         let Some(pool) = root.only_pool() else { return self.multi_get_apart(request, &root, piece) };
         let keys = request.keys.first(PIECE_KEYS_COUNT_MAX);
-        let (next, piece) = is_all_sent(request, keys.len(), piece);
+        let (next, piece) = after_sending(request, keys.len(), piece);
         count(&self.context.counters, request.op, keys.len() as u64);
         let mut split = self.context.spare_split();
         pool.pick_many(&keys, &mut split.leaves);
@@ -134,7 +134,7 @@ impl Session {
         debug_assert!(targets.len() <= PARTS_MAX, "more servers than a token can tell apart");
         let sent_count = split.leaves.len();
         count(&self.context.counters, request.op, sent_count as u64);
-        let (next, piece) = is_all_sent(request, sent_count, piece);
+        let (next, piece) = after_sending(request, sent_count, piece);
         let mut multi = self.context.spare_multi();
         multi.split(&request.keys, &mut split);
         multi.alone_count = alone_count;
@@ -277,7 +277,7 @@ impl Session {
 }
 
 /// What comes after so many keys of a get, and which piece of the client's get these are then.
-const fn is_all_sent(request: &MultiGet<'_>, sent_count: usize, piece: Piece) -> (Next, Piece) {
+const fn after_sending(request: &MultiGet<'_>, sent_count: usize, piece: Piece) -> (Next, Piece) {
     match sent_count == request.keys.len() {
         true => (Next::Go, piece),
         false => (Next::KeysLeft { sent_count }, Piece::Front),

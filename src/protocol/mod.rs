@@ -24,7 +24,7 @@ mod tests;
 
 pub use op::{Class, Op};
 pub use owned::{OwnedReply, OwnedRequest, OwnedValue};
-pub use reply::{BUSY, Cause, Found, Reply, Status, Values};
+pub use reply::{Cause, Found, Reply, Status, Values};
 pub use request::{Keys, Meta, MultiGet, Request, letter_bit};
 pub use wire::{Chunks, SHARED_BYTES_MIN, Value, WireBuf};
 

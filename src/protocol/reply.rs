@@ -58,10 +58,12 @@ pub enum Cause {
     NoServer,
     /// A route refused it.
     Local,
+    /// Too much is under way through a route: mcrouter's `mc_res_busy`.
+    Busy,
 }
 
 impl Cause {
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Timeout,
         Self::ConnectTimeout,
         Self::Connect,
@@ -73,6 +75,7 @@ impl Cause {
         Self::NoMemory,
         Self::NoServer,
         Self::Local,
+        Self::Busy,
     ];
 
     /// The error line, without its line end, where the place of failure has nothing more exact to say.
@@ -92,12 +95,10 @@ impl Cause {
             Self::NoMemory => "SERVER_ERROR out of memory writing get response",
             Self::NoServer => "SERVER_ERROR no server in this pool",
             Self::Local => "SERVER_ERROR local error",
+            Self::Busy => "SERVER_ERROR 307 busy",
         }
     }
 }
-
-/// How mcrouter says that too much is under way (`mc_res_busy`).
-pub const BUSY: &[u8] = b"SERVER_ERROR 307 busy";
 
 /// A reply on its way to whoever asked. The client sees
 /// `line CRLF [value CRLF]`, and for the end of a classic get `END CRLF`.
@@ -128,10 +129,13 @@ impl<'a> Reply<'a> {
         Self { status, line, value: Some(value), miss_on_error: false, accepted: None }
     }
 
-    /// Whether it says [`BUSY`], perhaps in other words: the one code that mcrouter's parser of replies knows.
+    /// Whether it says [`Cause::Busy`], perhaps a server and in other words: the one code that mcrouter's parser of replies knows.
     #[must_use]
     pub fn is_busy(&self) -> bool {
-        self.status.is_error() && self.line.starts_with(b"SERVER_ERROR 307")
+        match self.status {
+            Status::Failed(cause) => cause == Cause::Busy,
+            status => status == Status::ErrorLine && self.line.starts_with(b"SERVER_ERROR 307"),
+        }
     }
 
     /// A failure in its standard words.

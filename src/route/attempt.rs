@@ -4,6 +4,7 @@
 //! no task; a final reply goes to whoever waits without being copied.
 
 use super::gather::answer_later;
+use super::slot::is_awaited_in;
 use super::{Call, Route, Sink, Slot};
 use crate::protocol::{OwnedReply, OwnedRequest, Reply, Request};
 use std::cell::Cell;
@@ -44,14 +45,7 @@ pub(super) fn attempt<R: Retry>(
 
 impl<R: Retry> Sink for Attempt<R> {
     fn is_waiting(&self) -> bool {
-        let kept = self.kept.take();
-        let is_waiting = kept.as_ref().is_some_and(|(_, _, slot)| slot.is_awaited());
-        self.kept.set(kept);
-        is_waiting
-    }
-
-    fn hit(&self, _token: u64, _index: usize, _reply: &Reply<'_>) {
-        debug_assert!(false, "a request for one key is answered by one reply");
+        is_awaited_in(&self.kept, |(.., slot)| slot)
     }
 
     fn fill(&self, _token: u64, reply: &Reply<'_>) {

@@ -2,7 +2,7 @@
 //! that steps of two requests never mix.
 
 use super::{Call, Slot};
-use crate::protocol::{BUSY, Cause, Class, OwnedRequest, Reply, Request, Status};
+use crate::protocol::{Cause, Class, OwnedRequest, Reply, Request};
 use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, VecDeque};
 use std::rc::Rc;
@@ -124,7 +124,7 @@ impl Drop for Permit {
 
 /// Bytes of keys and values that wait for their turn in one route.
 const ORDERED_BYTES_MAX: usize = 16 << 20;
-/// Of what nobody waits for only so much waits: it slows nobody down who sends it.
+/// What nobody waits for only waits while it is less than this with all others: it slows nobody down who sends it.
 const UNAWAITED_BYTES_MAX: usize = ORDERED_BYTES_MAX / 16;
 
 /// Requests of one client for one key, where some take several steps: what comes behind such a one goes when its last step has
@@ -133,6 +133,11 @@ const UNAWAITED_BYTES_MAX: usize = ORDERED_BYTES_MAX / 16;
 pub(super) struct InOrder {
     busy: Rc<Busy>,
     bytes: Rc<Cell<usize>>,
+}
+
+/// What a request that waits holds.
+pub(super) fn bytes_of(request: &Request<'_>) -> usize {
+    request.key.len() + request.value.len()
 }
 
 /// So many bytes wait.
@@ -172,12 +177,12 @@ impl InOrder {
         let place = Self::place(call, request.key);
         let may_come = !self.busy.is_taken(&place) || self.has_room(request, &slot);
         let Some(mut turn) = may_come.then(|| self.busy.turn(&place)).flatten() else {
-            return slot.fill(&Reply::line(Status::Failed(Cause::QueueFull), BUSY));
+            return slot.fill(&Reply::failed(Cause::Busy));
         };
         if !turn.is_queued() {
             return send(request, call, slot, turn);
         }
-        let waits = Waits::new(&self.bytes, request.key.len() + request.value.len());
+        let waits = Waits::new(&self.bytes, bytes_of(request));
         let (request, call) = (OwnedRequest::new(request), call.clone());
         tokio::task::spawn_local(async move {
             turn.come().await;
@@ -186,10 +191,11 @@ impl InOrder {
         });
     }
 
-    /// Whether one more may wait. Deletes always may: there is a bound for how many.
+    /// Whether one more may wait. One always may, however large, and deletes: there is a bound for how many.
     fn has_room(&self, request: &Request<'_>, slot: &Slot) -> bool {
         let bytes_max = if slot.is_awaited() { ORDERED_BYTES_MAX } else { UNAWAITED_BYTES_MAX };
-        request.op.class() == Class::DeleteLike || self.bytes.get() + request.value.len() <= bytes_max
+        let waiting = self.bytes.get();
+        waiting == 0 || request.op.class() == Class::DeleteLike || waiting + bytes_of(request) <= bytes_max
     }
 
     fn place(call: &Call, key: &[u8]) -> Vec<u8> {
@@ -270,6 +276,12 @@ mod tests {
             drop(first);
             settle().await;
             assert_eq!((sent.get(), order.bytes.get()), (15 + 1, 0));
+            // one that waits alone always may, also where nobody waits for it
+            let first = order.busy.turn(&InOrder::place(&Call::default(), b"k"));
+            (0..2).for_each(|_| drop(ask(Op::Set, false)));
+            drop(first);
+            settle().await;
+            assert_eq!((sent.get(), order.bytes.get()), (16 + 1, 0));
         });
     }
 

@@ -5,6 +5,7 @@
 //! places.
 
 use super::gather::Answers;
+use super::slot::is_awaited_in;
 use super::{Call, Route, Sink, Slot};
 use crate::protocol::limits::RELATIVE_EXPTIME_MAX;
 use crate::protocol::{Meta, Op, OwnedReply, OwnedValue, Reply, Request, Status, Value, letter_bit};
@@ -85,13 +86,12 @@ pub(super) fn look(
 }
 
 /// The same for the key alone: whatever else the request would do to the item is not done.
-pub(super) async fn look_only(from: &dyn Route, request: &Request<'_>, call: &Call) -> Found {
-    let mut found = None;
-    with_flags(Op::MetaGet, Vec::new(), request, |plain| found = Some(look(from, plain, call)));
-    match found {
-        Some(found) => found.await,
-        None => Found::Miss,
-    }
+pub(super) fn look_only(
+    from: &dyn Route,
+    request: &Request<'_>,
+    call: &Call,
+) -> impl Future<Output = Found> + use<> {
+    with_flags(Op::MetaGet, Vec::new(), request, |plain| look(from, plain, call))
 }
 
 /// Takes the item out of the answer, and what we asked for beyond the client's wish.
@@ -134,7 +134,12 @@ fn read(reply: OwnedReply, added: &[u8], was_meta: bool) -> Found {
 }
 
 /// A meta request of ours for the key of `request`, with these flags.
-pub(super) fn with_flags(op: Op, mut flags: Vec<u8>, request: &Request<'_>, then: impl FnOnce(&Request<'_>)) {
+pub(super) fn with_flags<T>(
+    op: Op,
+    mut flags: Vec<u8>,
+    request: &Request<'_>,
+    then: impl FnOnce(&Request<'_>) -> T,
+) -> T {
     if request.meta.has(b'b') {
         flags.extend_from_slice(if flags.is_empty() { b"b" } else { b" b" });
     }
@@ -144,7 +149,7 @@ pub(super) fn with_flags(op: Op, mut flags: Vec<u8>, request: &Request<'_>, then
     let token_count = head_count + u8::try_from(words().count()).unwrap_or(u8::MAX - head_count);
     let token = if request.op.is_meta() { request.meta.token } else { request.key };
     let meta = Meta { token, flags: &flags, letters, opaque: None, token_count };
-    then(&Request { meta, ..Request::new(op, request.key) });
+    then(&Request { meta, ..Request::new(op, request.key) })
 }
 
 /// Whether servers take the cas of others. Those before memcached 1.6.27 refuse an item that comes with one; after the first
@@ -177,8 +182,8 @@ struct Learning {
 }
 
 impl Sink for Learning {
-    fn hit(&self, _token: u64, _index: usize, _reply: &Reply<'_>) {
-        debug_assert!(false, "nothing is read here");
+    fn is_waiting(&self) -> bool {
+        is_awaited_in(&self.slot, |slot| slot)
     }
 
     fn fill(&self, _token: u64, reply: &Reply<'_>) {

@@ -14,6 +14,7 @@
 //! This file knows no file and no thread: `spool/` does. A server without pending deletes costs a look at one number.
 
 use super::failure::Failures;
+use super::slot::is_awaited_in;
 use super::{Call, Explained, Kind, Leaf, Route, Sink, Slot, rekey};
 use crate::protocol::{
     Cause, Class, Keys, Meta, MultiGet, Op, OwnedRequest, Reply, Request, Status, answer, letter_bit,
@@ -242,8 +243,8 @@ struct Kept {
 struct Failing(Cell<Option<Kept>>);
 
 impl Sink for Failing {
-    fn hit(&self, _token: u64, _index: usize, _reply: &Reply<'_>) {
-        debug_assert!(false, "a delete finds nothing");
+    fn is_waiting(&self) -> bool {
+        is_awaited_in(&self.0, |kept| &kept.slot)
     }
 
     fn fill(&self, _token: u64, reply: &Reply<'_>) {
@@ -286,8 +287,8 @@ fn tell_accepted(request: &Request<'_>, terms: LoggedTerms, failure: &Reply<'_>,
 struct Front(Rc<Cell<bool>>);
 
 impl Sink for Front {
-    fn hit(&self, _token: u64, _index: usize, _reply: &Reply<'_>) {
-        debug_assert!(false, "a delete finds nothing");
+    fn is_waiting(&self) -> bool {
+        true
     }
 
     fn fill(&self, _token: u64, reply: &Reply<'_>) {
@@ -304,8 +305,8 @@ struct Newer {
 }
 
 impl Sink for Newer {
-    fn hit(&self, _token: u64, _index: usize, _reply: &Reply<'_>) {
-        debug_assert!(false, "a set finds nothing");
+    fn is_waiting(&self) -> bool {
+        is_awaited_in(&self.slot, |slot| slot)
     }
 
     fn fill(&self, _token: u64, reply: &Reply<'_>) {
@@ -326,10 +327,7 @@ struct Renumbered {
 
 impl Sink for Renumbered {
     fn is_waiting(&self) -> bool {
-        let slot = self.slot.take();
-        let is_waiting = slot.as_ref().is_some_and(Slot::is_awaited);
-        self.slot.set(slot);
-        is_waiting
+        is_awaited_in(&self.slot, |slot| slot)
     }
 
     fn hit(&self, _token: u64, index: usize, reply: &Reply<'_>) {

@@ -69,6 +69,7 @@ impl Failure {
                 Cause::Closed | Cause::Desync => Self::RemoteError,
                 Cause::QueueFull | Cause::NoMemory | Cause::NoServer | Cause::Local => Self::LocalError,
                 Cause::Aborted => Self::Aborted,
+                Cause::Busy => Self::Busy,
             }),
             Status::ErrorLine if reply.line.starts_with(b"CLIENT_ERROR") => Some(Self::ClientError),
             Status::ErrorLine => Some(Self::RemoteError),
@@ -149,8 +150,8 @@ mod tests {
         let told = |line| Reply::line(Status::ErrorLine, line);
         assert!(Failures::FAILOVER.has(&Reply::failed(Cause::Timeout)));
         assert!(Failures::FAILOVER.has(&told(b"SERVER_ERROR out of memory")));
-        for status in [Status::ErrorLine, Status::Failed(Cause::QueueFull)] {
-            assert_eq!(Failure::of(&Reply::line(status, crate::protocol::BUSY)), Some(Failure::Busy));
+        for busy in [told(b"SERVER_ERROR 307 busy"), Reply::failed(Cause::Busy)] {
+            assert_eq!(Failure::of(&busy), Some(Failure::Busy));
         }
         assert!(!Failures::FAILOVER.has(&told(b"CLIENT_ERROR bad data chunk")));
         assert!(!Failures::FAILOVER.has(&Reply::failed(Cause::Aborted)));

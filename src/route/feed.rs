@@ -5,6 +5,7 @@
 //! neither is one that came from a feed: two that follow each other would tell each other the same for ever.
 
 use super::delete_log::is_delete;
+use super::slot::is_awaited_in;
 use super::{Refused, Sink, Slot, Taken, rekey};
 use crate::protocol::{Cause, Meta, Op, OwnedReply, Reply, Request, Status, letter_bit};
 use std::cell::Cell;
@@ -60,8 +61,8 @@ struct Told {
 }
 
 impl Sink for Told {
-    fn hit(&self, _token: u64, _index: usize, _reply: &Reply<'_>) {
-        debug_assert!(false, "a delete finds nothing");
+    fn is_waiting(&self) -> bool {
+        is_awaited_in(&self.slot, |slot| slot)
     }
 
     fn fill(&self, _token: u64, reply: &Reply<'_>) {

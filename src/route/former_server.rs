@@ -65,8 +65,8 @@ impl Old {
 
 /// Whether it has forgotten.
 impl Sink for Old {
-    fn hit(&self, _token: u64, _index: usize, _reply: &Reply<'_>) {
-        debug_assert!(false, "nothing is read here");
+    fn is_waiting(&self) -> bool {
+        true
     }
 
     fn fill(&self, _token: u64, reply: &Reply<'_>) {

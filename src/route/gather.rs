@@ -27,8 +27,7 @@ struct Inbox {
     asker: Option<Rc<dyn Sink>>,
     /// What the asker was told.
     held_bytes: Cell<usize>,
-    /// The route is done: what comes now is too late. It is waited for nevertheless, or routes below would take it for failed and
-    /// go on.
+    /// The route is done: what comes now is too late.
     is_over: Cell<bool>,
 }
 
@@ -39,9 +38,9 @@ impl Inbox {
 }
 
 impl Sink for Inbox {
-    /// Children are asked for one key at a time.
-    fn hit(&self, _token: u64, _index: usize, _reply: &Reply<'_>) {
-        debug_assert!(false, "a request for one key is answered by one reply");
+    /// Even what is too late: routes below would take it for failed and go on.
+    fn is_waiting(&self) -> bool {
+        true
     }
 
     fn fill(&self, token: u64, reply: &Reply<'_>) {

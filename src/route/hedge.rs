@@ -117,10 +117,11 @@ impl Inner {
                         self.learn(true);
                     }
                     // who may not be asked for this is still there for when the first one fails
-                    if !others.as_slice().is_empty() && self.may_ask_twice() {
-                        if let Some(next) = others.next() {
-                            answers.ask(&**next, &request.as_request(), &call);
-                        }
+                    if !others.as_slice().is_empty()
+                        && self.may_ask_twice()
+                        && let Some(next) = others.next()
+                    {
+                        answers.ask(&**next, &request.as_request(), &call);
                         continue;
                     }
                     answers.next().await

@@ -15,6 +15,7 @@ use super::failure::{Failure, Failures};
 use super::gather::Answers;
 use super::key::routing_key;
 use super::registry::{Key, Kind, Params};
+use super::slot::is_awaited_in;
 use super::{Call, Explained, Route, Sink, Slot, When, null};
 use crate::config::value;
 use crate::hash::weighted_ch3;
@@ -132,15 +133,8 @@ struct Measure {
 }
 
 impl Sink for Measure {
-    fn hit(&self, _token: u64, _index: usize, _reply: &Reply<'_>) {
-        debug_assert!(false, "a request for one key is answered by one reply");
-    }
-
     fn is_waiting(&self) -> bool {
-        let slot = self.slot.take();
-        let is_waiting = slot.as_ref().is_some_and(Slot::is_awaited);
-        self.slot.set(slot);
-        is_waiting
+        is_awaited_in(&self.slot, |slot| slot)
     }
 
     fn fill(&self, _token: u64, reply: &Reply<'_>) {

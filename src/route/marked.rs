@@ -5,6 +5,7 @@
 //! out of the answer again.
 
 use super::gather::answer_later;
+use super::slot::is_awaited_in;
 use super::{Call, Route, Sink, Slot};
 use crate::protocol::{
     Meta, Op, OwnedReply, OwnedRequest, Reply, Request, Status, Value, answer, letter_bit,
@@ -65,14 +66,7 @@ struct Look<R> {
 
 impl<R: Marked> Sink for Look<R> {
     fn is_waiting(&self) -> bool {
-        let kept = self.kept.take();
-        let is_waiting = kept.as_ref().is_some_and(|(_, _, slot)| slot.is_awaited());
-        self.kept.set(kept);
-        is_waiting
-    }
-
-    fn hit(&self, _token: u64, _index: usize, _reply: &Reply<'_>) {
-        debug_assert!(false, "a request for one key is answered by one reply");
+        is_awaited_in(&self.kept, |(.., slot)| slot)
     }
 
     fn fill(&self, _token: u64, reply: &Reply<'_>) {

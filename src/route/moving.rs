@@ -23,10 +23,11 @@ use super::copy::{self, Found, Item, KeepsCas, with_flags};
 use super::former_server::Old;
 use super::gather::{Answers, answer_later};
 use super::marked::{number, without_value};
+use super::slot::is_awaited_in;
 use super::window::Pace;
 use super::{Call, Route, Sink, Slot};
 use crate::config::Transition as Settings;
-use crate::protocol::{BUSY, Cause, Op, OwnedReply, OwnedRequest, Reply, Request, Status};
+use crate::protocol::{Cause, Op, OwnedReply, OwnedRequest, Reply, Request, Status};
 use crate::stats::Counters;
 use std::cell::Cell;
 use std::rc::Rc;
@@ -110,7 +111,12 @@ const fn may_have_changed(status: Status) -> bool {
         // it was not sent at all
         Status::Failed(cause) => !matches!(
             cause,
-            Cause::Tko | Cause::Connect | Cause::ConnectTimeout | Cause::QueueFull | Cause::NoServer
+            Cause::Tko
+                | Cause::Connect
+                | Cause::ConnectTimeout
+                | Cause::QueueFull
+                | Cause::NoServer
+                | Cause::Busy
         ),
         _ => true,
     }
@@ -126,7 +132,7 @@ impl Moved {
         };
         if needs_turn || self.shared.busy.is_taken(request.key) {
             let Some(turn) = self.shared.busy.turn(request.key) else {
-                return slot.fill(&Reply::line(Status::Failed(Cause::QueueFull), BUSY));
+                return slot.fill(&Reply::failed(Cause::Busy));
             };
             return answer_later(slot, self.in_turn(deed, OwnedRequest::new(request), call.clone(), turn));
         }
@@ -298,9 +304,7 @@ impl Moved {
 
     /// Whether the new server has the item now, because a former one had it.
     async fn copy_over(&self, asked: &Request<'_>, call: &Call) -> bool {
-        let mut token = None;
-        with_flags(Op::MetaGet, Vec::new(), asked, |look| token = Some(OwnedRequest::new(look)));
-        let Some(look) = token else { return false };
+        let look = with_flags(Op::MetaGet, Vec::new(), asked, OwnedRequest::new);
         let Some((item, old)) = self.find(&look.as_request(), call).await else { return false };
         loop {
             let keeps_cas = self.shared.keeps_cas.get();
@@ -364,14 +368,7 @@ struct First {
 
 impl Sink for First {
     fn is_waiting(&self) -> bool {
-        let kept = self.kept.take();
-        let is_waiting = kept.as_ref().is_some_and(|(.., slot)| slot.is_awaited());
-        self.kept.set(kept);
-        is_waiting
-    }
-
-    fn hit(&self, _token: u64, _index: usize, _reply: &Reply<'_>) {
-        debug_assert!(false, "a request for one key is answered by one reply");
+        is_awaited_in(&self.kept, |(.., slot)| slot)
     }
 
     fn fill(&self, _token: u64, reply: &Reply<'_>) {

@@ -3,9 +3,11 @@
 //! All operations: to the child while fewer than `max_outstanding` wait for its answers; else in a queue, first come, first
 //! served.
 
+use super::busy::bytes_of;
 use super::registry::{Key, Kind, Params};
+use super::slot::is_awaited_in;
 use super::{Call, Chosen, Explained, Route, Sink, Slot, When};
-use crate::protocol::{BUSY, Cause, Class, Op, OwnedRequest, Reply, Request, Status};
+use crate::protocol::{Cause, Class, Op, OwnedRequest, Reply, Request};
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::rc::{Rc, Weak};
@@ -69,10 +71,6 @@ impl Limit {
     }
 }
 
-fn bytes_of(request: &Request<'_>) -> usize {
-    request.key.len() + request.value.len()
-}
-
 /// One request under way; when it is answered the next may go.
 struct Turn {
     limit: Rc<Limit>,
@@ -80,15 +78,8 @@ struct Turn {
 }
 
 impl Sink for Turn {
-    fn hit(&self, _token: u64, _index: usize, _reply: &Reply<'_>) {
-        debug_assert!(false, "a request for one key is answered by one reply");
-    }
-
     fn is_waiting(&self) -> bool {
-        let slot = self.slot.take();
-        let is_waiting = slot.as_ref().is_some_and(Slot::is_awaited);
-        self.slot.set(slot);
-        is_waiting
+        is_awaited_in(&self.slot, |slot| slot)
     }
 
     fn fill(&self, _token: u64, reply: &Reply<'_>) {
@@ -122,7 +113,7 @@ impl Route for Limit {
         let is_much = queued_bytes > QUEUED_BYTES_MAX && !queue.is_empty();
         if queue.len() >= QUEUED_COUNT_MAX || (is_much && request.op.class() != Class::DeleteLike) {
             drop(queue);
-            return slot.fill(&Reply::line(Status::Failed(Cause::QueueFull), BUSY));
+            return slot.fill(&Reply::failed(Cause::Busy));
         }
         self.queued_bytes.set(queued_bytes);
         queue.push_back((OwnedRequest::new(request), call.clone(), slot));

@@ -1,5 +1,6 @@
 //! Sending a request on under another key, and giving the client back the key that it asked for.
 
+use super::slot::is_awaited_in;
 use super::{Call, Route, Sink, Slot};
 use crate::protocol::limits::KEY_BYTES_MAX;
 use crate::protocol::{Cause, Meta, Op, Reply, Request, Status};
@@ -94,14 +95,7 @@ impl Restore {
 
 impl Sink for Restore {
     fn is_waiting(&self) -> bool {
-        let slot = self.slot.take();
-        let is_waiting = slot.as_ref().is_some_and(Slot::is_awaited);
-        self.slot.set(slot);
-        is_waiting
-    }
-
-    fn hit(&self, _token: u64, _index: usize, _reply: &Reply<'_>) {
-        debug_assert!(false, "a request for one key is answered by one reply");
+        is_awaited_in(&self.slot, |slot| slot)
     }
 
     fn fill(&self, _token: u64, reply: &Reply<'_>) {

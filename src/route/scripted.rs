@@ -120,8 +120,8 @@ impl Leaf for Scripted {
 pub(super) struct Waiting(Cell<Option<OwnedReply>>);
 
 impl Sink for Waiting {
-    fn hit(&self, _token: u64, _index: usize, _reply: &Reply<'_>) {
-        unreachable!("a request for one key is answered by one reply");
+    fn is_waiting(&self) -> bool {
+        true
     }
 
     fn fill(&self, _token: u64, reply: &Reply<'_>) {

@@ -1,12 +1,15 @@
 //! Where a reply goes: the slot that travels with a request, and whoever waits behind it.
 
 use crate::protocol::{Cause, Reply, Values};
+use std::cell::Cell;
 use std::rc::Rc;
 
 /// Where replies go: the queue of a client, or a route that waits for several children.
 pub trait Sink {
     /// The `index`-th key of a multi-key get was found.
-    fn hit(&self, token: u64, index: usize, reply: &Reply<'_>);
+    fn hit(&self, _token: u64, _index: usize, _reply: &Reply<'_>) {
+        debug_assert!(false, "a request for one key is answered by one reply");
+    }
 
     /// Several keys of a multi-key get were found: their `VALUE` blocks as the server wrote them.
     fn hits(&self, token: u64, values: &Values<'_>) {
@@ -18,10 +21,9 @@ pub trait Sink {
     /// The request is answered. Called once for each token.
     fn fill(&self, token: u64, reply: &Reply<'_>);
 
-    /// Whether anybody still wants what is sent here.
-    fn is_waiting(&self) -> bool {
-        true
-    }
+    /// Whether anybody still wants what is sent here. Who passes replies on says what those say who get them
+    /// ([`is_awaited_in`]).
+    fn is_waiting(&self) -> bool;
 
     /// What routes hold for it has changed, in bytes.
     fn hold(&self, _before: usize, _now: usize) {}
@@ -75,6 +77,14 @@ impl Slot {
             sink.fill(self.token, reply);
         }
     }
+}
+
+/// Whether anybody wants the reply for which a sink keeps a slot, among other things, until it passes it on.
+pub(super) fn is_awaited_in<T>(kept: &Cell<Option<T>>, slot_of: impl FnOnce(&T) -> &Slot) -> bool {
+    let inside = kept.take();
+    let is_awaited = inside.as_ref().is_some_and(|inside| slot_of(inside).is_awaited());
+    kept.set(inside);
+    is_awaited
 }
 
 impl Drop for Slot {

@@ -7,6 +7,7 @@
 
 use super::draw::Draw;
 use super::registry::{Key, Kind, Params};
+use super::slot::is_awaited_in;
 use super::{Call, Chosen, Explained, Route, Sink, Slot, When};
 use crate::config::Section;
 use crate::protocol::{Class, Op, Reply, Request, Status};
@@ -145,15 +146,8 @@ struct Count {
 }
 
 impl Sink for Count {
-    fn hit(&self, _token: u64, _index: usize, _reply: &Reply<'_>) {
-        debug_assert!(false, "a request for one key is answered by one reply");
-    }
-
     fn is_waiting(&self) -> bool {
-        let slot = self.slot.take();
-        let is_waiting = slot.as_ref().is_some_and(Slot::is_awaited);
-        self.slot.set(slot);
-        is_waiting
+        is_awaited_in(&self.slot, |slot| slot)
     }
 
     fn fill(&self, _token: u64, reply: &Reply<'_>) {

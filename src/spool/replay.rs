@@ -297,8 +297,8 @@ impl Replies {
 }
 
 impl Sink for Replies {
-    fn hit(&self, _token: u64, _index: usize, _reply: &Reply<'_>) {
-        debug_assert!(false, "a request for one key is answered by one reply");
+    fn is_waiting(&self) -> bool {
+        true
     }
 
     fn fill(&self, token: u64, reply: &Reply<'_>) {

@@ -8,7 +8,7 @@ mod log_rate;
 mod servers;
 
 pub use discovery::{DiscoveryFacts, DiscoveryStats, PoolFacts};
-pub use list::{COUNTERS, CounterInfo, Counters};
+pub use list::{COUNTERS, CounterInfo, CounterKind, Counters};
 pub use log_rate::LogRate;
 pub use servers::{RESULTS, ServerStats, Servers, Traffic};
 
@@ -45,14 +45,7 @@ impl Counter {
 impl Counters {
     /// The worker has ended, and with it whatever was now.
     pub fn clear_gauges(&self) {
-        let gauges = [
-            &self.curr_connections,
-            &self.server_connections,
-            &self.server_outstanding,
-            &self.server_copies,
-            &self.buffer_bytes,
-        ];
-        gauges.iter().for_each(|gauge| gauge.set(0));
+        COUNTERS.iter().filter(|c| c.kind == CounterKind::Gauge).for_each(|c| (c.pick)(self).set(0));
     }
 }
 

@@ -114,18 +114,15 @@ impl Bulk {
         &self.waiting
     }
 
-    /// Takes the slots of those whose time has passed, and forgets them: they were never sent. Returns how many.
-    pub(super) fn expire(&mut self, now: Instant, on_expired: impl FnMut(Slot, bool, Instant)) -> u64 {
+    /// Takes the slots of those whose time has passed, and forgets them: they were never sent.
+    pub(super) fn expire(&mut self, now: Instant, on_expired: impl FnMut(Slot, bool, Instant)) {
         self.waiting.expire(now, on_expired);
-        let mut count = 0;
         // those who wait have come one after the other, with the same timeout
         while self.waiting.front().is_some_and(|entry| entry.slot.is_none()) {
             self.forget_keys();
             let size = self.waiting.discard().map_or(0, |entry| entry.size());
             self.out.advance(size);
-            count += 1;
         }
-        count
     }
 
     /// Whether something may go now.

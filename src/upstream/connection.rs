@@ -345,7 +345,6 @@ impl Connection {
             self.quiet_since_idle.set(true);
         }
         queue.push(new, slot);
-        self.shared.counters.server_outstanding.add(1);
         self.wake();
     }
 
@@ -358,10 +357,12 @@ impl Connection {
         }
     }
 
-    /// Tells the byte budget what is held now.
+    /// Tells the byte budget what is held now, and the counters what waits.
     pub(super) fn account(&self, state: &State) {
         let waiting = state.count() as u64;
-        self.terms.traffic.outstanding.add(waiting.wrapping_sub(self.counted.replace(waiting)));
+        let more = waiting.wrapping_sub(self.counted.replace(waiting));
+        self.terms.traffic.outstanding.add(more);
+        self.shared.counters.server_outstanding.add(more);
         let copies = state.copies_count() as u64;
         self.shared.counters.server_copies.add(copies.wrapping_sub(self.counted_copies.replace(copies)));
         let now = state.held_bytes() + self.read_bytes.get();
@@ -386,8 +387,6 @@ impl Connection {
 
     /// Answers a request, or throws the reply away when nobody waits any more.
     pub(super) fn answer(&self, entry: Entry, reply: &Reply<'_>) {
-        let counters = &self.shared.counters;
-        counters.server_outstanding.sub(1);
         if (entry.slot.is_some() || entry.given_up) && !reply.status.is_error() {
             self.answered.set(true);
         }
@@ -401,7 +400,7 @@ impl Connection {
                 self.tell(slot, reply);
             }
             None => {
-                counters.server_late.add(u64::from(!entry.given_up));
+                self.shared.counters.server_late.add(u64::from(!entry.given_up));
                 self.learn_late(&entry, reply);
             }
         }
@@ -473,7 +472,6 @@ impl Connection {
     }
 
     pub(super) fn fail(&self, entry: Entry, reply: &Reply<'_>) {
-        self.shared.counters.server_outstanding.sub(1);
         if let Some(slot) = entry.slot {
             self.tell(slot, reply);
         }
@@ -503,6 +501,7 @@ fn result_of(reply: &Reply<'_>) -> usize {
             Cause::Timeout => 8,
             Cause::ConnectTimeout => 9,
             Cause::Connect => 10,
+            Cause::Busy => 11,
             Cause::Tko => 12,
             Cause::Aborted => 13,
             Cause::QueueFull | Cause::NoMemory | Cause::Local | Cause::NoServer => 15,

@@ -143,7 +143,7 @@ impl Inflight {
         self.bulk_bytes < bulk_bytes_max
     }
 
-    /// Timed-out requests whose replies have not come.
+    /// Requests that timed out or were given up, whose replies have not come.
     pub(super) const fn late(&self) -> usize {
         self.late
     }

@@ -173,15 +173,9 @@ fn poll_timer(connection: &Connection, timer: &mut Timer, cx: &mut Context<'_>) 
         let next = {
             let mut state = connection.state.borrow_mut();
             state.inflight.shrink();
-            let timeout = connection.terms.timeout;
-            let silent_at = connection.heard_at.get() + timeout;
-            let hopeless_at = state
-                .inflight
-                .front_deadline()
-                .map(|deadline| silent_at.max(deadline + timeout * (LATE_TIMEOUTS_MAX + 1)));
             let next = state.next_deadline();
             timer.for_late_alone = next.is_none();
-            next.or(hopeless_at)
+            next.or_else(|| connection.hopeless_at(&state))
         };
         let Some(next) = next else { return Poll::Pending };
         match &mut timer.sleep {
@@ -240,10 +234,9 @@ impl Connection {
         self.expire(Instant::now());
         let mut state = self.state.borrow_mut();
         // What nobody waits for any more is not sent.
-        let (late, unsent) = state.inflight.lose();
+        let (_, unsent) = state.inflight.lose();
         let waiting = unsent.min(state.out.len());
         state.out.advance(waiting);
-        self.shared.counters.server_outstanding.sub(late.len() as u64);
         self.account(&state);
         self.shared.counters.server_connects.add(1);
         self.shared.counters.server_connections.add(1);
@@ -332,8 +325,7 @@ impl Connection {
         };
         let mut state = self.state.borrow_mut();
         state.inflight.expire(now, &mut on_expired);
-        let unsent = state.bulk.expire(now, &mut on_expired);
-        self.shared.counters.server_outstanding.sub(unsent);
+        state.bulk.expire(now, &mut on_expired);
         self.account(&state);
         drop(state);
         let reply = Reply::failed(Cause::Timeout);
@@ -349,13 +341,16 @@ impl Connection {
 
     /// Too many late replies, or one that is hopelessly late while nothing else comes either.
     fn is_hopeless(&self, now: Instant) -> bool {
-        let (state, timeout) = (self.state.borrow(), self.terms.timeout);
-        let overdue = state
-            .inflight
-            .front_deadline()
-            .is_some_and(|d| now.saturating_duration_since(d) > timeout * LATE_TIMEOUTS_MAX);
-        let is_silent = now.saturating_duration_since(self.heard_at.get()) >= timeout;
-        state.inflight.late() > self.shared.late_count_max.get() || (overdue && is_silent)
+        let state = self.state.borrow();
+        state.inflight.late() > self.shared.late_count_max.get()
+            || self.hopeless_at(&state).is_some_and(|at| now >= at)
+    }
+
+    /// When the oldest reply is hopelessly late, if it has not come by then, nor anything else.
+    fn hopeless_at(&self, state: &State) -> Option<Instant> {
+        let timeout = self.terms.timeout;
+        let overdue_at = state.inflight.front_deadline()? + timeout * LATE_TIMEOUTS_MAX;
+        Some(overdue_at.max(self.heard_at.get() + timeout))
     }
 }
 

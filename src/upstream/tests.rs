@@ -13,6 +13,10 @@ use tokio::time::Instant;
 struct Waiting(RefCell<Vec<(u64, Status)>>);
 
 impl Sink for Waiting {
+    fn is_waiting(&self) -> bool {
+        true
+    }
+
     fn hit(&self, _token: u64, _index: usize, _reply: &Reply<'_>) {}
 
     fn fill(&self, token: u64, reply: &Reply<'_>) {

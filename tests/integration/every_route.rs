@@ -218,6 +218,10 @@ fn tree(config: &Config) -> (Root, Vec<Rc<Child>>) {
 struct Waiting(RefCell<Vec<OwnedReply>>);
 
 impl Sink for Waiting {
+    fn is_waiting(&self) -> bool {
+        true
+    }
+
     fn hit(&self, _: u64, _: usize, _: &Reply<'_>) {
         panic!("nobody asked for several keys");
     }

@@ -25,7 +25,7 @@ const BATCH: usize = 20;
 const LEAVE_ONE_IN: usize = 20;
 /// Longer than any answer may take on a machine that others use.
 const HANG: Duration = Duration::from_secs(8);
-/// A connection is given up when nothing came for three timeouts after a deadline; below this lateness it is kept.
+/// A connection is given up when a reply is overdue by three timeouts and nothing else came for one; below this lateness it is kept.
 const LATENESS_US_MAX: u64 = 40_000;
 /// Wrong and missing answers that say enough. (Each that is missing takes [`HANG`].)
 const FAULTS_MAX: u64 = 20;

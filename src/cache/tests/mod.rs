@@ -112,6 +112,10 @@ impl Screen {
 }
 
 impl Sink for Screen {
+    fn is_waiting(&self) -> bool {
+        true
+    }
+
     fn hit(&self, _token: u64, _index: usize, reply: &Reply<'_>) {
         self.show(reply);
     }

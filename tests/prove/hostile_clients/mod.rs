@@ -14,6 +14,7 @@ use crate::watch;
 use arena::{Arena, DIRECT, ROUTED};
 use behaviours::{BEHAVIOURS, Behaviour};
 use good::{Good, Phase};
+use std::collections::VecDeque;
 use std::time::Duration;
 use swarm::Stage;
 
@@ -24,6 +25,9 @@ const WARM_UP: Duration = Duration::from_secs(1);
 /// Each behaviour's time before a release, and at least.
 const SECONDS_MAX: u64 = 20;
 const SECONDS_MIN: u64 = 2;
+/// So many hostile connections before a release: `connects`, which makes the most of them, is repeated until they are
+/// reached.
+const CONNECTIONS_MIN: u64 = 1_000_000;
 
 /// How much of each behaviour, and of how many.
 struct Size {
@@ -66,8 +70,11 @@ fn run_over(route: &str, plan: &Plan) -> Outcome {
     }
     watch::raise_descriptors();
     let size = Size::of(plan.amount);
-    let behaviours =
-        plan.only(BEHAVIOURS, |b| b.name).unwrap_or_else(|| BEHAVIOURS[..size.behaviours].iter().collect());
+    let only = plan.only(BEHAVIOURS, |b| b.name);
+    let connections_min = if only.is_none() && size.scale >= 1.0 { CONNECTIONS_MIN } else { 0 };
+    let mut behaviours =
+        VecDeque::from(only.unwrap_or_else(|| BEHAVIOURS[..size.behaviours].iter().collect()));
+    let count = behaviours.len();
     // On every commit others use the machine too: there times are only told.
     let times_count = size.scale >= 1.0 && route == DIRECT && is_quiet_machine();
     let mut random = plan.random();
@@ -83,7 +90,7 @@ fn run_over(route: &str, plan: &Plan) -> Outcome {
     arena.take_rss_bytes_max();
     let mut outcome = Outcome::default();
     let mut slow = Vec::new();
-    for behaviour in &behaviours {
+    while let Some(behaviour) = behaviours.pop_front() {
         arena.cool_down();
         arena.fill();
         let stage = Stage::new(arena.proxy.address(), size.time, size.scale, random.fork());
@@ -94,6 +101,9 @@ fn run_over(route: &str, plan: &Plan) -> Outcome {
         if watch::is_gone(&mut arena.proxy, &mut outcome) {
             break;
         }
+        if behaviours.is_empty() && outcome.faults < connections_min {
+            behaviours.extend(BEHAVIOURS.iter().find(|b| b.name == "connects"));
+        }
     }
     if times_count {
         for name in &slow {
@@ -102,7 +112,7 @@ fn run_over(route: &str, plan: &Plan) -> Outcome {
     }
     outcome.checked = good.answers();
     outcome.wrong += good.wrong();
-    outcome.more.push(format!("behaviours={} p99_quiet_us={}", behaviours.len(), quiet.p99_micros));
+    outcome.more.push(format!("behaviours={count} p99_quiet_us={}", quiet.p99_micros));
     outcome.more.push(format!("p99_over_twice={}", slow.join(",")));
     outcome
 }
