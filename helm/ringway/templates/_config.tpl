@@ -33,6 +33,13 @@ unix:/run/ringway/ringway.sock
 {{- end }}
 {{- end }}
 
+{{/* The configuration's file in the ConfigMap. ringway goes by its ending: a .yaml is never read as mcrouter's. */}}
+{{- define "ringway.configKey" -}}
+{{- $text := default "" .Values.config.text | trimPrefix "\ufeff" | trim }}
+{{- $isMcrouters := or (hasPrefix "{" $text) (hasPrefix "//" $text) (hasPrefix "/*" $text) }}
+{{- default (ternary "ringway.json" "ringway.yaml" $isMcrouters) .Values.config.key }}
+{{- end }}
+
 {{- define "ringway.config" -}}
 {{- $config := dict "listen" (list (include "ringway.listen" .)) }}
 {{- $_ := set $config "admin" (include "ringway.admin" .) }}

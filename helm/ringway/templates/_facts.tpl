@@ -57,10 +57,11 @@ unix:/run/ringway/admin.sock
 
 {{/* Bytes of a quantity such as 256Mi, 1.5Gi, 500M or 268435456; 0 when there is none. */}}
 {{- define "ringway.bytes" -}}
-{{- $text := . | toString }}
+{{- /* A number of a values file is a float64, whose own text has an exponent. */}}
+{{- $text := kindIs "float64" . | ternary (printf "%.0f" .) (toString .) }}
 {{- $number := regexFind "^[0-9]+([.][0-9]+)?" $text }}
 {{- $unit := trimPrefix $number $text }}
-{{- $units := dict "" 1 "k" 1000 "M" 1000000 "G" 1000000000 "Ki" 1024 "Mi" 1048576 "Gi" 1073741824 "Ti" 1099511627776 "T" 1000000000000 "e+06" 1000000 "e+09" 1000000000 }}
+{{- $units := dict "" 1 "k" 1000 "M" 1000000 "G" 1000000000 "Ki" 1024 "Mi" 1048576 "Gi" 1073741824 "Ti" 1099511627776 "T" 1000000000000 }}
 {{- if and $number (hasKey $units $unit) }}
 {{- mulf (float64 $number) (get $units $unit) | int64 }}
 {{- else }}
@@ -89,7 +90,7 @@ unix:/run/ringway/admin.sock
 {{- else }}
 {{- $size := int64 .Values.memcached.memoryMiB }}
 {{- if and $limit (gt (mul $size 10485760) (mul $limit 9)) }}
-{{- fail (printf "\n\nmemcached.memoryMiB is %d: with more than nine tenths of the memory limit (%s) memcached is killed as it fills up." $size .Values.memcached.resources.limits.memory) }}
+{{- fail (printf "\n\nmemcached.memoryMiB is %d: with more than nine tenths of the memory limit (%s) memcached is killed as it fills up." $size (toYaml .Values.memcached.resources.limits.memory)) }}
 {{- end }}
 {{- $size }}
 {{- end }}

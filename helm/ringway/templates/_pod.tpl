@@ -70,11 +70,13 @@ spec:
       imagePullPolicy: {{ default .Values.image.pullPolicy .Values.imagePullPolicy }}
       args:
         - run
-        - --config=/etc/ringway/{{ .Values.config.key }}
+        - --config=/etc/ringway/{{ include "ringway.configKey" . }}
         {{- if $whole }}
         {{- /* A configuration that comes from elsewhere need not say what the pod decides. */}}
         - --listen={{ include "ringway.listen" . }}
         - --admin={{ include "ringway.admin" . }}
+        - --workers={{ .Values.workers }}
+        - --drain-delay={{ include "ringway.drainDelay" . }}s
         {{- if eq $mode "hostNetwork" }}
         - --reuse-port
         {{- end }}

@@ -74,6 +74,11 @@
 {{- if and $whole $sources }}
 {{- fail (printf "\n\n%s is the whole configuration, so %s would do nothing: leave one." (first $whole) (first $sources)) }}
 {{- end }}
+{{- range .Values.extraArgs }}
+{{- if and $whole (regexMatch "^--(workers|drain-delay)(=|$)" .) }}
+{{- fail (printf "\n\nextraArgs: with %s the chart passes %s itself, and ringway does not start with two: set workers or drain.delaySeconds." (first $whole) (splitList "=" . | first)) }}
+{{- end }}
+{{- end }}
 {{- if gt (len $sources) 1 }}
 {{- fail (printf "\n\nThe pool has one source of servers, not several: %s." (join ", " $sources)) }}
 {{- end }}
