@@ -263,7 +263,10 @@ impl Session {
         let root = context.root();
         let servers = root.servers();
         if servers.is_empty() {
-            return self.queue.borrow_mut().push_line(context, Cause::NoServer.line());
+            if !quiet {
+                self.queue.borrow_mut().push_line(context, Cause::NoServer.line());
+            }
+            return;
         }
         let token = self.queue.borrow_mut().push_all(servers.len(), quiet);
         for leaf in servers {

@@ -344,7 +344,7 @@ impl ReplyQueue {
                     multi.error = Some(reply.line.to_vec());
                 }
                 if reply.status.is_error() {
-                    context.counters.server_errors.add(1);
+                    count_error(context, reply);
                     multi.is_partial = true;
                 }
                 if multi.waiting > 0 {
@@ -586,13 +586,19 @@ const fn is_left_out(op: Op, status: Status) -> bool {
     }
 }
 
+fn count_error(context: &Context, reply: &Reply<'_>) {
+    let counters = &context.counters;
+    let is_clients = reply.status == Status::ErrorLine && reply.line.starts_with(b"CLIENT_ERROR");
+    if is_clients { &counters.client_errors } else { &counters.server_errors }.add(1);
+}
+
 fn count(context: &Context, how: &How, reply: &Reply<'_>) {
     let counters = &context.counters;
     match reply.status {
         Status::Hit if how.op != Op::MetaDebug => counters.get_hits.add(1),
         Status::Miss if how.op != Op::MetaDebug => counters.get_misses.add(1),
         Status::Failed(_) | Status::ErrorLine => {
-            counters.server_errors.add(1);
+            count_error(context, reply);
             if how.op.class() == Class::GetLike {
                 counters.get_misses.add(1);
             }

@@ -4,12 +4,13 @@ use super::fail_open::{FailOpen, Guard};
 use super::tko::{Server, Totals};
 use crate::sync::Lock;
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 /// What the process knows of all its servers' health.
 #[derive(Debug, Default)]
 pub struct Health {
-    servers: Lock<BTreeMap<String, Arc<Server>>>,
+    /// Each as long as somebody has it.
+    servers: Lock<BTreeMap<String, Weak<Server>>>,
     guards: Lock<BTreeMap<String, Arc<Guard>>>,
     totals: Arc<Totals>,
 }
@@ -27,38 +28,38 @@ impl Health {
     #[must_use]
     pub fn server(&self, address: &str) -> Arc<Server> {
         let mut servers = self.servers.lock();
-        if let Some(server) = servers.get(address) {
-            return Arc::clone(server);
+        if let Some(server) = servers.get(address).and_then(Weak::upgrade) {
+            return server;
         }
         let server = Arc::new(Server::new(Arc::clone(&self.totals)));
-        servers.insert(address.to_owned(), Arc::clone(&server));
+        servers.insert(address.to_owned(), Arc::downgrade(&server));
         server
     }
 
-    /// The guard of the pool of this name: the same for all workers.
+    /// The guard of the pool of this name: the same for all workers. `bounds`: of a new one.
     #[must_use]
     pub fn guard(&self, pool: &str, bounds: Option<FailOpen>) -> Arc<Guard> {
         let mut guards = self.guards.lock();
-        if let Some(guard) = guards.get(pool) {
-            guard.set_bounds(bounds);
-            return Arc::clone(guard);
-        }
-        let guard = Arc::new(Guard::new(bounds));
-        guards.insert(pool.to_owned(), Arc::clone(&guard));
-        guard
+        let guard = guards.entry(pool.to_owned()).or_insert_with(|| Arc::new(Guard::new(bounds)));
+        Arc::clone(guard)
+    }
+
+    /// The pool of this name has these bounds from now on.
+    pub fn bound(&self, pool: &str, bounds: Option<FailOpen>) {
+        self.guard(pool, bounds).set_bounds(bounds);
     }
 
     /// Servers that no worker has any longer are forgotten: their number must not grow with every change.
     pub fn forget_unused(&self) {
-        self.servers.lock().retain(|_, server| Arc::strong_count(server) > 1);
+        self.servers.lock().retain(|_, server| server.strong_count() > 0);
         self.guards.lock().retain(|_, guard| Arc::strong_count(guard) > 1);
     }
 
     /// Whether the server at this address is out because it does not answer; `Some(false)`: because it cannot be reached.
     #[must_use]
     pub fn is_soft(&self, address: &str) -> Option<bool> {
-        let reason = self.servers.lock().get(address).and_then(|server| server.reason());
-        reason.map(super::tko::Reason::is_soft)
+        let server = self.servers.lock().get(address).and_then(Weak::upgrade);
+        server?.reason().map(super::tko::Reason::is_soft)
     }
 
     #[must_use]
@@ -69,10 +70,11 @@ impl Health {
     /// Those that have failed of late, by address.
     #[must_use]
     pub fn suspects(&self) -> Vec<Suspect> {
-        let servers = self.servers.lock();
-        let all = servers.iter().map(|(address, server)| {
-            let (failures_count, is_out) = server.failures();
-            Suspect { address: address.clone(), is_out, failures_count }
+        // (The last who has one may be this: so it does not go while the list is locked.)
+        let known = self.servers.lock().clone();
+        let all = known.into_iter().filter_map(|(address, server)| {
+            let (failures_count, is_out) = server.upgrade()?.failures();
+            Some(Suspect { address, is_out, failures_count })
         });
         all.filter(|suspect| suspect.is_out || suspect.failures_count > 0).collect()
     }

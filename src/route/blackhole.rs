@@ -1,13 +1,14 @@
 //! BlackholeRoute: requests with something about them go where nobody answers.
 //!
-//! All operations alike: to `blackhole_child` (a `null` where it is not written) when one of the conditions under
-//! `policies` holds, else to `default`. A condition is about the key, the client flags, the time to live or the operation.
+//! All operations alike: to `blackhole_child` (a `null` where it is not written) when of each field under `policies` one of
+//! its conditions holds, else to `default`. Fields are the key, the client flags, the time to live and the operation.
+//! Source: mcrouter's `BlackholingPolicyVisitor`.
 
 use super::key::routing_key;
 use super::registry::{Key, Kind, Params};
 use super::{Call, Explained, PoolRoute, Route, Slot, When, marked, null};
 use crate::config::value::{self, expected};
-use crate::config::{Node, Path, Problem, Section, nearest_help, quoted};
+use crate::config::{At, Node, Path, Problem, Section, nearest_help, quoted};
 use crate::protocol::{Op, Request};
 use std::rc::Rc;
 
@@ -34,46 +35,41 @@ fn build(params: &Params<'_>) -> Option<Rc<dyn Route>> {
     let default = params.child("default");
     let blackhole = params.child_or_nothing("blackhole_child");
     params.require("policies");
-    let conditions = read_policies(params);
+    let policies = read_policies(params);
     Some(Rc::new(Blackhole {
         default: default?,
         blackhole: blackhole?.unwrap_or_else(null::route),
-        conditions: conditions?,
+        policies: policies?,
     }))
 }
 
-fn read_policies(params: &Params<'_>) -> Option<Vec<Condition>> {
+fn read_policies(params: &Params<'_>) -> Option<Vec<Vec<Condition>>> {
     let path = params.path().key("policies");
     let policies = params.section.node("policies")?;
     let Node::Map(fields) = policies else {
         params.fault("policies", expected("a map from fields to conditions", policies));
         return None;
     };
-    let mut conditions = Some(Vec::new());
-    for (name, node) in fields {
-        let path = path.key(name);
+    let read = |(name, node): &(String, Node)| read_conditions(params, name, node, &path.key(name));
+    // every one is read, so that the first fault does not hide the next
+    fields.iter().map(read).collect::<Vec<_>>().into_iter().collect()
+}
+
+/// The conditions of one field.
+fn read_conditions(params: &Params<'_>, name: &str, node: &Node, path: &Path<'_>) -> Option<Vec<Condition>> {
+    let findings = params.section.findings;
+    let Some((_, field)) = FIELDS.iter().find(|(known, _)| *known == name) else {
         let names: Vec<&str> = FIELDS.iter().map(|(name, _)| *name).collect();
-        let findings = params.section.findings;
-        let Some((_, field)) = FIELDS.iter().find(|(known, _)| known == name) else {
-            let problem = Problem::new(format!("requests have no {}", quoted(name)));
-            findings.fault(&path, crate::config::At::Key, problem.help(nearest_help(name, &names)));
-            conditions = None;
-            continue;
-        };
-        let Node::List(list) = node else {
-            findings.fault(&path, crate::config::At::Value, expected("a list of conditions", node));
-            conditions = None;
-            continue;
-        };
-        for (i, node) in list.iter().enumerate() {
-            let read = read_condition(params, *field, node, &path.index(i));
-            conditions = conditions.zip(read).map(|(mut all, one)| {
-                all.push(one);
-                all
-            });
-        }
-    }
-    conditions
+        let problem = Problem::new(format!("requests have no {}", quoted(name)));
+        findings.fault(path, At::Key, problem.help(nearest_help(name, &names)));
+        return None;
+    };
+    let Node::List(list) = node else {
+        findings.fault(path, At::Value, expected("a list of conditions", node));
+        return None;
+    };
+    let read = |(i, node): (usize, &Node)| read_condition(params, *field, node, &path.index(i));
+    list.iter().enumerate().map(read).collect::<Vec<_>>().into_iter().collect()
 }
 
 fn read_condition(params: &Params<'_>, field: Field, node: &Node, path: &Path<'_>) -> Option<Condition> {
@@ -152,12 +148,15 @@ impl Condition {
 struct Blackhole {
     default: Rc<dyn Route>,
     blackhole: Rc<dyn Route>,
-    conditions: Vec<Condition>,
+    /// The conditions of each field that is written. As in mcrouter a field without one keeps every request, and where no
+    /// field is written all are lost.
+    policies: Vec<Vec<Condition>>,
 }
 
 impl Blackhole {
     fn child(&self, request: &Request<'_>) -> &Rc<dyn Route> {
-        let is_lost = self.conditions.iter().any(|condition| condition.holds(request));
+        let holds = |conditions: &Vec<Condition>| conditions.iter().any(|condition| condition.holds(request));
+        let is_lost = self.policies.iter().all(holds);
         if is_lost { &self.blackhole } else { &self.default }
     }
 }
@@ -168,7 +167,7 @@ impl Route for Blackhole {
     }
 
     fn pool(&self, op: Op, key: &[u8]) -> Option<&PoolRoute> {
-        if !self.conditions.iter().all(Condition::is_about_key) {
+        if !self.policies.iter().flatten().all(Condition::is_about_key) {
             return None;
         }
         self.child(&Request::new(op, key)).pool(op, key)

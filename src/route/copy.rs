@@ -63,6 +63,11 @@ pub(super) fn look(
         flags.push(b' ');
         count = count.saturating_add(1);
     }
+    if matches!(request.op, Op::Gat | Op::Gats) {
+        let _ = write!(flags, "T{} ", request.exptime); // a Vec takes everything
+        letters |= letter_bit(b'T');
+        count = count.saturating_add(1);
+    }
     let added: Vec<u8> = EVERYTHING.iter().copied().filter(|letter| !given.has(*letter)).collect();
     for letter in &added {
         flags.extend_from_slice(&[*letter, b' ']);

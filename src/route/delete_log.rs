@@ -209,8 +209,21 @@ pub(super) fn is_delete(request: &Request<'_>, with_negative_exptime: bool) -> b
         Op::Delete | Op::MetaDelete => true,
         Op::Touch | Op::Set => with_negative_exptime && request.exptime < 0,
         Op::MetaSet => {
-            with_negative_exptime && request.meta.token_of(b'T').is_some_and(|time| time.starts_with(b"-"))
+            let is_negative = |time: &[u8]| time.starts_with(b"-");
+            with_negative_exptime
+                && overwrites(request)
+                && request.meta.token_of(b'T').is_some_and(is_negative)
         }
+        _ => false,
+    }
+}
+
+/// Whether this answer to a delete says that what was there before is not shown any more: not when its condition did not hold,
+/// nor when it only marked the item.
+fn leaves_nothing_old(request: &Request<'_>, status: Status) -> bool {
+    match status {
+        Status::Deleted => !(request.meta.has(b'I') || request.meta.has(b'x')),
+        Status::NotFound | Status::Touched | Status::Stored => true,
         _ => false,
     }
 }
@@ -250,8 +263,10 @@ impl Sink for Failing {
     fn fill(&self, _token: u64, reply: &Reply<'_>) {
         let Some(kept) = self.0.take() else { return };
         if !Failures::FAILOVER.has(reply) {
-            if let Some(mark) = kept.mark.filter(|mark| mark.may_cancel && !reply.status.is_error()) {
-                kept.log.cancel(kept.request.as_request().key, mark);
+            let request = kept.request.as_request();
+            let is_gone = || leaves_nothing_old(&request, reply.status);
+            if let Some(mark) = kept.mark.filter(|mark| mark.may_cancel && is_gone()) {
+                kept.log.cancel(request.key, mark);
             }
             return kept.slot.fill(reply);
         }
@@ -540,6 +555,31 @@ mod tests {
         let (_, log, leaf) = pending(vec![Say::Line(Status::NotFound, "NOT_FOUND")]);
         assert_eq!(said(&leaf, Op::Delete).as_deref(), Some("NOT_FOUND"));
         assert!(log.is_empty());
+    }
+
+    #[test]
+    fn a_delete_that_deletes_nothing_leaves_the_pending_one() {
+        let meta = |op, flags: &'static [u8], letters| {
+            let token_count = 3;
+            Request {
+                meta: Meta { token: b"k", flags, letters, token_count, ..Meta::EMPTY },
+                ..Request::new(op, b"k")
+            }
+        };
+        for (request, says) in [
+            (meta(Op::MetaDelete, b"C9", letter_bit(b'C')), Say::Line(Status::Exists, "EX")),
+            (meta(Op::MetaDelete, b"I", letter_bit(b'I')), Say::Line(Status::Deleted, "HD")),
+            (meta(Op::MetaDelete, b"x", letter_bit(b'x')), Say::Line(Status::Deleted, "HD")),
+        ] {
+            let (_, log, leaf) = pending(vec![says]);
+            assert!(ask(&leaf, &request).reply().is_some());
+            assert!(!log.is_empty(), "{request:?}");
+        }
+        let adds = Request {
+            meta: Meta { flags: b"T-1 MA", letters: letter_bit(b'T') | letter_bit(b'M'), ..Meta::EMPTY },
+            ..Request::new(Op::MetaSet, b"k")
+        };
+        assert!(!is_delete(&adds, true), "what is there stays there");
     }
 
     #[test]

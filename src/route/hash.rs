@@ -107,7 +107,9 @@ impl Route for HashRoute {
     fn send(&self, request: &Request<'_>, call: &Call, slot: Slot) {
         match (self.child(request.key), self.owed(request)) {
             (Some(child), None) => child.send(request, call, slot),
-            (Some(child), Some(owed)) => delete_at_both(owed, Some(&**child), request, call, slot),
+            (Some(child), Some(owed)) => {
+                delete_at_both(owed, |slot| child.send(request, call, slot), request, call, slot);
+            }
             (None, _) => slot.fill(&Reply::failed(Cause::NoServer)),
         }
     }

@@ -112,7 +112,7 @@ pub use feed::{Fed, Feed, with_relayed};
 pub use host_id::host_id;
 pub use moved::{Moved, prefixes};
 pub use pool::PoolRoute;
-pub use root::Root;
+pub use root::{Root, split_prefix};
 pub use schema::schema;
 pub use slot::{Sink, Slot};
 pub use transition::{Change, Past};

@@ -88,7 +88,9 @@ impl ModifyKey {
         if key.starts_with(&self.prefix) {
             return [&[], key, &self.suffix];
         }
-        let rest = if self.in_place { key.get(self.prefix.len()..).unwrap_or_default() } else { key };
+        // a key that is too short to be written over keeps all it has, or all such keys would be one
+        let written_over = key.get(self.prefix.len()..).filter(|_| self.in_place);
+        let rest = written_over.unwrap_or(key);
         [&self.prefix, rest, &self.suffix]
     }
 }

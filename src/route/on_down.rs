@@ -122,8 +122,8 @@ impl Watch {
         }
         let home = ring.pick(request.key)?;
         let is_home = matches!(goes, Goes::Home(server) if *server == home);
-        let server = self.servers.get(home).filter(|_| !is_home)?;
-        (server.keeps(request) && server.is_out()).then_some(server)
+        // whether it is out is not asked again: it may have come back since `goes`
+        self.servers.get(home).filter(|server| !is_home && server.keeps(request))
     }
 
     /// Whom a target of another server stands for: see [`Goes::Next`].
@@ -198,17 +198,14 @@ impl Watch {
 /// not kept for the former.
 pub(super) fn delete_at_both(
     owed: &Rc<dyn Leaf>,
-    elsewhere: Option<&dyn Route>,
+    elsewhere: impl FnOnce(Slot),
     request: &Request<'_>,
     call: &Call,
     slot: Slot,
 ) {
     let mut answers = Answers::new(call);
     answers.expect(|slot| owed.send(request, call, slot));
-    match elsewhere {
-        Some(elsewhere) => answers.ask(elsewhere, request, call),
-        None => answers.expect(|slot| slot.fill(&Reply::failed(Cause::NoServer))),
-    }
+    answers.expect(elsewhere);
     answer_later(slot, async move {
         let mut told = OwnedReply::new(&Reply::failed(Cause::Aborted));
         let mut not_kept = None;

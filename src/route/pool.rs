@@ -86,11 +86,12 @@ fn build(params: &Params<'_>) -> Option<Rc<dyn Route>> {
     Some(if params.flag("asynclog", true) { outer } else { Rc::new(Unlogged(outer)) })
 }
 
-/// The route that a pool of mcrouter's without servers is: `error_on_empty` says which, and `on_error` has it.
+/// The route that a pool of mcrouter's without servers is: `error_on_empty` says which, and `on_error` has it. One whose servers
+/// are found by a name is a pool, even while nobody has looked.
 pub(super) fn instead_of(pool: &Pool) -> Option<Node> {
     let is_null = pool.on_error == OnError::Miss;
     let text = format!("HashRoute with empty children, name: {}", pool.name);
-    pool.servers.is_empty().then(|| match is_null {
+    (pool.servers.is_empty() && pool.source.is_none()).then(|| match is_null {
         true => Node::from("NullRoute"),
         false => Node::map([("type", Node::from("ErrorRoute")), ("response", Node::Text(text))]),
     })
@@ -263,11 +264,15 @@ impl PoolRoute {
             return self.send_on(request, call, slot);
         };
         let goes = self.watch.as_ref().and_then(|watch| Some((watch, watch.goes(&self.ring, request.key)?)));
-        let target = goes.and_then(|(watch, goes)| self.target(watch, &goes, request.key)).cloned();
+        let target = goes.as_ref().and_then(|(watch, goes)| self.target(watch, goes, request.key)).cloned();
         let leaf = || Some(Rc::clone(self.leaf(self.lane(server, request.key))?) as Rc<dyn Route>);
-        match target.or_else(leaf) {
+        let send = |slot: Slot| match target.or_else(leaf) {
             Some(now) => transition.send(server, now, request, call, slot),
             None => slot.fill(&self.no_server()),
+        };
+        match goes.as_ref().and_then(|(watch, goes)| watch.owed(&self.ring, request, goes)) {
+            Some(owed) => delete_at_both(owed, send, request, call, slot),
+            None => send(slot),
         }
     }
 
@@ -291,10 +296,13 @@ impl PoolRoute {
             }
             (None, Goes::Gutter(_)) => None,
         };
-        match (watch.owed(&self.ring, request, &goes), target) {
-            (Some(owed), target) => delete_at_both(owed, target, request, call, slot),
-            (None, Some(target)) => target.send(request, call, slot),
-            (None, None) => slot.fill(&self.no_server()),
+        let send = |slot: Slot| match target {
+            Some(target) => target.send(request, call, slot),
+            None => slot.fill(&self.no_server()),
+        };
+        match watch.owed(&self.ring, request, &goes) {
+            Some(owed) => delete_at_both(owed, send, request, call, slot),
+            None => send(slot),
         }
     }
 
@@ -331,6 +339,11 @@ impl PoolRoute {
     pub fn no_server(&self) -> Reply<'_> {
         let miss_on_error = self.on_error == OnError::Miss;
         Reply { miss_on_error, line: self.no_server_line.as_bytes(), ..Reply::failed(Cause::NoServer) }
+    }
+
+    /// All that it sends over: each server's connections.
+    pub(super) fn leaves(&self) -> &[Rc<dyn Leaf>] {
+        &self.leaves
     }
 
     /// One leaf for each server.

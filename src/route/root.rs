@@ -113,7 +113,8 @@ fn matches_part(pattern: &[u8], text: &[u8]) -> bool {
 }
 
 /// A key's routing prefix, with the slash at its end, and the rest.
-pub(super) fn split_prefix(key: &[u8]) -> Option<(&[u8], &[u8])> {
+#[must_use]
+pub fn split_prefix(key: &[u8]) -> Option<(&[u8], &[u8])> {
     if key.first() != Some(&b'/') {
         return None;
     }
@@ -158,11 +159,11 @@ impl Root {
         self.tells_misses
     }
 
-    /// Every server of every pool, and those that have left and may still be asked.
+    /// Every connection to every server of every pool, and to those that have left and may still be asked.
     #[must_use]
     pub fn servers(&self) -> Vec<Rc<dyn Leaf>> {
         let of_pool = |pool: &Rc<PoolRoute>| {
-            let mut servers: Vec<Rc<dyn Leaf>> = pool.servers().cloned().collect();
+            let mut servers: Vec<Rc<dyn Leaf>> = pool.leaves().to_vec();
             servers.extend(pool.gone_servers());
             servers
         };

@@ -24,6 +24,8 @@ pub(super) struct Scripted {
     pub(super) asked: RefCell<Vec<String>>,
     pub(super) waiting: RefCell<Vec<Slot>>,
     out: Cell<bool>,
+    /// Deletes that it cannot be told of are kept.
+    pub(super) keeps: Cell<bool>,
     changes: Rc<Cell<u64>>,
 }
 
@@ -108,6 +110,10 @@ impl Leaf for Scripted {
 
     fn is_out(&self) -> bool {
         self.out.get()
+    }
+
+    fn keeps(&self, _request: &Request<'_>) -> bool {
+        self.keeps.get()
     }
 
     fn changes(&self) -> u64 {

@@ -32,6 +32,9 @@ pub(super) const KIND: Kind = Kind {
 const SPLITS_COUNT_MAX: usize = 26 * 26 + 1;
 const SPLIT_KEYS: &[&str] =
     &["old_split_size", "new_split_size", "split_start", "migration_period", "fanout_deletes"];
+/// mcrouter's. Ours has none: half of a change is more likely a slip.
+const SPLIT_DEFAULTS: &[(&str, i128)] =
+    &[("old_split_size", 1), ("new_split_size", 1), ("split_start", 0), ("migration_period", 0)];
 
 const REFUSAL: &[u8] = b"SERVER_ERROR The key provided is invalid";
 
@@ -88,6 +91,8 @@ impl Split {
             let size = fixed.ok()?;
             return Some(Self { old: size, new: size, start: 0, period: 0, fanout_deletes: true });
         }
+        let whole = params.is_mcrouter().then(|| with_defaults(node));
+        let node = whole.as_ref().unwrap_or(node);
         let section = Section::open(node, path, findings, "a number of copies, or a map")?;
         section.refuse_unknown(SPLIT_KEYS, &[]);
         let split = Params { section, ..*params };
@@ -116,6 +121,15 @@ impl Split {
         let own = if now < self.start + host % self.period { self.old } else { self.new };
         (own, self.old.max(self.new))
     }
+}
+
+/// A split of mcrouter's with what it leaves out, as ours wants it.
+pub(super) fn with_defaults(split: &Node) -> Node {
+    let Node::Map(map) = split else { return split.clone() };
+    let is_missing = |key: &str| map.iter().all(|(known, _)| known != key);
+    let defaults = SPLIT_DEFAULTS.iter().filter(|(key, _)| is_missing(key));
+    let defaults = defaults.map(|(key, value)| ((*key).to_owned(), Node::Integer(*value)));
+    Node::Map(map.iter().cloned().chain(defaults).collect())
 }
 
 struct ShardSplit {

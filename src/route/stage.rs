@@ -124,6 +124,11 @@ impl Tree {
         self.leaves[&format!("{name}:11211")].set_out(out);
     }
 
+    /// Its deletes are kept from now on.
+    pub(super) fn keep(&self, name: &str) {
+        self.leaves[&format!("{name}:11211")].keeps.set(true);
+    }
+
     pub(super) fn heard(&self, name: &str) -> Vec<String> {
         self.leaves[&format!("{name}:11211")].heard()
     }

@@ -274,7 +274,7 @@ fn a_prefix_is_replaced_or_written_over() {
         let over = tree(route, [("a", vec![MISS, MISS])]);
         over.ask("get xyz").await;
         over.ask("get x").await;
-        assert_eq!(over.heard("a"), ["get abz", "get ab"]);
+        assert_eq!(over.heard("a"), ["get abz", "get abx"]);
     });
 }
 
@@ -484,6 +484,18 @@ fn two_levels() {
         assert_eq!(tree.ask("get k").await, "", "l2 knows better than a dead l1");
         assert_eq!(tree.ask("get k").await, "SERVER_ERROR Connection closed by the server.");
         assert_eq!(tree.ask("set k 0 0 1|x").await, "STORED");
+    });
+}
+
+#[test]
+fn a_get_that_touches_touches_where_the_item_is() {
+    run(async {
+        let tree = tree(
+            "{type: l1l2_cache, l1: a, l2: b, upgradingL1Exptime: 30s}",
+            [("a", vec![MISS, STORED]), ("b", vec![Say::Meta("VA 1 f0 t3600 c5", "x")])],
+        );
+        assert_eq!(tree.ask("gat 3600 k").await, "VALUE k 0 1|x");
+        assert_eq!(tree.heard("b"), ["mg k T3600 v f t c"]);
     });
 }
 

@@ -416,3 +416,21 @@ fn keys_that_stay_go_straight_on() {
         assert!(explained.contains("pool main"), "{explained}");
     });
 }
+
+#[test]
+fn a_delete_is_kept_for_a_server_that_is_out_while_keys_move() {
+    run(async {
+        for on_down in ["failover", "eject"] {
+            let deleted = || (0..3).map(|_| DELETED).collect::<Vec<_>>();
+            let after = format!("servers: [b, c], transition: {{for: 10m}}, on_down: {on_down}");
+            let tree = tree_after(&[OLD], &after, ["a", "b", "c"].map(|name| (name, deleted())));
+            let heard = |tree: &Tree| ["a", "b", "c"].map(|name| tree.heard(name).len());
+            tree.ask("delete k").await;
+            let home = if heard(&tree) == [1, 1, 0] { "b" } else { "c" };
+            tree.set_out(home, true);
+            tree.keep(home);
+            assert_eq!(tree.ask("delete k").await, "DELETED");
+            assert_eq!(heard(&tree), [1, 1, 1], "who had it, who stands in, and who is out: {on_down}");
+        }
+    });
+}

@@ -4,6 +4,7 @@ use super::failover_policy;
 use super::pool::instead_of;
 use super::registry;
 use super::shadow::{self, SHADOW_KEYS};
+use super::shard_split;
 use crate::config::{Config, Dialect, Endpoint, Node, Pool, Routes, legal_names};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -109,6 +110,11 @@ impl Translator {
                     let sound = list.iter().filter(|node| shadow::is_sound(node));
                     Node::List(sound.map(|node| self.shadow(node)).collect())
                 }
+                ("shard_splits", Node::Map(shards)) => {
+                    let whole =
+                        |(shard, split): &(String, Node)| (shard.clone(), shard_split::with_defaults(split));
+                    Node::Map(shards.iter().map(whole).collect())
+                }
                 _ => self.node(node),
             };
             (key.clone(), node)
@@ -134,5 +140,44 @@ impl Translator {
             }
         }
         Node::Map(shadow)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::check;
+    use super::*;
+    use crate::config::{from_text, to_yaml};
+
+    /// This document of mcrouter's in our words, which ours has to take.
+    fn converted(json: &str) -> String {
+        let (written, _) = from_text("t.json", json, check).unwrap();
+        let yaml = to_yaml(&in_our_words(&written));
+        let read = from_text("t.yaml", &yaml, check);
+        assert!(read.is_ok(), "{}\n{yaml}", read.unwrap_err());
+        yaml
+    }
+
+    /// Nobody has asked for its name yet, so it has no servers; but it is not one that never has any.
+    #[test]
+    fn a_pool_that_is_found_by_a_name_stays_a_pool() {
+        for said in ["", r#", "error_on_empty": false"#] {
+            let yaml = converted(&format!(
+                r#"{{"pools": {{"A": {{"servers": ["dns+cache.example:11211"]{said}}}}}, "route": "PoolRoute|A"}}"#
+            ));
+            assert!(yaml.contains("cache.example") && yaml.contains("PoolRoute|A"), "{yaml}");
+            assert!(yaml.contains("on_error: error"), "{yaml}");
+        }
+    }
+
+    #[test]
+    fn what_a_split_leaves_out_is_spelled_out() {
+        let yaml = converted(
+            r#"{"pools": {"A": {"servers": ["a:11211"]}},
+                "route": {"type": "PoolRoute", "pool": "A", "shard_splits": {"7": {"new_split_size": 3}, "8": 2}}}"#,
+        );
+        for said in ["new_split_size: 3", "old_split_size: 1", "split_start: 0", "migration_period: 0"] {
+            assert_eq!(yaml.matches(said).count(), 1, "{said}: {yaml}");
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! Routes that put something else in the place of a value, over scripted leaves.
 
 use super::scripted::Say;
-use super::stage::{DELETED, MISS, NOT_FOUND, STORED, TIMEOUT, Tree, run, settle, tree};
+use super::stage::{DELETED, MISS, NOT_FOUND, STORED, TIMEOUT, Tree, run, settle, tree, tree_with};
 use crate::protocol::{Cause, Reply, Status};
 
 const HD: Say = Say::Line(Status::Stored, "HD");
@@ -459,6 +459,29 @@ fn shards_have_copies() {
 }
 
 #[test]
+fn splits_of_mcrouters_may_leave_things_out() {
+    run(async {
+        let own = super::host_id::host_id() % 3;
+        let copy = ["u:7:x", "u:7aa:x", "u:7ba:x"][own as usize];
+        for (split, key) in [
+            (r#"{"new_split_size": 3}"#, copy),
+            (r#"{"old_split_size": 3}"#, "u:7:x"),
+            (r#"{"old_split_size": 3, "split_start": 4000000000}"#, copy),
+            (r#"{"new_split_size": 3, "split_start": 4000000000}"#, "u:7:x"),
+            ("{}", "u:7:x"),
+        ] {
+            let json = format!(
+                r#"{{"pools": {{"A": {{"servers": ["a:11211"]}}}},
+                    "route": {{"type": "PoolRoute", "pool": "A", "shard_splits": {{"7": {split}}}}}}}"#
+            );
+            let tree = tree_with("t.json", &json, [("a", vec![NOT_FOUND])]);
+            tree.ask("incr u:7:x 1").await;
+            assert_eq!(tree.heard("a"), [format!("incr {key} 1")], "{split}");
+        }
+    });
+}
+
+#[test]
 fn the_client_sees_its_own_key_of_a_copy() {
     run(async {
         // every host but one in a hundred has another copy than the key itself
@@ -490,21 +513,48 @@ fn copies_stand_behind_the_parts_of_a_key() {
 #[test]
 fn what_a_condition_is_about_is_lost() {
     run(async {
-        let route = "{type: blackhole, default: a, policies: {key: [{op: equals, value: bad}], flags: [{op: equals, value: 7}], exptime: [{op: equals, value: -1}], operation: [{op: equals, value: incr}]}}";
-        let tree = tree(route, [("a", vec![STORED, HD, MISS, TIMEOUT])]);
-        for text in ["set bad 0 0 1|x", "set k 7 0 1|x", "set k 0 -1 1|x", "ms k 1 F7|x", "ms k 1 T-1|x"] {
-            assert!(["NOT_STORED", "NS"].contains(&tree.ask(text).await.as_str()), "{text}");
+        for (field, value, lost, kept) in [
+            ("key", "bad", ["set bad 0 0 1|x", "get bad|#|x"], ["set k 0 0 1|x", "get bade"]),
+            ("flags", "7", ["set k 7 0 1|x", "ms k 1 F7|x"], ["set k 0 0 1|x", "ms k 1 F1 T9|x"]),
+            ("exptime", "-1", ["set k 0 -1 1|x", "ms k 1 T-1|x"], ["set k 0 0 1|x", "ms k 1 F1 T9|x"]),
+            ("operation", "incr", ["incr k 1", "incr bad 1"], ["decr k 1", "get k"]),
+        ] {
+            let policy = format!("{field}: [{{op: equals, value: {value}}}]");
+            let route = format!("{{type: blackhole, default: a, policies: {{{policy}}}}}");
+            let tree = tree(&route, [("a", vec![TIMEOUT, TIMEOUT])]);
+            for text in lost {
+                let told = tree.ask(text).await;
+                assert!(["NOT_STORED", "NS", "NOT_FOUND", ""].contains(&told.as_str()), "{text}: {told}");
+            }
+            assert!(tree.heard("a").is_empty(), "{field}");
+            for text in kept {
+                assert_eq!(tree.ask(text).await, "SERVER_ERROR Reply timeout", "{text}");
+            }
         }
-        assert_eq!(tree.ask("incr k 1").await, "NOT_FOUND");
-        assert_eq!(tree.ask("get bad|#|x").await, "");
-        assert!(tree.heard("a").is_empty());
-        assert_eq!(tree.ask("set k 0 0 1|x").await, "STORED");
-        assert_eq!(tree.ask("ms k 1 F1 T9|x").await, "HD");
-        assert_eq!(tree.ask("get bade").await, "");
-        assert_eq!(tree.ask("get k").await, "SERVER_ERROR Reply timeout");
         let route = "{type: blackhole, default: a, blackhole_child: b, policies: {key: [{op: not_equals, value: k}]}}";
-        let only = super::stage::tree(route, [("a", vec![MISS]), ("b", vec![Say::Hit("1")])]);
+        let only = tree(route, [("a", vec![MISS]), ("b", vec![Say::Hit("1")])]);
         assert_eq!(only.ask("get k").await, "");
         assert_eq!(only.ask("get j").await, "VALUE j 0 1|1");
+    });
+}
+
+#[test]
+fn a_request_is_lost_when_of_each_field_one_condition_holds() {
+    run(async {
+        let of = |policies: &str| {
+            let route = format!("{{type: blackhole, default: a, policies: {{{policies}}}}}");
+            tree(&route, [("a", vec![STORED, STORED, STORED])])
+        };
+        let both = of(
+            "key: [{op: equals, value: bad}, {op: equals, value: worse}], flags: [{op: equals, value: 7}]",
+        );
+        for text in ["set bad 7 0 1|x", "set worse 7 0 1|x"] {
+            assert_eq!(both.ask(text).await, "NOT_STORED", "{text}");
+        }
+        for text in ["set bad 0 0 1|x", "set k 7 0 1|x", "set k 0 0 1|x"] {
+            assert_eq!(both.ask(text).await, "STORED", "{text}");
+        }
+        assert_eq!(of("flags: []").ask("set k 0 0 1|x").await, "STORED", "no condition holds");
+        assert_eq!(of("").ask("set k 0 0 1|x").await, "NOT_STORED", "no field says no");
     });
 }

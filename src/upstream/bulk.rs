@@ -170,6 +170,14 @@ impl Bulk {
         self.waiting.drain()
     }
 
+    /// Gives memory back after a burst.
+    pub(super) fn shrink(&mut self) {
+        self.waiting.shrink();
+        if self.key_counts.is_empty() {
+            (self.keys, self.key_counts) = (VecDeque::new(), VecDeque::new());
+        }
+    }
+
     /// Memory held, for the byte budget.
     pub(super) fn held_bytes(&self) -> usize {
         let keys = self.keys.len() * size_of::<u64>() + self.key_counts.len() * size_of::<u16>();

@@ -40,7 +40,10 @@ pub(super) struct Connection {
     /// And the worker's of those that nobody waited for from the beginning.
     counted_copies: Cell<u64>,
     /// The server takes lines by length (memcached 1.6.40 and later): see [`is_only_for_modern`].
-    pub(super) modern: Cell<bool>,
+    /// `None`: nobody has seen it yet.
+    pub(super) modern: Cell<Option<bool>>,
+    /// Something that only such a server reads as it is meant waits for the first look.
+    pub(super) waits_for_modern: Cell<bool>,
     /// When the server last said something on it.
     pub(super) heard_at: Cell<Instant>,
     /// When trouble with this server was last logged.
@@ -103,7 +106,8 @@ impl Connection {
             counted: Cell::new(0),
             counted_copies: Cell::new(0),
             read_bytes: Cell::new(0),
-            modern: Cell::new(false),
+            modern: Cell::new(None),
+            waits_for_modern: Cell::new(false),
             heard_at: Cell::new(Instant::now()),
             logged: Cell::new(None),
             quiet_since_idle: Cell::new(true),
@@ -131,7 +135,7 @@ impl Connection {
     pub(super) fn send(&self, request: &Request<'_>, call: &Call, slot: Slot) {
         let may_be_dropped = request.op.class() != Class::DeleteLike;
         let Some(slot) = self.admit(slot, request.value.len(), may_be_dropped) else { return };
-        if !self.modern.get() && is_only_for_modern(request) {
+        if self.modern.get() != Some(true) && is_only_for_modern(request) && !self.may_turn_out_modern() {
             return slot.fill(&Reply::line(Status::ErrorLine, b"CLIENT_ERROR bad command line format"));
         }
         let mut state = self.state.borrow_mut();
@@ -191,7 +195,10 @@ impl Connection {
 
     pub(super) fn send_multi(&self, request: &MultiGet<'_>, call: &Call, slot: Slot) {
         let Some(slot) = self.admit(slot, request.keys.text.len(), true) else { return };
-        if !self.modern.get() && request.keys.iter().any(|key| memchr::memchr(0, key).is_some()) {
+        if self.modern.get() != Some(true)
+            && request.keys.iter().any(|key| memchr::memchr(0, key).is_some())
+            && !self.may_turn_out_modern()
+        {
             return slot.fill(&Reply::line(Status::ErrorLine, b"CLIENT_ERROR bad command line format"));
         }
         let mut state = self.state.borrow_mut();
@@ -300,6 +307,15 @@ impl Connection {
             return None;
         }
         Some(slot)
+    }
+
+    /// Whether nobody knows yet how this server reads lines. What is only for modern ones is queued then, and fails when it
+    /// is none.
+    #[cold]
+    fn may_turn_out_modern(&self) -> bool {
+        let may = self.modern.get().is_none();
+        self.waits_for_modern.set(self.waits_for_modern.get() || may);
+        may
     }
 
     /// Nothing is sent to a server that is knocked out.

@@ -20,8 +20,7 @@ impl Destination {
     /// How many servers the pool has now: a share of them may be knocked out at a time.
     pub fn expect_servers(pool: &Pool, shared: &Shared) {
         if pool.tko.is_some() {
-            // Kept by the servers of the pool; where there are none it is of no use.
-            drop(shared.health.guard(&pool.name, bounds_of(pool)));
+            shared.health.bound(&pool.name, bounds_of(pool));
         }
     }
 

@@ -94,9 +94,9 @@ impl Entry {
         (is_get && self.unknown_keys > 0).then_some(self.unknown_keys as usize)
     }
 
-    /// Whether somebody waits for the reply, or the request changes something.
+    /// Whether somebody waits for the reply, or nobody ever did, or the request changes something.
     pub(super) fn is_wanted(&self) -> bool {
-        self.slot.as_ref().is_some_and(|slot| !self.repeatable || slot.is_awaited())
+        self.slot.as_ref().is_some_and(|slot| self.is_copy || !self.repeatable || slot.is_awaited())
     }
 }
 

@@ -173,6 +173,7 @@ fn poll_timer(connection: &Connection, timer: &mut Timer, cx: &mut Context<'_>) 
         let next = {
             let mut state = connection.state.borrow_mut();
             state.inflight.shrink();
+            state.bulk.shrink();
             let next = state.next_deadline();
             timer.for_late_alone = next.is_none();
             next.or_else(|| connection.hopeless_at(&state))
@@ -227,8 +228,9 @@ impl Connection {
     }
 
     fn on_connected(&self, modern: bool) {
-        if self.modern.replace(modern) && !modern {
-            // An older server than before: what was queued since may be what it reads otherwise.
+        let was_modern = self.modern.replace(Some(modern)) == Some(true);
+        if (self.waits_for_modern.take() || was_modern) && !modern {
+            // An older server than was expected: what is queued may be what it reads otherwise.
             self.fail_queued(&Reply::failed(Cause::Closed));
         }
         self.expire(Instant::now());

@@ -113,6 +113,26 @@ fn flush_all_is_refused_unless_allowed() {
 }
 
 #[test]
+fn flush_all_goes_over_each_connection_behind_what_was_sent_on_it() {
+    let server = Mock::forgetful();
+    let yaml = format!("allow_flush: true\n{}", pool_of(&[server.address()], "connections: 2"));
+    let proxy = Proxy::with(&yaml);
+    proxy.client().ask("flush_all 10\r\n", "OK\r\n");
+    server.expect("flush_all 10");
+    server.expect("flush_all 10");
+    server.expect_nothing();
+}
+
+#[test]
+fn what_clients_do_wrong_is_no_error_of_a_server() {
+    let proxy = Proxy::embedded();
+    let mut client = proxy.client();
+    client.ask("set k 0 0 1\r\nx\r\n", "STORED\r\n");
+    client.ask_line("incr k 1\r\n", "CLIENT_ERROR cannot increment");
+    assert_eq!((client.stat("client_errors"), client.stat("server_errors")), (1, 0));
+}
+
+#[test]
 fn flush_all_goes_to_every_server_of_every_pool() {
     let servers = [Mock::forgetful(), Mock::forgetful(), Mock::forgetful()];
     let yaml = format!(

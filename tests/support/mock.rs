@@ -81,6 +81,11 @@ impl Mock {
         assert_eq!(self.heard(), line);
     }
 
+    /// All that has arrived and was not asked for.
+    pub(crate) fn heard_so_far(&self) -> Vec<String> {
+        self.heard.try_iter().collect()
+    }
+
     /// Nothing has arrived that was not asked for with [`Self::heard`].
     pub(crate) fn expect_nothing(&self) {
         if let Ok(line) = self.heard.try_recv() {

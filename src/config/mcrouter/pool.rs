@@ -81,7 +81,7 @@ impl Pool {
         let hash = read_hash(&section, servers.as_ref().map_or(0, Vec::len));
         let failure_domains = read_domains(&section, servers.as_ref().map_or(0, Vec::len));
         let is_error_on_empty = section.value("error_on_empty", value::boolean).unwrap_or(true);
-        let is_empty = servers.as_ref().is_some_and(Vec::is_empty);
+        let is_empty = source.is_none() && servers.as_ref().is_some_and(Vec::is_empty);
         let ms = |ms: usize| Duration::from_millis(ms as u64);
         let timeout = timeout_ms.map_or(options.server_timeout, ms);
         // mcrouter's order: the distance counts more than what the pool says, and changes nothing about connecting
@@ -95,7 +95,7 @@ impl Pool {
             source,
             timeout: by_distance.unwrap_or(timeout),
             connect_timeout: connect_ms.map_or(timeout, ms),
-            // of a pool without servers: whether it is as good as none
+            // of a pool that lists no servers: whether it is as good as none
             on_error: if is_error_on_empty || !is_empty { OnError::Error } else { OnError::Miss },
             on_down: OnDown::Fail,
             tko: options.tko(read_tracker(&section)),
@@ -120,14 +120,15 @@ fn read_tracker(section: &Section<'_>) -> Option<FailOpen> {
         if tracker.node(upper).is_none() {
             continue;
         }
-        let count = |key| tracker.value(key, |node| value::count(node, &(0..=1_000_000)));
-        let upper = count(upper)?;
-        let lower = if tracker.node(lower).is_some() { count(lower)? } else { upper.saturating_sub(1) };
-        if lower >= upper {
-            section.fault("tko_tracker", Problem::new("the lower threshold is not less than the upper"));
+        let count = |key, least| tracker.value(key, |node| value::count(node, &(least..=1_000_000)));
+        let upper = count(upper, 1)?;
+        let lower = if tracker.node(lower).is_some() { count(lower, 0)? } else { upper };
+        if lower > upper {
+            section.fault("tko_tracker", Problem::new("the lower threshold is greater than the upper"));
             return None;
         }
-        return Some(FailOpen { upper: share(upper), lower: share(lower) });
+        // where both are the same it ends with the first server that is back: in our words, with one less
+        return Some(FailOpen { upper: share(upper), lower: share(lower.min(upper - 1)) });
     }
     let problem = Problem::new("no upper threshold").help("as in `{\"num_tko_threshold_upper\": 5}`");
     section.fault("tko_tracker", problem);

@@ -290,7 +290,8 @@ impl Resolver<'_> {
         }
     }
 
-    /// A `hash` of a pool's route takes the pool's weights and tags where it has none of its own.
+    /// A `hash` of a pool's route takes the pool's weights and tags where it has none of its own, and the function that goes with
+    /// weights where it names none. (mcrouter's `makePoolRoute`)
     fn with_hash(&self, route: Json) -> Told<Json> {
         let Some(map) = route.as_map() else { return Ok(route) };
         let (Some(name), Some((key, hash))) = (map.text("pool"), map.entry("hash")) else { return Ok(route) };
@@ -304,9 +305,13 @@ impl Resolver<'_> {
             }
             _ => return Ok(route),
         };
+        let of_pool = |key| pool.as_map().and_then(|pool| pool.entry(key));
+        if of_pool("weights").is_some() && !of_hash.has("hash_func") {
+            let key = Key { name: "hash_func".into(), spot: hash.spot };
+            of_hash.set(key, Json::text(hash.spot, "WeightedCh3"));
+        }
         for list in ["weights", "tags"] {
-            let of_pool = pool.as_map().and_then(|pool| pool.entry(list));
-            if let (Some((key, value)), false) = (of_pool, of_hash.has(list)) {
+            if let (Some((key, value)), false) = (of_pool(list), of_hash.has(list)) {
                 of_hash.set(key.clone(), value.clone());
             }
         }

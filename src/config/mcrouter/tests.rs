@@ -1,7 +1,7 @@
 //! mcrouter's documents as a whole: what they say once macros, imports and pools are done; what stops them.
 
 use super::*;
-use crate::config::{Fault, from_text};
+use crate::config::{Fault, OnError, from_text, to_yaml};
 use std::time::{Duration, Instant};
 
 /// What the document says, or the first fault.
@@ -244,4 +244,71 @@ fn pools_inherit() {
     assert_eq!(config.pool("b"), None, "no route names it");
     let circle = r#"{"pools": {"a": {"inherit": "b"}, "b": {"inherit": "a"}}, "route": "PoolRoute|a"}"#;
     assert!(faults(circle)[0].message.contains("inherits from itself"), "{:?}", faults(circle));
+}
+
+/// Or the weights would count for nothing: a hash without a function is `Ch3`, which has none.
+#[test]
+fn a_hash_without_a_function_goes_by_the_weights_of_its_pool() {
+    let hash_of = |pool: &str, hash: &str| {
+        let text = format!(
+            r#"{{"pools": {{"A": {{"servers": ["a:1", "b:1"]{pool}}}}},
+                "route": {{"type": "PoolRoute", "pool": "A", "hash": {hash}}}}}"#
+        );
+        let (config, _) = from_text("t.json", &text, no_check).unwrap();
+        let Node::Map(document) = config.routes.document else { panic!() };
+        let Some((_, Node::Map(route))) = document.into_iter().find(|(key, _)| key == "route") else {
+            panic!()
+        };
+        route.into_iter().find(|(key, _)| key == "hash").unwrap().1
+    };
+    let weights = r#", "weights": [1, 0.5]"#;
+    for (pool, hash, wanted) in [
+        (weights, r#"{"salt": "x"}"#, r#"{"salt": "x", "hash_func": "WeightedCh3", "weights": [1, 0.5]}"#),
+        (weights, r#"{"weights": [0, 1]}"#, r#"{"weights": [0, 1], "hash_func": "WeightedCh3"}"#),
+        (weights, r#"{"hash_func": "Crc32"}"#, r#"{"hash_func": "Crc32", "weights": [1, 0.5]}"#),
+        (weights, r#""Crc32""#, r#"{"hash_func": "Crc32", "weights": [1, 0.5]}"#),
+        ("", r#"{"weights": [0, 1]}"#, r#"{"weights": [0, 1]}"#),
+    ] {
+        assert_eq!(hash_of(pool, hash), node(wanted), "{hash}");
+    }
+}
+
+/// What `error_on_empty` says would hold for gets that fail once servers are found.
+#[test]
+fn a_pool_that_is_found_by_a_name_is_not_empty() {
+    let on_error = |servers: &str| {
+        let text = format!(
+            r#"{{"pools": {{"A": {{"servers": {servers}, "error_on_empty": false}}}}, "route": "PoolRoute|A"}}"#
+        );
+        from_text("t.json", &text, no_check).unwrap().0.pool("A").unwrap().on_error
+    };
+    assert_eq!(on_error(r#"["dns+cache.example:11211"]"#), OnError::Error);
+    assert_eq!(on_error("[]"), OnError::Miss);
+}
+
+#[test]
+fn both_thresholds_of_a_tracker_may_be_the_same() {
+    let bounds = |tracker: &str| {
+        let text = format!(
+            r#"{{"pools": {{"A": {{"servers": ["a:1", "b:1", "c:1"], "tko_tracker": {tracker}}}}}, "route": "PoolRoute|A"}}"#
+        );
+        let (config, _) = from_text("t.json", &text, no_check).map_err(|faults| faults.to_string())?;
+        let ours = from_text("t.yaml", &to_yaml(&config), no_check).map_err(|faults| faults.to_string())?.0;
+        let fail_open = |config: &Config| config.pool("A")?.tko.as_ref()?.fail_open;
+        assert_eq!(fail_open(&ours), fail_open(&config), "{tracker}: as `convert` writes it");
+        Ok::<_, String>(fail_open(&config).map(|fail_open| fail_open.counts(3)))
+    };
+    let num = |upper, lower| {
+        bounds(&format!(r#"{{"num_tko_threshold_upper": {upper}, "num_tko_threshold_lower": {lower}}}"#))
+    };
+    for (upper, lower, counts) in [(2, 2, (2, 1)), (3, 1, (3, 1)), (1, 1, (1, 0))] {
+        assert_eq!(num(upper, lower), Ok(Some(counts)), "{upper} {lower}");
+    }
+    let percent = r#"{"percent_tko_threshold_upper": 50, "percent_tko_threshold_lower": 50}"#;
+    assert_eq!(bounds(percent), Ok(Some((2, 1))));
+    assert_eq!(bounds(r#"{"num_tko_threshold_upper": 3}"#), Ok(Some((3, 2))));
+    for (upper, lower, why) in [(2, 3, "greater than the upper"), (0, 0, "from 1 to 1000000")] {
+        let told = num(upper, lower).unwrap_err();
+        assert!(told.contains(why), "{told}");
+    }
 }

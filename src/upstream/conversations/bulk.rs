@@ -1,7 +1,7 @@
 //! Requests that move much, and those that pass them.
 
 use super::{CLOSED, LATE, MODERN, REFUSED, Stand, TIMEOUT, run, settle, time_out};
-use crate::route::Moves;
+use crate::route::{Moves, Slot};
 
 /// Expected of a value that is large.
 const MUCH: usize = 300_000;
@@ -449,5 +449,20 @@ fn who_has_waited_for_its_turn_has_no_more_time_than_others() {
         settle().await;
         server.say("END|");
         stand.expect(&[(4, "")]).await;
+    });
+}
+
+#[test]
+fn a_copy_for_nobody_waits_for_its_turn_and_is_asked() {
+    run(async {
+        let stand = Stand::new("");
+        stand.ask_much(1, "get first", 1 << 30);
+        stand.send("get a", Moves::Much(1), Slot::nowhere());
+        let mut server = stand.accept(MODERN).await;
+        server.expect("get first|").await;
+        server.say("END|");
+        server.expect("get a|").await;
+        server.say("END|");
+        stand.expect(&[(1, "")]).await;
     });
 }

@@ -235,6 +235,24 @@ fn servers_that_read_lines_otherwise_are_not_asked() {
 }
 
 #[test]
+fn what_only_modern_servers_read_waits_for_the_first_look_at_them() {
+    run(async {
+        for text in ["get a\0b", "get a\0b c"] {
+            let stand = Stand::new("");
+            stand.ask(1, text);
+            let mut server = stand.accept(MODERN).await;
+            server.expect(&format!("{text}|")).await;
+            let stand = Stand::new("");
+            stand.ask(1, text);
+            let mut server = stand.accept(OLD).await;
+            stand.expect(&[(1, CLOSED)]).await;
+            stand.ask(2, "get a");
+            server.expect("get a|").await;
+        }
+    });
+}
+
+#[test]
 fn error_lines_are_shown_as_they_are() {
     run(async {
         let (stand, mut server) = Stand::asked("", &["mg a v"]).await;
