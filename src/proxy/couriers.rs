@@ -2,7 +2,7 @@
 
 use crate::config::{Config, Endpoint, Pool, Server};
 use crate::hash::Ring;
-use crate::route::Leaf;
+use crate::route::{Leaf, split_prefix};
 use crate::spool::{Owner, Targets};
 use crate::upstream::{Destination, Shared};
 use std::cell::RefCell;
@@ -57,7 +57,9 @@ impl Targets for Couriers {
         if pool.servers.is_empty() {
             return Owner::NotYet; // their names have not been found yet
         }
-        let server = self.ring(pool).and_then(|ring| pool.servers.get(ring.pick(key)?));
+        // what a server with `keep_routing_prefix` is owed has the prefix, which is no part of what is hashed
+        let hashed = if pool.keeps_prefix { split_prefix(key).map_or(key, |(_, rest)| rest) } else { key };
+        let server = self.ring(pool).and_then(|ring| pool.servers.get(ring.pick(hashed)?));
         // one that is no server (a route, an embedded cache) is owed nothing
         match server.and_then(|server| find(&self.config, &server.address())) {
             Some((_, server)) => Owner::Is(server.address()),

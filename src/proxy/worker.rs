@@ -233,21 +233,16 @@ async fn serve(
     };
     drop(accepting);
     drop(orders); // nobody waits for one that is carried out no more
-    match leave {
-        Leave::Drain(time) => drain(&context, time).await,
-        Leave::Move(to) => {
-            move_clients(&context, to).await;
-            for chore in chores {
-                chore.abort();
-                let _ = chore.await; // ended, by that or before
-            }
-            if let Some(replay) = replay {
-                replay.end();
-            }
-            drop((context, ends));
-            part_from_servers(&plan.counters).await;
-        }
+    let time_left = leave_clients(leave, &context).await;
+    for chore in chores {
+        chore.abort();
+        let _ = chore.await; // ended, by that or before
     }
+    if let Some(replay) = replay {
+        replay.end();
+    }
+    drop((context, ends));
+    part_from_servers(&plan.counters, time_left).await;
 }
 
 /// What connections to servers are made with.
@@ -265,12 +260,29 @@ fn shared(plan: &Plan, budget: &Rc<Budget>) -> Shared {
     }
 }
 
-/// With its tree a worker's connections end, when all that was sent on them is answered.
-async fn part_from_servers(counters: &Counters) {
+/// Until no client is left. Returns how long servers may take after that.
+async fn leave_clients(leave: Leave, context: &client::Context) -> Duration {
+    match leave {
+        Leave::Drain(time) => {
+            let began = Instant::now();
+            drain(context, time).await;
+            time.saturating_sub(began.elapsed())
+        }
+        Leave::Move(to) => {
+            move_clients(context, to).await;
+            Duration::MAX
+        }
+    }
+}
+
+/// With its tree a worker's connections end, when all that waits on them is answered, or has failed: clients may have been
+/// answered before that by a route, and a delete that fails now is still kept.
+async fn part_from_servers(counters: &Counters, time_left: Duration) {
     /// A shadow's server that is too slow is not waited for.
     const TIME_MAX: Duration = Duration::from_secs(5);
-    let began = Instant::now();
-    while counters.server_connections.value() > 0 && began.elapsed() < TIME_MAX {
+    let (began, time_max) = (Instant::now(), time_left.min(TIME_MAX));
+    let is_left = || counters.server_connections.value() + counters.server_outstanding.value() > 0;
+    while is_left() && began.elapsed() < time_max {
         tokio::time::sleep(TICK).await;
     }
 }

@@ -47,7 +47,6 @@ use crate::route::{DeleteLog, Fed, LoggedTerms};
 use asynclog::Asynclog;
 use disk::{Directory, Disk};
 use feed::FeedFile;
-use home::Shelf;
 use mcrouter::Version;
 use neighbours::Neighbours;
 use replay::Pace;
@@ -98,15 +97,10 @@ impl Spool {
             None => home::new_shelf(dir).map_err(|error| failed(&error))?,
         };
         let disk: Arc<dyn Disk> = Arc::new(Directory::new(&shelf.path));
-        let opened = |shelf: &Shelf, disk: &Arc<dyn Disk>, book: &Arc<Book>| {
-            Store::open(Arc::clone(disk), Arc::clone(book), bounds.clone())
-                .map_err(|error| SpoolError::new(&shelf.path, error))
-        };
-        let mut store = opened(&shelf, &disk, &book)?;
-        for other in abandoned {
-            let absorbed = absorb(&mut store, &other);
-            absorbed.map_err(|error| SpoolError::new(&other.path, error))?;
-        }
+        let mut store = Store::open(Arc::clone(&disk), Arc::clone(&book), bounds)
+            .map_err(|error| SpoolError::new(&shelf.path, error))?;
+        // What the process before this one has accepted must not be read here either.
+        let neighbours = Neighbours::new(dir.clone(), shelf, abandoned, &mut store, &book, now_ms())?;
         let broken_bytes = book.numbers.broken_bytes.load(Relaxed);
         if broken_bytes > 0 {
             tracing::warn!(
@@ -117,8 +111,6 @@ impl Spool {
         if book.pending() > 0 {
             tracing::info!(pending = book.pending(), "deletes are waiting in the spool");
         }
-        // What the process before this one has accepted must not be read here either.
-        let neighbours = Neighbours::new(dir.clone(), shelf, &book).map_err(|error| failed(&error))?;
         let writer = Writer::start(store, disk, config.sync, Arc::clone(&book), neighbours, asynclog)
             .map_err(|error| failed(&error))?;
         let start_feed = |file| feed::Writer::start(file, Arc::clone(&book));
@@ -214,12 +206,4 @@ fn open_asynclog(config: &config::Asynclog) -> Result<Asynclog, SpoolError> {
 #[must_use]
 pub fn age_s(time_ms: u64) -> u64 {
     now_ms().saturating_sub(time_ms) / 1_000
-}
-
-/// Copies what is pending in another directory, and removes it.
-fn absorb(store: &mut Store, other: &Shelf) -> Result<usize, StoreError> {
-    let disk: Arc<dyn Disk> = Arc::new(Directory::new(&other.path));
-    let count = store.absorb(disk, now_ms())?;
-    other.remove_if_empty();
-    Ok(count)
 }

@@ -3,26 +3,48 @@
 //!
 //! Their segments are read as they grow. Their deletes are marked in the books with numbers that no entry has, so none is
 //! delivered, cancelled or taken for an entry of ours.
+//!
+//! ```text
+//!  in use ─► (its process ends) ─► left ─► (all of it is copied and safe) ─► gone
+//!                                   ▲  │ no room, or the disk fails: a second later
+//!                                   └──┘
+//! ```
 
 use super::book::Book;
 use super::disk::{Directory, Disk};
 use super::entry::Entry;
-use super::home::{self, Shelf};
+use super::home::{self, Shelf, SpoolError};
 use super::owed::{KeyHash, Owed, THEIRS};
-use super::segment::{HEADER_BYTES, Header, Reading, SegmentId, read_header};
-use super::store::Store;
+use super::segment::{HEADER_BYTES, Header, Reading, SegmentId, header_of};
+use super::store::{Store, StoreError};
 use crate::stats::LogRate;
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Display;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// After a failure to take over: what is in the way does not go by itself.
+const TRY_AGAIN: Duration = Duration::from_secs(1);
 
 /// All that are there now, and our own place among them.
 pub(super) struct Neighbours {
     dir: PathBuf,
     own: Shelf,
+    /// Those in use, and those of `left`.
     shelves: BTreeMap<PathBuf, BTreeMap<SegmentId, Watched>>,
+    /// Of processes that have ended, locked for us, and not taken over yet.
+    left: Vec<Left>,
+    /// Nothing is taken over before.
+    try_at: Instant,
+}
+
+/// What a process that ended has left.
+struct Left {
+    shelf: Shelf,
+    /// It knows what has been copied, so a second try goes on where the first one stopped.
+    store: Store,
 }
 
 /// A segment of somebody else's.
@@ -48,10 +70,25 @@ impl Watched {
 }
 
 impl Neighbours {
-    /// Looks at all that are there.
-    pub(super) fn new(dir: PathBuf, own: Shelf, book: &Book) -> io::Result<Self> {
-        let mut neighbours = Self { dir, own, shelves: BTreeMap::new() };
-        neighbours.watch(book)?;
+    /// Takes over from those that have ended, and looks at all that are there.
+    pub(super) fn new(
+        dir: PathBuf,
+        own: Shelf,
+        abandoned: Vec<Shelf>,
+        store: &mut Store,
+        book: &Book,
+        time_ms: u64,
+    ) -> Result<Self, SpoolError> {
+        let (shelves, try_at) = (BTreeMap::new(), Instant::now());
+        let mut neighbours = Self { dir, own, shelves, left: Vec::new(), try_at };
+        for shelf in abandoned {
+            let path = shelf.path.clone();
+            let left = Left::open(shelf, store).map_err(|error| SpoolError::new(&path, error))?;
+            neighbours.left.push(left);
+        }
+        neighbours.take_over(store, time_ms);
+        let watched = neighbours.watch(book);
+        watched.map_err(|error| SpoolError::new(&neighbours.dir, error))?;
         Ok(neighbours)
     }
 
@@ -61,22 +98,53 @@ impl Neighbours {
     }
 
     /// Looks at what is new, and takes over from those that have ended.
-    pub(super) fn look(&mut self, store: &mut Store, book: &Book) {
-        // Nothing is lost by an error: it is looked at again, and at every start.
-        for shelf in home::abandoned(&self.dir).unwrap_or_default() {
-            match super::absorb(store, &shelf) {
-                Ok(0) => {}
-                Ok(count) => tracing::info!(count, "deletes of a process that ended are taken over"),
-                Err(error) => tell(&shelf.path, &error),
-            }
-            // only now: what is pending has a mark of our own
-            self.forget(&shelf.path);
+    pub(super) fn look(&mut self, store: &mut Store, book: &Book, time_ms: u64) {
+        if Instant::now() >= self.try_at {
+            self.find_left(store);
+            self.take_over(store, time_ms);
         }
         if let Err(error) = self.watch(book)
             && error.kind() != io::ErrorKind::NotFound
         {
             tell(&self.dir, &error);
         }
+    }
+
+    /// Locks what processes have left since.
+    fn find_left(&mut self, store: &Store) {
+        // Nothing is lost by an error: it is looked at again, and at every start.
+        for shelf in home::abandoned(&self.dir).unwrap_or_default() {
+            let path = shelf.path.clone();
+            match Left::open(shelf, store) {
+                Ok(left) => self.left.push(left),
+                Err(error) => self.try_later(&path, &error),
+            }
+        }
+    }
+
+    /// Makes ours what has been left. Where that fails its marks stay, and its keys are misses.
+    fn take_over(&mut self, store: &mut Store, time_ms: u64) {
+        for mut left in std::mem::take(&mut self.left) {
+            match store.absorb(&mut left.store, time_ms) {
+                Ok(count) => {
+                    if count > 0 {
+                        tracing::info!(count, "deletes of a process that ended are taken over");
+                    }
+                    left.shelf.remove_if_empty();
+                    // only now: what is pending has a mark of our own
+                    self.forget(&left.shelf.path);
+                }
+                Err(error) => {
+                    self.try_later(&left.shelf.path, &error);
+                    self.left.push(left);
+                }
+            }
+        }
+    }
+
+    fn try_later(&mut self, path: &Path, error: &StoreError) {
+        self.try_at = Instant::now() + TRY_AGAIN;
+        tell(path, &format_args!("the deletes of a process that ended are not taken over yet: {error}"));
     }
 
     /// The process ends.
@@ -89,6 +157,7 @@ impl Neighbours {
         let gone: Vec<PathBuf> = self.shelves.keys().filter(|path| !found.contains(path)).cloned().collect();
         gone.iter().for_each(|path| self.forget(path));
         for path in found {
+            // what is left is in use too: we have its lock
             if path != self.own.path && (self.shelves.contains_key(&path) || home::is_in_use(&path)) {
                 look_at(&path, self.shelves.entry(path.clone()).or_default(), book)?;
             }
@@ -101,6 +170,14 @@ impl Neighbours {
         for mut watched in self.shelves.remove(path).into_iter().flat_map(BTreeMap::into_values) {
             watched.forget_all();
         }
+    }
+}
+
+impl Left {
+    fn open(shelf: Shelf, store: &Store) -> Result<Self, StoreError> {
+        let disk: Arc<dyn Disk> = Arc::new(Directory::new(&shelf.path));
+        let store = store.open_other(disk)?;
+        Ok(Self { shelf, store })
     }
 }
 
@@ -133,7 +210,7 @@ fn look_at(path: &Path, segments: &mut BTreeMap<SegmentId, Watched>, book: &Book
         if watched.offset >= bytes {
             continue;
         }
-        if let Header::Newer(_) = read_header(&disk.read(&id.name(), 0, HEADER_BYTES)?) {
+        if let Header::Newer(_) = header_of(&disk, &id.name())? {
             continue; // whoever writes that knows how to wait for us
         }
         let mut reading = Reading::from(&disk, id, watched.offset.max(HEADER_BYTES as u64));
@@ -158,4 +235,73 @@ fn look_at(path: &Path, segments: &mut BTreeMap<SegmentId, Watched>, book: &Book
         segments.values_mut().any(|watched| watched.forget(number));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::power::{Fails, Power};
+    use super::super::store::{Bounds, Wanted};
+    use super::*;
+    use crate::config::OnFull;
+
+    struct Scratch(PathBuf);
+
+    impl Drop for Scratch {
+        fn drop(&mut self) {
+            let _ = std::fs::remove_dir_all(&self.0);
+        }
+    }
+
+    fn scratch(name: &str) -> Scratch {
+        let path = std::env::temp_dir().join(format!("ringway-neighbours-{name}-{}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&path); // of a test that was killed
+        std::fs::create_dir(&path).unwrap();
+        Scratch(path)
+    }
+
+    fn opened(disk: impl Disk + 'static) -> (Store, Arc<Book>) {
+        let bounds = Bounds { bytes_max: 1 << 20, age_max: None, on_full: OnFull::Error, syncs_each: true };
+        let book = Arc::new(Book::default());
+        (Store::open(Arc::new(disk), Arc::clone(&book), bounds).unwrap(), book)
+    }
+
+    /// The number of the pending delete.
+    fn number(book: &Book) -> Option<u64> {
+        let owed = book.server("a:1");
+        owed.number(owed.hash(b"k"))
+    }
+
+    #[test]
+    fn what_cannot_be_taken_over_is_hidden_from_readers_until_it_can() {
+        for ends_first in [true, false] {
+            let scratch = scratch(if ends_first { "start" } else { "later" });
+            let dir = &scratch.0;
+            let theirs = home::new_shelf(dir).unwrap();
+            let path = theirs.path.clone();
+            let (mut store, book) = opened(Directory::new(&path));
+            let wanted = Wanted { owed: book.server("a:1"), pool: "p".into(), key: (*b"k").into() };
+            store.append(&[wanted], 0).unwrap();
+            drop(store);
+            let theirs = Some(theirs).filter(|_| !ends_first);
+
+            let own = home::new_shelf(dir).unwrap();
+            let disk = Power::default();
+            let (mut store, book) = opened(disk.clone());
+            disk.fail_at(disk.calls_count(), Fails::Full);
+            let abandoned = home::abandoned(dir).unwrap();
+            assert_eq!(abandoned.len(), usize::from(ends_first));
+            let mut neighbours =
+                Neighbours::new(dir.clone(), own, abandoned, &mut store, &book, 0).expect("it can serve");
+            drop(theirs);
+            neighbours.look(&mut store, &book, 0);
+            assert!(number(&book) >= Some(THEIRS), "it is not to be read, nor ours to deliver");
+            assert!(!neighbours.is_empty() && neighbours.left.len() == 1 && path.exists());
+
+            // there is room again, and a second has passed
+            neighbours.try_at = Instant::now();
+            neighbours.look(&mut store, &book, 0);
+            assert!(number(&book).is_some_and(|number| number < THEIRS), "it is ours");
+            assert!(neighbours.is_empty() && neighbours.left.is_empty() && !path.exists());
+        }
+    }
 }

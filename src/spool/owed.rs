@@ -10,12 +10,14 @@
 //! ```
 //! *Settled* deletes may be delivered: the server has answered after they were written, and since then whatever was on its
 //! way to it has arrived. *Closing* ones wait for that. A further delete of a key whose delete is still *open* needs no
-//! entry of its own: that one is delivered late enough for both.
+//! entry of its own: that one is delivered late enough for both. (With `age_max` one that has waited for a while is closed
+//! too: it would be given up too early for both.)
 
 use crate::route::Mark;
 use crate::sync::Lock;
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
+use std::ops::RangeInclusive;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::sync::atomic::{AtomicU64, AtomicUsize};
 use xxhash_rust::xxh3::xxh3_128_with_seed;
@@ -148,7 +150,20 @@ impl Owed {
         is_this
     }
 
-    /// From now on a further delete needs an entry of its own: all so far wait for what is on its way to the server.
+    /// All entries of these numbers are done with, whatever their keys; how many there were.
+    pub(super) fn remove_all(&self, numbers: &RangeInclusive<u64>) -> usize {
+        let mut keys = self.keys.lock();
+        let count = keys.len();
+        keys.retain(|_, number| !numbers.contains(&unpacked(*number)));
+        if keys.is_empty() {
+            *keys = Keys::default();
+        }
+        self.count.store(keys.len(), Release);
+        count - keys.len()
+    }
+
+    /// From now on a further delete needs an entry of its own: all so far wait for what is on its way to the server, or are
+    /// too old to stand for it.
     pub(super) fn close(&self, number: u64) {
         let _keys = self.keys.lock(); // nobody looks at the number and acts on it later
         self.closing.fetch_max(number, Relaxed);
@@ -206,6 +221,17 @@ mod tests {
         assert_eq!(owed.mark(b"k"), Some(Mark { number: 5, may_cancel: true }));
         owed.add(owed.hash(b"k"), 6, 0);
         assert_eq!(owed.mark(b"k"), Some(Mark { number: 6, may_cancel: false }));
+    }
+
+    #[test]
+    fn entries_go_by_their_numbers_when_nobody_knows_their_keys() {
+        let owed = Owed::new("a", 1);
+        for number in [5, 6, 7, THEIRS + 6] {
+            owed.add(owed.hash(&[number as u8, (number >> 63) as u8]), number, 0);
+        }
+        assert_eq!((owed.remove_all(&(6..=7)), owed.count()), (2, 2));
+        assert!(owed.is_pending(&[5, 0]) && owed.is_pending(&[6, 1]) && !owed.is_pending(&[6, 0]));
+        assert_eq!((owed.remove_all(&(0..=u64::MAX)), owed.count()), (2, 0));
     }
 
     #[test]

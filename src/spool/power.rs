@@ -1,4 +1,4 @@
-//! A disk in memory for tests: it fails when it is told to, and its power can be cut at any moment.
+//! A disk in memory for tests: it fails when it is told to, parts of it cannot be read, and its power can be cut at any moment.
 //!
 //! What was appended and not synced may be there after a cut, or a part of it, up to any multiple of a sector; a file whose
 //! directory was not synced may be gone, one whose removal was not synced may be back. A seed decides which.
@@ -10,6 +10,8 @@ use std::io;
 use std::sync::Arc;
 
 const SECTOR_BYTES: usize = 512;
+/// What a system reads at least.
+const PAGE_BYTES: u64 = 4_096;
 
 /// A directory in memory.
 #[derive(Clone, Default)]
@@ -30,6 +32,8 @@ struct State {
 struct File {
     bytes: Vec<u8>,
     safe_bytes: usize,
+    /// Pages that cannot be read.
+    spoiled: Vec<u64>,
 }
 
 /// What becomes of one call.
@@ -76,7 +80,7 @@ impl Power {
                 bytes.resize(file.bytes.len(), 0);
             }
             let safe_bytes = bytes.len();
-            found.files.insert(name.clone(), File { bytes, safe_bytes });
+            found.files.insert(name.clone(), File { bytes, safe_bytes, ..File::default() });
         }
         found.safe_names = found.files.keys().cloned().collect();
         Self(Arc::new(Lock::new(found)))
@@ -91,8 +95,16 @@ impl Power {
     /// Puts a file there, safely.
     pub fn put(&self, name: &str, bytes: &[u8]) {
         let mut state = self.0.lock();
-        state.files.insert(name.to_owned(), File { bytes: bytes.to_vec(), safe_bytes: bytes.len() });
+        let file = File { bytes: bytes.to_vec(), safe_bytes: bytes.len(), ..File::default() };
+        state.files.insert(name.to_owned(), file);
         state.safe_names.push(name.to_owned());
+    }
+
+    /// From now on the page with this byte of a file cannot be read.
+    pub fn spoil(&self, name: &str, at: u64) {
+        if let Some(file) = self.0.lock().files.get_mut(name) {
+            file.spoiled.push(at / PAGE_BYTES);
+        }
     }
 }
 
@@ -132,6 +144,10 @@ impl Disk for Power {
         let file = state.files.get(name).ok_or(io::ErrorKind::NotFound)?;
         let start = usize::try_from(offset).unwrap_or(usize::MAX).min(file.bytes.len());
         let end = start.saturating_add(bytes_max).min(file.bytes.len());
+        let is_in = |page: &u64| (start as u64) < (page + 1) * PAGE_BYTES && end as u64 > page * PAGE_BYTES;
+        if file.spoiled.iter().any(is_in) {
+            return Err(rustix::io::Errno::IO.into());
+        }
         Ok(file.bytes[start..end].to_vec())
     }
 

@@ -158,7 +158,7 @@ impl Replay {
             owed.settle(newest);
         }
         let mut due = Instant::now();
-        let mut cursor = Some(Cursor::default());
+        let (mut cursor, mut went_well) = (Some(Cursor::default()), true);
         while let Some(from) = cursor {
             let Ok((batch, next)) = self.writer.look(owed, from, UNDER_WAY_COUNT_MAX).await else {
                 return false;
@@ -167,37 +167,39 @@ impl Replay {
                 sleep_until(due).await;
                 let took = Duration::from_secs_f64(batch.len() as f64 / self.pace.per_second_max as f64);
                 due = due.max(Instant::now() - Duration::from_millis(50)) + took;
-                if !self.send(owed, leaf, &batch).await {
+                let sent = self.send(owed, leaf, &batch).await;
+                if sent == Sent::NoAnswer {
                     return false;
+                }
+                went_well &= sent == Sent::Done;
+                if let (true, Some(last)) = (went_well, batch.last()) {
+                    owed.oldest_is(last.time_ms);
                 }
             }
             cursor = next;
         }
-        true
+        went_well
     }
 
-    /// Sends some deletes at once and waits for all answers; `false`: one of them failed.
-    async fn send(&self, owed: &Owed, leaf: &dyn Leaf, batch: &[Pending]) -> bool {
+    /// Sends some deletes at once and waits for all answers.
+    async fn send(&self, owed: &Owed, leaf: &dyn Leaf, batch: &[Pending]) -> Sent {
         let replies = Rc::new(Replies::of(batch.len()));
         for (pending, token) in batch.iter().zip(0_u64..) {
             let slot = Slot::new(Rc::clone(&replies) as Rc<dyn Sink>, token);
             with_delete(&pending.key, |delete| leaf.send(delete, &Call::default(), slot));
         }
         let told = replies.all().await;
-        let is_delivered = |(pending, told): &(&Pending, bool)| {
-            *told && owed.remove(owed.hash(&pending.key), pending.number)
+        let is_delivered = |(pending, told): &(&Pending, Sent)| {
+            *told == Sent::Done && owed.remove(owed.hash(&pending.key), pending.number)
         };
         let delivered = batch.iter().zip(told.iter().copied()).filter(is_delivered);
         let numbers: Vec<u64> = delivered.map(|(pending, _)| pending.number).collect();
-        let failed_count = told.iter().filter(|told| !**told).count();
+        let failed_count = told.iter().filter(|told| **told != Sent::Done).count();
         Numbers::add(&self.book.numbers.replay_errors, failed_count);
         if !numbers.is_empty() {
             self.writer.done(Why::Delivered, numbers);
         }
-        if let (0, Some(last)) = (failed_count, batch.last()) {
-            owed.oldest_is(last.time_ms);
-        }
-        failed_count == 0
+        told.into_iter().max().unwrap_or(Sent::Done)
     }
 
     /// The server is in no pool any more: its deletes go to whoever has their keys now, or to nobody.
@@ -267,23 +269,34 @@ async fn answers(leaf: &dyn Leaf) -> bool {
     let replies = Rc::new(Replies::of(1));
     let slot = Slot::new(Rc::clone(&replies) as Rc<dyn Sink>, 0);
     leaf.send(&Request::new(Op::Get, PROBE_KEY), &Call::default(), slot);
-    replies.all().await.first() == Some(&true)
+    replies.all().await.first() == Some(&Sent::Done)
 }
 
-/// Waits for several replies; for each whether the server has done what it was told.
+/// What became of a delete, or of several: the worst of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Sent {
+    /// The server has done what it was told, or never will.
+    Done,
+    /// It answered, with an error: a proxy may have trouble with this key, and none with the next one.
+    Refused,
+    /// It gave no answer; what comes behind need not be tried.
+    NoAnswer,
+}
+
+/// Waits for several replies.
 struct Replies {
-    told: RefCell<Vec<bool>>,
+    told: RefCell<Vec<Sent>>,
     waiting_count: Cell<usize>,
     waker: RefCell<Option<Waker>>,
 }
 
 impl Replies {
     fn of(count: usize) -> Self {
-        let (told, waiting_count) = (RefCell::new(vec![false; count]), Cell::new(count));
+        let (told, waiting_count) = (RefCell::new(vec![Sent::NoAnswer; count]), Cell::new(count));
         Self { told, waiting_count, waker: RefCell::default() }
     }
 
-    async fn all(&self) -> Vec<bool> {
+    async fn all(&self) -> Vec<Sent> {
         poll_fn(|cx| {
             if self.waiting_count.get() == 0 {
                 return Poll::Ready(());
@@ -303,10 +316,15 @@ impl Sink for Replies {
 
     fn fill(&self, token: u64, reply: &Reply<'_>) {
         // What the server calls our fault it will never take: to try again is of no use.
-        let is_refused = reply.status == Status::ErrorLine && reply.line.starts_with(b"CLIENT_ERROR");
+        let sent = match reply.status {
+            Status::ErrorLine if reply.line.starts_with(b"CLIENT_ERROR") => Sent::Done,
+            Status::ErrorLine => Sent::Refused,
+            Status::Failed(_) => Sent::NoAnswer,
+            _ => Sent::Done,
+        };
         let mut all = self.told.borrow_mut();
         if let Some(told) = usize::try_from(token).ok().and_then(|token| all.get_mut(token)) {
-            *told = is_refused || !reply.status.is_error();
+            *told = sent;
         }
         self.waiting_count.set(self.waiting_count.get() - 1);
         if self.waiting_count.get() == 0

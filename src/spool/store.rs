@@ -2,6 +2,8 @@
 //!
 //! ```text
 //!  append ─► current segment ─► (full) ─► older segments ─► (nothing pending in it) ─► removed
+//!                  ▲                           │
+//!                  └──── what is needed of it ─┴─► (no room, or a part of it cannot be read) ─► removed
 //! ```
 //! No clock but for ages, no thread: `writer.rs` calls it, tests call it over a disk that loses power.
 
@@ -9,11 +11,11 @@ use super::book::{Book, Numbers};
 use super::disk::{Disk, Growing};
 use super::entry::{DELETE_BYTES, Delete, Entry, NUMBERS_COUNT_MAX, Why, write_delete, write_done};
 use super::owed::Owed;
-use super::segment::{HEADER_BYTES, Header, Reading, SegmentId, read_header};
+use super::segment::{HEADER_BYTES, Header, Reading, SegmentId, header_of};
 use crate::config::OnFull;
 use crate::route::Refused;
 use crate::stats::LogRate;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::sync::Arc;
@@ -24,8 +26,8 @@ use std::time::{Duration, Instant};
 const SEGMENT_BYTES_MAX: u64 = 16 << 20;
 /// The one that is written to stays up to this size when nothing is pending any more.
 const USED_AGAIN_BYTES_MAX: u64 = 1 << 20;
-/// Deletes that are copied with one write.
-const ABSORBED_COUNT: usize = 4_096;
+/// Deletes that are copied with one write: less than the least `bytes_max`.
+const ABSORBED_COUNT: usize = 2_048;
 /// Entries that one look for pending ones passes by before somebody else has a turn.
 const LOOK_COUNT_MAX: usize = 50_000;
 
@@ -98,15 +100,30 @@ pub struct Store {
 struct Segment {
     id: SegmentId,
     bytes: u64,
+    /// Those that were found to be no entries.
+    broken_bytes: u64,
     /// The number of its last delete.
     last: u64,
-    /// Deletes in it, and how many of them are pending.
+    /// Deletes in it, their bytes, and how many of them are pending.
     count: u64,
+    deletes_bytes: u64,
     pending_count: u64,
-    /// Older segments of which it says that something in them is done with.
-    speaks_of: BTreeSet<u64>,
+    /// Older segments, and of how many deletes in each it says that they are done with.
+    speaks_of: BTreeMap<u64, u64>,
     begun: Instant,
-    appended: Instant,
+    /// Since when it is too old for further deletes: it gets none, and those in it stand for none. From here on it ages, so
+    /// none of them is given up too early.
+    closed: Option<Instant>,
+}
+
+/// What a segment holds that must not go with it.
+#[derive(Default)]
+struct Needed {
+    /// Those that are pending.
+    deletes: Vec<Delete>,
+    /// What it says of older segments that are still there.
+    done: Vec<(Why, Vec<u64>)>,
+    broken_bytes: u64,
 }
 
 impl Wanted {
@@ -116,9 +133,27 @@ impl Wanted {
 }
 
 impl Segment {
-    fn new(id: SegmentId, bytes: u64, now: Instant) -> Self {
-        let (begun, appended) = (now, now);
-        Self { id, bytes, last: 0, count: 0, pending_count: 0, speaks_of: BTreeSet::new(), begun, appended }
+    fn new(id: SegmentId, bytes: u64) -> Self {
+        Self {
+            id,
+            bytes,
+            broken_bytes: 0,
+            last: 0,
+            count: 0,
+            deletes_bytes: 0,
+            pending_count: 0,
+            speaks_of: BTreeMap::new(),
+            begun: Instant::now(),
+            closed: None,
+        }
+    }
+
+    /// It has this delete, pending or not.
+    fn note(&mut self, delete: &Delete) {
+        self.count += 1;
+        self.deletes_bytes +=
+            (DELETE_BYTES + delete.pool.len() + delete.address.len() + delete.key.len()) as u64;
+        self.last = self.last.max(delete.number);
     }
 }
 
@@ -130,7 +165,7 @@ pub(super) fn check_shelf(disk: &dyn Disk) -> Result<Vec<(SegmentId, u64)>, Stor
     let mut ids = Vec::new();
     for (name, bytes) in disk.list()? {
         let id = SegmentId::parse(&name).ok_or_else(|| StoreError::Foreign(name.clone()))?;
-        if let Header::Newer(version) = read_header(&disk.read(&name, 0, HEADER_BYTES)?) {
+        if let Header::Newer(version) = header_of(disk, &name)? {
             return Err(StoreError::Newer(name, version));
         }
         ids.push((id, bytes));
@@ -164,11 +199,10 @@ impl Store {
 
     fn take_in(&mut self, ids: &[(SegmentId, u64)]) -> io::Result<()> {
         let done = self.read_done(ids)?;
-        let now = Instant::now();
         for (id, bytes) in ids {
             self.bytes += bytes;
             self.next_number = self.next_number.max(id.number + 1);
-            self.segments.insert(id.number, Segment::new(*id, *bytes, now));
+            self.segments.insert(id.number, Segment::new(*id, *bytes));
             let disk = Arc::clone(&self.disk);
             let mut reading = Reading::whole(&*disk, *id);
             while let Some(entry) = reading.next()? {
@@ -178,12 +212,14 @@ impl Store {
                         if done.binary_search(&delete.number).is_err() {
                             let owed = self.book.server(&delete.address);
                             self.add(&owed, &delete, id.number);
+                        } else if let Some(segment) = self.segments.get_mut(&id.number) {
+                            segment.note(&delete);
                         }
                     }
                     Entry::Done { numbers, .. } => self.speaks(id.number, &numbers),
                 }
             }
-            Numbers::add(&self.book.numbers.broken_bytes, usize::try_from(reading.broken_bytes).unwrap_or(0));
+            self.found_broken(id.number, reading.broken_bytes);
         }
         self.book.newest.store(self.next_number - 1, Relaxed);
         self.remove_needless();
@@ -208,9 +244,8 @@ impl Store {
     /// A delete stands in a segment.
     fn add(&mut self, owed: &Owed, delete: &Delete, segment: u64) {
         if let Some(segment) = self.segments.get_mut(&segment) {
-            segment.count += 1;
+            segment.note(delete);
             segment.pending_count += 1;
-            segment.last = segment.last.max(delete.number);
         }
         let former = owed.add(owed.hash(&delete.key), delete.number, delete.time_ms);
         if let Some(former) = former {
@@ -234,14 +269,21 @@ impl Store {
 
     /// A segment says that these are done with.
     fn speaks(&mut self, segment: u64, numbers: &[u64]) {
-        let of: BTreeSet<u64> = numbers
-            .iter()
-            .filter_map(|number| self.segment_of(*number))
-            .filter(|of| *of != segment)
-            .collect();
-        if let Some(segment) = self.segments.get_mut(&segment) {
-            segment.speaks_of.extend(of);
+        for number in numbers {
+            let of = self.segment_of(*number).filter(|of| *of != segment);
+            if let (Some(of), Some(segment)) = (of, self.segments.get_mut(&segment)) {
+                *segment.speaks_of.entry(of).or_default() += 1;
+            }
         }
+    }
+
+    /// So many bytes of a segment are no entries.
+    fn found_broken(&mut self, segment: u64, bytes: u64) {
+        let Some(segment) = self.segments.get_mut(&segment) else { return };
+        // it is read more than once
+        let more = bytes.saturating_sub(segment.broken_bytes);
+        segment.broken_bytes += more;
+        Numbers::add(&self.book.numbers.broken_bytes, usize::try_from(more).unwrap_or(0));
     }
 
     /// Writes deletes down, all or none; they are pending when this returns.
@@ -284,11 +326,10 @@ impl Store {
         let bytes_max = SEGMENT_BYTES_MAX.min(self.bounds.bytes_max / 8);
         if let Some((number, _)) = &self.current
             && let Some(segment) = self.segments.get(number)
+            && segment.bytes < bytes_max
+            && segment.closed.is_none()
         {
-            let is_old = self.bounds.age_max.is_some_and(|age| segment.begun.elapsed() > age / 8);
-            if segment.bytes < bytes_max && !is_old {
-                return Ok(segment.id);
-            }
+            return Ok(segment.id);
         }
         self.current = None;
         let salt = RandomState::new().hash_one(self.next_number) as u32;
@@ -305,7 +346,7 @@ impl Store {
             let _ = self.disk.remove(&id.name());
         })?;
         self.bytes += HEADER_BYTES as u64;
-        self.segments.insert(id.number, Segment::new(id, HEADER_BYTES as u64, Instant::now()));
+        self.segments.insert(id.number, Segment::new(id, HEADER_BYTES as u64));
         self.current = Some((id.number, file));
         Ok(id)
     }
@@ -322,7 +363,6 @@ impl Store {
         }
         if let Some(segment) = self.segments.get_mut(&number) {
             segment.bytes += bytes.len() as u64;
-            segment.appended = Instant::now();
             self.bytes += bytes.len() as u64;
         }
         if written.is_err() {
@@ -359,58 +399,116 @@ impl Store {
         if error.kind() == io::ErrorKind::StorageFull { FULL } else { BROKEN }
     }
 
-    /// Sees to it that so many bytes more stay within the bound.
-    fn make_room(&mut self, bytes: u64) -> Result<(), Refused> {
-        if self.bytes + bytes <= self.bounds.bytes_max {
-            return Ok(());
+    #[cold]
+    fn failed_to_read(&self, error: &io::Error) {
+        static TOLD: LogRate = LogRate::new();
+        Numbers::add(&self.book.numbers.disk_errors, 1);
+        if TOLD.may_log() {
+            tracing::error!("the spool cannot be read: {error}");
         }
-        while self.bytes + bytes > self.bounds.bytes_max && self.rewrite_sparse() {}
-        if self.bounds.on_full == OnFull::DropOldest {
-            while self.bytes + bytes > self.bounds.bytes_max && self.drop_oldest() {}
-        }
-        if self.bytes + bytes <= self.bounds.bytes_max { Ok(()) } else { Err(FULL) }
     }
 
-    /// Writes what is pending in a segment of which most is done with anew, and removes that. `false`: there is none.
+    /// Sees to it that so many bytes more stay within the bound.
+    fn make_room(&mut self, bytes: u64) -> Result<(), Refused> {
+        let has_room = |store: &Self| store.bytes + bytes <= store.bounds.bytes_max;
+        // each of them once: what is written anew is needed
+        for _ in 0..self.segments.len() {
+            if has_room(self) || !self.rewrite_sparse() {
+                break;
+            }
+        }
+        // what will never have room is no reason to give others up
+        if self.bounds.on_full == OnFull::DropOldest && bytes <= self.bounds.bytes_max {
+            while !has_room(self) && self.drop_oldest() {}
+        }
+        if has_room(self) { Ok(()) } else { Err(FULL) }
+    }
+
+    /// Rewrites a segment of which less than half is needed. `false`: there is none, or it cannot be done.
     fn rewrite_sparse(&mut self) -> bool {
-        let is_sparse = |segment: &Segment| segment.pending_count * 2 < segment.count;
-        let current = self.current.as_ref().map(|(number, _)| *number);
-        let sparse = self.segments.values().find(|s| is_sparse(s) && Some(s.id.number) != current);
-        let Some(id) = sparse.map(|segment| segment.id) else { return false };
-        let Ok(deletes) = self.pending_in(id) else { return false };
-        let wanted = |delete: Delete| Wanted {
-            owed: self.book.server(&delete.address),
-            pool: delete.pool.as_str().into(),
-            key: delete.key.into(),
+        let is_sparse = |segment: &&Segment| self.needed_bytes(segment) * 2 < segment.bytes;
+        let sparse = self.segments.values().find(is_sparse).map(|segment| segment.id);
+        sparse.is_some_and(|id| self.rewrite(id))
+    }
+
+    /// What [`Self::rewrite`] would have to write, about.
+    fn needed_bytes(&self, segment: &Segment) -> u64 {
+        let is_there = |(of, _): &(&u64, &u64)| self.segments.contains_key(*of);
+        let done_count: u64 = segment.speaks_of.iter().filter(is_there).map(|(_, count)| count).sum();
+        done_count * 8 + segment.deletes_bytes * segment.pending_count / segment.count.max(1)
+    }
+
+    /// Writes what is needed of a segment anew, and removes it. What it says of older ones goes along: one of them that stays
+    /// for long would keep it, and this one the next. `false`: that cannot be done, and it stays.
+    fn rewrite(&mut self, id: SegmentId) -> bool {
+        let needed = match self.needed_of(id) {
+            Ok(needed) => needed,
+            Err(error) => {
+                self.failed_to_read(&error);
+                return false;
+            }
         };
-        let time_ms = deletes.first().map_or(0, |delete| delete.time_ms);
-        let wanted: Vec<Wanted> = deletes.into_iter().map(wanted).collect();
-        if !wanted.is_empty() {
+        self.leave(id);
+        if let Some(first) = needed.deletes.first() {
+            let time_ms = first.time_ms;
+            let wanted: Vec<Wanted> = needed.deletes.iter().map(|delete| self.wanted(delete)).collect();
             // for this once beyond the bound: what it frees is more
             let bytes_max = std::mem::replace(&mut self.bounds.bytes_max, u64::MAX);
             let rewritten = self.append(&wanted, time_ms);
             self.bounds.bytes_max = bytes_max;
-            let safe = self.take_dirty().iter().try_for_each(|file| file.sync());
-            if rewritten.is_err() || safe.is_err() {
+            if rewritten.is_err() || self.make_safe().is_err() {
                 return false;
             }
         }
+        for (why, numbers) in needed.done {
+            // written with what else is done with; until then it costs a delivery too many at worst
+            self.done.entry(why as u8).or_insert((why, Vec::new())).1.extend(numbers);
+        }
+        self.found_broken(id.number, needed.broken_bytes);
+        let lost_count = self.lose(id);
+        Numbers::add(&self.book.numbers.dropped, lost_count);
+        self.remove(id);
         self.remove_needless();
-        !self.segments.contains_key(&id.number)
+        true
     }
 
-    /// The deletes of a segment that are pending.
-    fn pending_in(&self, id: SegmentId) -> io::Result<Vec<Delete>> {
-        let mut found = Vec::new();
+    /// What was appended is safe, and that it is there.
+    fn make_safe(&mut self) -> io::Result<()> {
+        let appended = self.take_dirty().iter().try_for_each(|file| file.sync());
+        let safe = appended.and_then(|()| self.disk.sync());
+        safe.inspect_err(|error| self.sync_failed(error))
+    }
+
+    /// Takes out of the books what is pending in a segment, though it cannot be read there any more; how much there was.
+    fn lose(&self, id: SegmentId) -> usize {
+        let Some(segment) = self.segments.get(&id.number) else { return 0 };
+        if segment.pending_count == 0 {
+            return 0; // as nearly always: the books are long
+        }
+        let numbers = id.number..=segment.last;
+        let count: usize = self.book.servers().iter().map(|owed| owed.remove_all(&numbers)).sum();
+        static TOLD: LogRate = LogRate::new();
+        if count > 0 && TOLD.may_log() {
+            tracing::error!(deletes = count, "deletes of the spool cannot be read any more, and are lost");
+        }
+        count
+    }
+
+    fn needed_of(&self, id: SegmentId) -> io::Result<Needed> {
+        let mut needed = Needed::default();
         let mut reading = Reading::whole(&*self.disk, id);
         while let Some(entry) = reading.next()? {
-            if let Entry::Delete(delete) = entry
-                && self.is_pending(&delete)
-            {
-                found.push(delete);
+            match entry {
+                Entry::Delete(delete) if self.is_pending(&delete) => needed.deletes.push(delete),
+                Entry::Delete(_) => {}
+                Entry::Done { why, mut numbers } => {
+                    numbers.retain(|number| self.segment_of(*number).is_some_and(|of| of != id.number));
+                    needed.done.push((why, numbers));
+                }
             }
         }
-        Ok(found)
+        needed.broken_bytes = reading.broken_bytes;
+        Ok(needed)
     }
 
     fn is_pending(&self, delete: &Delete) -> bool {
@@ -418,29 +516,53 @@ impl Store {
         owed.number(owed.hash(&delete.key)) == Some(delete.number)
     }
 
-    /// Copies what is pending in another directory, in its order, and removes it there.
+    /// A delete that stands somewhere already, to be kept here.
+    fn wanted(&self, delete: &Delete) -> Wanted {
+        let owed = self.book.server(&delete.address);
+        Wanted { owed, pool: delete.pool.as_str().into(), key: delete.key.as_slice().into() }
+    }
+
+    /// Opens another directory, for [`Self::absorb`].
     ///
     /// # Errors
-    /// As [`Self::open`]; or when there is no room. Then it is left as it was.
-    pub fn absorb(&mut self, disk: Arc<dyn Disk>, time_ms: u64) -> Result<usize, StoreError> {
-        let theirs = Self::open(disk, Arc::new(Book::default()), self.bounds.clone())?;
+    /// As [`Self::open`].
+    pub fn open_other(&self, disk: Arc<dyn Disk>) -> Result<Self, StoreError> {
+        let other = Self::open(disk, Arc::new(Book::default()), self.bounds.clone())?;
+        let broken_bytes = other.book.numbers.broken_bytes.load(Relaxed);
+        self.book.numbers.broken_bytes.fetch_add(broken_bytes, Relaxed);
+        Ok(other)
+    }
+
+    /// Copies what is pending in another directory, in its order, and removes each segment there that has been copied. What a
+    /// segment says of older ones is not needed when its turn comes, because those have gone before it.
+    ///
+    /// # Errors
+    /// When there is no room, or a disk fails. What has not been copied is still there: another call goes on with it.
+    pub fn absorb(&mut self, theirs: &mut Self, time_ms: u64) -> Result<usize, StoreError> {
         let mut count = 0;
-        for segment in theirs.segments.values() {
-            for deletes in theirs.pending_in(segment.id)?.chunks(ABSORBED_COUNT) {
-                let wanted = |delete: &Delete| Wanted {
-                    owed: self.book.server(&delete.address),
-                    pool: delete.pool.as_str().into(),
-                    key: delete.key.as_slice().into(),
-                };
-                let wanted: Vec<Wanted> = deletes.iter().map(wanted).collect();
-                self.append(&wanted, time_ms).map_err(|refused| io::Error::other(refused.0))?;
-                count += wanted.len();
+        let ids: Vec<SegmentId> = theirs.segments.values().map(|segment| segment.id).collect();
+        for id in ids {
+            let deletes = theirs.needed_of(id)?.deletes;
+            let (mut copied_count, mut copied) = (0, Ok(()));
+            for deletes in deletes.chunks(ABSORBED_COUNT) {
+                let wanted: Vec<Wanted> = deletes.iter().map(|delete| self.wanted(delete)).collect();
+                copied = self.append(&wanted, time_ms);
+                if copied.is_err() {
+                    break;
+                }
+                copied_count += deletes.len();
             }
-        }
-        self.take_dirty().iter().try_for_each(|file| file.sync())?;
-        self.disk.sync()?;
-        for segment in theirs.segments.values() {
-            theirs.disk.remove(&segment.id.name())?;
+            self.make_safe()?;
+            let copies = deletes.iter().take(copied_count);
+            count += copies.filter(|delete| theirs.take_out(delete)).count();
+            copied.map_err(|refused| {
+                let is_full = refused.0 == FULL.0;
+                io::Error::other(if is_full { "the spool is full" } else { "the spool cannot be written" })
+            })?;
+            let lost_count = theirs.lose(id);
+            Numbers::add(&self.book.numbers.dropped, lost_count);
+            theirs.remove_file(id)?;
+            theirs.segments.remove(&id.number);
         }
         Ok(count)
     }
@@ -453,24 +575,44 @@ impl Store {
     }
 
     fn drop_segment(&mut self, id: SegmentId) {
-        let deletes = self.pending_in(id).unwrap_or_default();
-        for delete in &deletes {
-            let owed = self.book.server(&delete.address);
-            owed.remove(owed.hash(&delete.key), delete.number);
-        }
-        Numbers::add(&self.book.numbers.dropped, deletes.len());
+        let deletes = self.needed_of(id).unwrap_or_default().deletes;
+        let read_count = deletes.iter().filter(|delete| self.take_out(delete)).count();
         static TOLD: LogRate = LogRate::new();
-        if TOLD.may_log() {
-            tracing::warn!(deletes = deletes.len(), "deletes of the spool are given up, the oldest first");
+        if read_count > 0 && TOLD.may_log() {
+            tracing::warn!(deletes = read_count, "deletes of the spool are given up, the oldest first");
         }
+        let count = read_count + self.lose(id);
+        Numbers::add(&self.book.numbers.dropped, count);
         self.remove(id);
+    }
+
+    /// This delete of a segment is pending no more. `false`: it was not.
+    fn take_out(&mut self, delete: &Delete) -> bool {
+        let owed = self.book.server(&delete.address);
+        let is_out = owed.remove(owed.hash(&delete.key), delete.number);
+        if is_out {
+            self.forget(delete.number);
+        }
+        is_out
     }
 
     /// Gives up what has waited for too long. Only time in which the process runs counts: no clock that is set can make a
     /// delete old.
-    pub fn expire(&mut self) {
+    pub fn expire(&mut self, now: Instant) {
         let Some(age_max) = self.bounds.age_max else { return };
-        let is_old = |segment: &&Segment| segment.appended.elapsed() > age_max;
+        let is_over = |since: Instant, age: Duration| now.saturating_duration_since(since) > age;
+        let mut closed = 0_u64;
+        for segment in self.segments.values_mut() {
+            if segment.closed.is_none() && is_over(segment.begun, age_max / 8) {
+                segment.closed = Some(now);
+                closed = closed.max(segment.last);
+            }
+        }
+        if closed > 0 {
+            // a delete that comes from now on must not be given up with one that came long before it
+            self.book.servers().iter().for_each(|owed| owed.close(closed));
+        }
+        let is_old = |segment: &&Segment| segment.closed.is_some_and(|closed| is_over(closed, age_max));
         let old: Vec<SegmentId> = self.segments.values().filter(is_old).map(|segment| segment.id).collect();
         old.into_iter().for_each(|id| self.drop_segment(id));
         self.tell_sizes();
@@ -519,7 +661,7 @@ impl Store {
             let is_needless = |segment: &Segment| {
                 // a small one that is written to is used again, or each delete would cost a file of its own
                 let is_in_use = Some(segment.id.number) == current && segment.bytes < USED_AGAIN_BYTES_MAX;
-                let speaks = segment.speaks_of.iter().any(|of| self.segments.contains_key(of));
+                let speaks = segment.speaks_of.keys().any(|of| self.segments.contains_key(of));
                 segment.pending_count == 0 && !is_in_use && !speaks
             };
             let found = self.segments.values().find(|segment| is_needless(segment));
@@ -529,39 +671,54 @@ impl Store {
     }
 
     fn remove(&mut self, id: SegmentId) {
-        if self.current.as_ref().is_some_and(|(number, _)| *number == id.number) {
-            self.current = None;
-        }
+        self.leave(id);
         let Some(segment) = self.segments.remove(&id.number) else { return };
         self.bytes -= segment.bytes;
-        if let Err(error) = self.disk.remove(&id.name()) {
+        if let Err(error) = self.remove_file(id) {
             self.failed(&error);
         }
     }
 
+    /// This one is not written to any more.
+    fn leave(&mut self, id: SegmentId) {
+        if self.current.as_ref().is_some_and(|(number, _)| *number == id.number) {
+            self.current = None;
+        }
+    }
+
+    fn remove_file(&self, id: SegmentId) -> io::Result<()> {
+        match self.disk.remove(&id.name()) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()), // somebody else's doing
+            removed => removed,
+        }
+    }
+
     /// Pending deletes of a server that may be delivered, oldest first, and where to go on; `None`: that is all.
+    ///
+    /// # Errors
+    /// When the disk cannot be read now. What can never be read any more is lost, and keeps nothing else.
     pub fn look(
-        &self,
+        &mut self,
         owed: &Owed,
         from: Cursor,
         count_max: usize,
     ) -> io::Result<(Vec<Pending>, Option<Cursor>)> {
         let (mut found, mut looked) = (Vec::new(), 0);
-        for (number, segment) in self.segments.range(from.segment..) {
-            if segment.pending_count == 0 {
-                continue;
-            }
-            let is_first = *number == from.segment && from.offset > 0;
-            let mut reading = if is_first {
-                Reading::from(&*self.disk, segment.id, from.offset)
-            } else {
-                Reading::whole(&*self.disk, segment.id)
+        let disk = Arc::clone(&self.disk);
+        let segments = self.segments.range(from.segment..).map(|(_, segment)| segment);
+        let ids: Vec<SegmentId> = segments.filter(|s| s.pending_count > 0).map(|s| s.id).collect();
+        for id in ids {
+            let is_first = id.number == from.segment && from.offset > 0;
+            let mut reading = match is_first {
+                true => Reading::from(&*disk, id, from.offset),
+                false => Reading::whole(&*disk, id),
             };
-            loop {
+            let next = loop {
                 if found.len() >= count_max || looked >= LOOK_COUNT_MAX {
-                    return Ok((found, Some(Cursor { segment: *number, offset: reading.offset() })));
+                    break Some(Cursor { segment: id.number, offset: reading.offset() });
                 }
-                let Some(entry) = reading.next()? else { break };
+                let entry = reading.next().inspect_err(|error| self.failed_to_read(error))?;
+                let Some(entry) = entry else { break None };
                 looked += 1;
                 if let Entry::Delete(delete) = entry
                     && delete.address == owed.address
@@ -571,6 +728,13 @@ impl Store {
                     let Delete { number, time_ms, pool, key, .. } = delete;
                     found.push(Pending { number, time_ms, pool, key });
                 }
+            };
+            if reading.is_hurt {
+                // What was found is then pending under another number as well, and is delivered twice.
+                self.rewrite(id);
+            }
+            if next.is_some() {
+                return Ok((found, next));
             }
         }
         Ok((found, None))

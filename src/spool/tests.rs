@@ -9,7 +9,7 @@ use crate::config::OnFull;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 const ADDRESSES: [&str; 2] = ["10.0.0.1:11211", "cache-1.cache:11211"];
 
@@ -64,7 +64,7 @@ impl Spool {
     }
 
     /// Keys that are to be delivered to a server, in order.
-    fn looked(&self, server: usize, count_max: usize) -> Vec<Vec<u8>> {
+    fn looked(&mut self, server: usize, count_max: usize) -> Vec<Vec<u8>> {
         let owed = self.book.server(ADDRESSES[server]);
         owed.settle(u64::MAX);
         let (mut keys, mut cursor) = (Vec::new(), Some(Cursor::default()));
@@ -101,7 +101,7 @@ fn what_was_written_is_pending_again_in_its_order() {
     spool.deliver((0, 1));
     spool.store.write_done(0);
     for count_max in [1, 100] {
-        let spool = Spool::open(&disk, bounds());
+        let mut spool = Spool::open(&disk, bounds());
         assert_eq!(spool.book.pending(), 3);
         assert_eq!(spool.looked(0, count_max), [name(2), name(3)]);
         assert_eq!(spool.looked(1, count_max), [name(1)]);
@@ -115,16 +115,41 @@ fn a_clock_that_steps_changes_nothing() {
     let mut spool = Spool::open(&disk, aged());
     for (key, time_ms) in [(1, 1_700_000_000_000), (2, 0), (3, u64::MAX), (4, 5)] {
         assert!(spool.append_at(&[(0, key)], time_ms));
-        spool.store.expire();
+        spool.store.expire(Instant::now());
     }
     spool.deliver((0, 2));
     spool.store.write_done(u64::MAX);
     let mut again = Spool::open(&disk, aged());
-    again.store.expire();
+    again.store.expire(Instant::now());
     for mut spool in [spool, again] {
         assert_eq!(spool.looked(0, 9), [name(1), name(3), name(4)]);
         assert!(spool.append_at(&[(0, 5)], 0) && spool.is_pending((0, 5)));
     }
+}
+
+#[test]
+fn a_delete_is_kept_for_its_time_though_one_of_its_key_was_there() {
+    let (began, minute) = (Instant::now(), Duration::from_secs(60));
+    let aged = Bounds { age_max: Some(minute * 60), ..bounds() };
+    let mut spool = Spool::open(&Power::default(), aged);
+    let covers = |spool: &Spool| spool.book.server(ADDRESSES[0]).covers(&name(1));
+    assert!(spool.append(&[(0, 1), (0, 2)]));
+    for passed in 1..=7 {
+        spool.store.expire(began + minute * passed);
+        assert!(covers(&spool), "a second one needs no entry");
+    }
+    for passed in 8..59 {
+        spool.store.expire(began + minute * passed);
+        assert!(!covers(&spool), "a second one would go with the first");
+    }
+    assert!(spool.append(&[(0, 1)]));
+    for passed in 59..=70 {
+        spool.store.expire(began + minute * passed);
+        // those that came while the first stood for them were written up to the eighth minute
+        assert_eq!((spool.is_pending((0, 1)), spool.is_pending((0, 2))), (true, passed <= 68));
+    }
+    spool.store.expire(began + minute * 180);
+    assert_eq!((spool.book.pending(), spool.book.numbers.dropped.load(Relaxed)), (0, 2));
 }
 
 #[test]
@@ -200,6 +225,56 @@ fn room_that_is_taken_by_what_is_done_with_is_used_again() {
 }
 
 #[test]
+fn what_is_done_with_gives_room_though_it_is_spoken_of_beside_what_stays() {
+    let disk = Power::default();
+    let mut spool = Spool::open(&disk, bounds());
+    // one server stays away, another one comes and goes
+    assert!((0..1_000).all(|key| spool.append(&[(0, key)])));
+    assert!(spool.append(&[(1, 99_999)]));
+    for key in 0..40_000 {
+        assert!(spool.append(&[(1, key)]), "{key}");
+        spool.deliver((1, key));
+        match key {
+            3_000 => spool.deliver((1, 99_999)),
+            _ if key % 100 == 0 => spool.store.write_done(0),
+            _ => {}
+        }
+    }
+    assert_eq!(spool.book.pending(), 1_000);
+    spool.store.write_done(0);
+    drop(spool);
+    let spool = Spool::open(&disk, bounds());
+    assert_eq!(spool.book.pending(), 1_000, "what was said to be done with was said again");
+    assert!((0..1_000).all(|key| spool.is_pending((0, key))));
+}
+
+#[test]
+fn what_is_done_with_gives_room_after_a_start_too() {
+    let disk = Power::default();
+    let mut spool = Spool::open(&disk, bounds());
+    let count = (0..20_000).take_while(|key| spool.append(&[(0, *key)])).count() as u64;
+    (0..count).filter(|key| key % 100 != 0).for_each(|key| spool.deliver((0, key)));
+    spool.store.write_done(0);
+    drop(spool);
+    let mut spool = Spool::open(&disk, bounds());
+    for key in count..2 * count - 2_000 {
+        assert!(spool.append(&[(0, key)]), "{key}");
+    }
+    assert!((0..count).filter(|key| key % 100 == 0).all(|key| spool.is_pending((0, key))));
+}
+
+#[test]
+fn a_spool_that_is_full_of_what_is_pending_is_not_rewritten() {
+    let disk = Power::default();
+    let mut spool = Spool::open(&disk, bounds());
+    let count = (0..20_000).take_while(|key| spool.append(&[(0, *key)])).count() as u64;
+    (0..count).filter(|key| key % 3 == 0).for_each(|key| spool.deliver((0, key)));
+    let calls_count = disk.calls_count();
+    assert!(!spool.append(&[(0, count)]));
+    assert_eq!(disk.calls_count(), calls_count);
+}
+
+#[test]
 fn what_is_not_ours_is_left_alone() {
     let disk = Power::default();
     disk.put("notes.txt", b"mine");
@@ -228,11 +303,113 @@ fn another_directory_is_absorbed_in_its_order() {
     drop(theirs);
     let mut spool = Spool::open(&disk, bounds());
     assert!(spool.append(&[(0, 9)]));
-    assert_eq!(spool.store.absorb(Arc::new(other.clone()), 0).unwrap(), 2);
+    let mut theirs = spool.store.open_other(Arc::new(other.clone())).unwrap();
+    assert_eq!(spool.store.absorb(&mut theirs, 0).unwrap(), 2);
     assert_eq!(other.list().unwrap(), []);
     drop(spool);
-    let spool = Spool::open(&disk, bounds());
+    let mut spool = Spool::open(&disk, bounds());
     assert_eq!((spool.looked(0, 9), spool.looked(1, 9)), (vec![name(9), name(1)], vec![name(3)]));
+}
+
+#[test]
+fn what_has_no_room_is_absorbed_later_and_no_delete_twice() {
+    let (disk, other) = (Power::default(), Power::default());
+    let mut theirs = Spool::open(&other, bounds());
+    assert!((0..3_000).all(|key| theirs.append(&[(0, key)])));
+    drop(theirs);
+    let files_count = other.list().unwrap().len();
+    let mut spool = Spool::open(&disk, Bounds { bytes_max: 200 << 10, ..bounds() });
+    let mut theirs = spool.store.open_other(Arc::new(other.clone())).unwrap();
+    let mut tries_count = 0;
+    while spool.store.absorb(&mut theirs, 0).is_err() {
+        let left_count = other.list().unwrap().len();
+        tries_count += 1;
+        assert!(left_count + tries_count <= files_count, "what has been copied goes there");
+        for key in 0..3_000 {
+            if spool.is_pending((0, key)) {
+                spool.deliver((0, key));
+            }
+        }
+    }
+    assert!(tries_count > 0 && other.list().unwrap().is_empty());
+    let numbers = &spool.book.numbers;
+    assert_eq!(numbers.written.load(Relaxed), 3_000);
+    assert_eq!(numbers.replayed.load(Relaxed) + spool.book.pending() as u64, 3_000);
+}
+
+#[test]
+fn what_is_absorbed_survives_a_power_cut_at_any_moment() {
+    let mut cuts_count = 0;
+    for (seed, syncs_each, cuts_ours) in (0..3).flat_map(|seed| {
+        [(true, true), (true, false), (false, true), (false, false)].map(|(each, ours)| (seed, each, ours))
+    }) {
+        for call in 0.. {
+            let (disk, other) = (Power::default(), Power::default());
+            let (owed, _) = run(&mut Spool::open(&other, small()), seed, 60);
+            match cuts_ours {
+                true => disk.fail_at(call, Fails::Off),
+                false => other.fail_at(other.calls_count() + call, Fails::Off),
+            }
+            let mut spool = Spool::open(&disk, Bounds { syncs_each, ..bounds() });
+            let mut theirs = spool.store.open_other(Arc::new(other.clone())).unwrap();
+            let is_done = spool.store.absorb(&mut theirs, 0).is_ok();
+            let ours = Spool::open(&disk.after_cut(random(call << 8 | seed)), bounds());
+            let theirs = Spool::open(&other.after_cut(random(call << 8 | 99)), bounds());
+            cuts_count += 1;
+            for delete in &owed {
+                let is_there = ours.is_pending(*delete) || theirs.is_pending(*delete);
+                assert!(is_there, "seed {seed} call {call} ours {cuts_ours}: {delete:?} is lost");
+            }
+            if is_done {
+                break;
+            }
+        }
+    }
+    assert!(cuts_count > 50, "{cuts_count}");
+}
+
+#[test]
+fn a_sector_that_cannot_be_read_costs_what_it_hits_and_holds_up_nothing() {
+    let disk = Power::default();
+    let mut spool = Spool::open(&disk, bounds());
+    assert!((0..3_000).all(|key| spool.append(&[(0, key)])));
+    let (file, _) = disk.files().pop_first().unwrap();
+    disk.spoil(&file, 50_000);
+    // at a start
+    let again = Spool::open(&disk, bounds());
+    let left_count = again.book.pending();
+    assert!((2_900..3_000).contains(&left_count), "{left_count}");
+    assert!(again.book.numbers.broken_bytes.load(Relaxed) >= 4_096);
+    // and while it runs: what is left is written elsewhere, what is lost is told
+    spool.looked(0, 100);
+    let numbers = &spool.book.numbers;
+    assert_eq!(
+        (spool.book.pending(), numbers.dropped.load(Relaxed)),
+        (left_count, 3_000 - left_count as u64)
+    );
+    assert!(numbers.broken_bytes.load(Relaxed) >= 4_096);
+    assert!(!disk.files().contains_key(&file));
+    assert_eq!(spool.looked(0, 100).len(), left_count);
+}
+
+#[test]
+fn a_file_that_is_gone_is_told_of_and_holds_up_nothing() {
+    for is_looked_at in [true, false] {
+        let disk = Power::default();
+        let mut spool = Spool::open(&disk, Bounds { age_max: Some(Duration::from_secs(80)), ..bounds() });
+        assert!(spool.append(&[(0, 1), (1, 2)]));
+        let (file, _) = disk.files().pop_first().unwrap();
+        disk.remove(&file).unwrap();
+        if is_looked_at {
+            assert!(spool.looked(0, 9).is_empty());
+        } else {
+            let now = Instant::now();
+            [20, 120].into_iter().for_each(|passed| spool.store.expire(now + Duration::from_secs(passed)));
+        }
+        assert_eq!((spool.book.pending(), spool.book.numbers.dropped.load(Relaxed)), (0, 2));
+        assert!(spool.append(&[(0, 3)]));
+        assert_eq!(spool.looked(0, 9), [name(3)]);
+    }
 }
 
 #[test]

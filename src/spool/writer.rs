@@ -235,9 +235,9 @@ impl Desk {
 
     fn keep_house(&mut self) {
         self.kept_at = Instant::now();
-        self.store.expire();
+        self.store.expire(self.kept_at);
         self.store.write_done(now_ms());
-        self.neighbours.look(&mut self.store, &self.book);
+        self.neighbours.look(&mut self.store, &self.book, now_ms());
         self.give_to_sync();
         let age = self.book.oldest_ms().map(|oldest| now_ms().saturating_sub(oldest));
         let is_old = age.is_some_and(|age| u128::from(age) > OLD.as_millis());

@@ -1,7 +1,10 @@
 //! Deletes that a server could not be told of: kept, hidden from readers, delivered when it is back.
 
-use crate::support::{Client, Directory, Memcached, PATIENCE, Proxy, dead_address, has_memcached, pool_of};
+use crate::support::{
+    Client, Directory, Memcached, Mock, PATIENCE, Proxy, dead_address, has_memcached, pool_of, usual_answer,
+};
 use rustix::process::Signal;
+use std::collections::BTreeSet;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::time::Instant;
@@ -200,6 +203,40 @@ fn a_server_that_left_its_pool_leaves_its_deletes_to_the_next_owner() {
 }
 
 #[test]
+fn a_kept_routing_prefix_is_no_part_of_what_says_who_the_next_owner_is() {
+    const KEYS: usize = 20;
+    let (servers, directory) = ([Mock::forgetful(), Mock::forgetful()], spool_directory());
+    let with = |addresses: &[&str]| {
+        let servers = addresses.iter().map(|address| format!("\"{address}\"")).collect::<Vec<_>>().join(", ");
+        format!(
+            "spool: {{dir: {}}}\npools:\n  main: {{servers: [{servers}], keep_routing_prefix: true, {}}}\n\
+             routes: {{/x/a/: main}}\ndefault_route: /x/a/\n",
+            directory.file("spool"),
+            QUICK.replace('\n', ", ")
+        )
+    };
+    let proxy = Proxy::with(&with(&[&dead_address()]));
+    let mut client = proxy.client();
+    let keys: Vec<String> = (0..KEYS).map(|key| format!("/x/a/k{key}")).collect();
+    keys.iter().for_each(|key| client.ask(format!("delete {key}\r\n"), "DELETED\r\n"));
+    proxy.rewrite(&with(&[servers[0].address(), servers[1].address()]));
+    client.await_stat("spool_moved", KEYS as u64);
+    await_nothing_pending(&mut client);
+    // who was told of a delete is who is asked for the key
+    let told = |server: &Mock| -> BTreeSet<String> {
+        let lines = server.heard_so_far().into_iter();
+        lines.filter_map(|line| Some(line.strip_prefix("delete ")?.to_owned())).collect()
+    };
+    let told = [told(&servers[0]), told(&servers[1])];
+    assert!(told.iter().all(|told| !told.is_empty()));
+    for key in &keys {
+        client.ask(format!("get {key}\r\n"), "END\r\n");
+        let asked = servers.iter().position(|server| !server.heard_so_far().is_empty()).unwrap();
+        assert!(told[asked].contains(key), "{key}");
+    }
+}
+
+#[test]
 fn a_directory_that_cannot_be_used_is_told_of_at_once() {
     let directory = spool_directory();
     let config = spooled(&["127.0.0.1:1"], &directory, "");
@@ -394,6 +431,40 @@ fn what_another_process_has_accepted_is_not_read_and_is_its_own_to_deliver() {
 }
 
 #[test]
+fn what_has_no_room_at_a_start_keeps_nobody_from_serving() {
+    if !has_memcached() {
+        return;
+    }
+    let (mut server, directory) = (Memcached::start(), spool_directory());
+    server.kill();
+    let config = spooled(&[server.address()], &directory, ", settle: 0s, bytes_max: 1MiB");
+    let full = |prefix: &str| {
+        let proxy = Proxy::with(&config);
+        let mut client = proxy.client();
+        let lines: String = (0..9_000).map(|key| format!("delete {}{key}\r\n", prefix.repeat(200))).collect();
+        let sending = client.send_beside(lines.into_bytes());
+        let accepted = (0..9_000).filter(|_| client.line() == "DELETED").count();
+        sending.join().unwrap().unwrap();
+        assert!((2_000..8_000).contains(&accepted), "{accepted}");
+        (proxy, accepted as u64)
+    };
+    let (one, other) = (full("a"), full("b"));
+    // both at once: neither takes over from the other
+    other.0.signal(Signal::STOP);
+    one.0.signal(Signal::KILL);
+    other.0.signal(Signal::KILL);
+    let owed = one.1 + other.1;
+    drop((one, other));
+    let proxy = Proxy::with(&config);
+    let mut client = proxy.client();
+    assert_eq!(client.stat("spool_pending"), owed);
+    server.restart();
+    await_nothing_pending(&mut client);
+    let replayed = client.stat("spool_replayed");
+    assert!(replayed >= owed, "{replayed} of {owed}");
+}
+
+#[test]
 fn mcrouters_files_are_written_beside_the_spool() {
     for (format, wanted) in [
         ("as1", r#",["127.0.0.1",PORT,"delete k\r\n"]]"#),
@@ -428,4 +499,61 @@ fn mcrouters_files_are_written_beside_the_spool() {
         let (code, said) = spool_verb(&["import", &other.file("spool"), &files]);
         assert!(code == 0 && said.starts_with("1 deletes of 1 files"), "{said}");
     }
+}
+
+#[test]
+fn what_a_server_refuses_holds_up_nobody_else() {
+    const BAD: usize = 600; // more than are under way at once
+    let server = Mock::start(|peer| {
+        while let Some(asked) = peer.request() {
+            let is_refused = asked.line.starts_with("delete bad") || asked.line == "delete good";
+            // what comes from the spool has a connection of its own
+            let is_refused = is_refused && (peer.number == 0 || asked.line != "delete good");
+            let answer = if is_refused { "SERVER_ERROR no shard\r\n".into() } else { usual_answer(&asked) };
+            peer.say(answer);
+        }
+    });
+    let directory = spool_directory();
+    let yaml = format!(
+        "workers: 1\nspool: {{dir: {}, settle: 0s}}\n{}",
+        directory.file("spool"),
+        pool_of(&[server.address()], "")
+    );
+    let proxy = Proxy::with(&yaml);
+    let mut client = proxy.client();
+    for key in (0..BAD).map(|key| format!("bad{key}")).chain(["good".into()]) {
+        client.ask(format!("delete {key}\r\n"), "DELETED\r\n");
+    }
+    client.await_stat("spool_pending", BAD as u64);
+    client.ask("get good\r\n", "END\r\n");
+}
+
+#[test]
+fn a_delete_that_nobody_waits_for_is_kept_when_the_process_ends() {
+    if !has_memcached() {
+        return;
+    }
+    let (servers, directory) = (Memcached::start_several(2), spool_directory());
+    let pool = |name: &str, server: &Memcached| {
+        format!("  {name}: {{servers: [\"{}\"], timeout: 500ms}}\n", server.address())
+    };
+    let yaml = format!(
+        "workers: 1\nspool: {{dir: {}}}\npools:\n{}{}route: {{all_initial: [there, away]}}\n",
+        directory.file("spool"),
+        pool("there", &servers[0]),
+        pool("away", &servers[1])
+    );
+    let mut proxy = Proxy::with(&yaml);
+    let mut client = proxy.client();
+    client.ask("set k 0 0 3\r\nold\r\n", "STORED\r\n");
+    while servers[1].stat("curr_items") == 0 {}
+    servers[1].signal(Signal::STOP);
+    client.ask("delete k\r\n", "DELETED\r\n");
+    assert!(proxy.terminate().success());
+    let proxy = Proxy::with(&yaml);
+    let mut client = proxy.client();
+    assert_eq!(client.stat("spool_pending"), 1);
+    servers[1].signal(Signal::CONT);
+    await_nothing_pending(&mut client);
+    servers[1].client().ask("get k\r\n", "END\r\n");
 }
