@@ -105,11 +105,15 @@ pub(super) fn put_remaining(line: &mut Line, deadline: u32, now: Now) {
     }
 }
 
+/// The key that `me` looks for: 1.6.45 decodes one in base64 only when a further token follows the `b`.
+pub(super) const fn debug_key<'a>(request: &Request<'a>) -> &'a [u8] {
+    let decodes = request.meta.token_count >= 4 || request.meta.token.is_empty();
+    if decodes { request.key } else { request.meta.token }
+}
+
 /// `me`: what memcached would know of such an item. No use of it.
 pub(super) fn debug(shard: &mut Shard, request: &Request<'_>, now: Now, line: &mut Line) -> (Status, Body) {
-    // 1.6.45 decodes a key in base64 only when a further token follows the `b`.
-    let decodes = request.meta.token_count >= 4 || request.meta.token.is_empty();
-    let key = if decodes { request.key } else { request.meta.token };
+    let key = debug_key(request);
     let found = shard.peek(key, now, |entry, _| {
         line.set(b"ME ");
         line.put_key_text(key, entry.marks.base64);

@@ -4,8 +4,9 @@
 //! leaf ─► Cache: copy the value ─► lock ─► execute ─► classic │ meta_get │ meta_change ─► unlock ─► reply
 //!                                              store │ arithmetic (decide)  shard (bound, expiry, cas)
 //! ```
-//! A request is one atomic step under the shard's lock. The reply is handed out after the lock is given
-//! back, so that who takes it may ask the cache again; until then its value is shared, not copied.
+//! A request is one atomic step under the lock of the part that has its key (a cache of less than 128 MiB is
+//! one part). The reply is handed out after the lock is given back, so that who takes it may ask the cache
+//! again; until then its value is shared, not copied.
 
 mod arithmetic;
 mod classic;
@@ -25,17 +26,29 @@ mod tests;
 
 pub use leaf::CacheLeaf;
 
-use crate::protocol::{MultiGet, Reply, Request, Status, Value};
+use crate::protocol::{MultiGet, Op, Reply, Request, Status, Value};
 use crate::sync::Lock;
 use crate::time::Now;
 use entry::Data;
 use execute::Body;
 use line::Line;
-use shard::Shard;
+use shard::{Shard, Turn};
+use std::collections::hash_map::RandomState;
+use std::hash::BuildHasher;
+
+/// A cache of twice as much or more is cut into parts. What is done under a lock now and then (a sweep, slots
+/// that are given back) takes milliseconds for so much, and all workers wait for it.
+const PART_BYTES_MIN: usize = 64 << 20;
+/// A part has room for so many items of the largest size.
+const PART_ITEMS_MIN: usize = 32;
+const PARTS_MAX: usize = 1_024;
 
 /// One shard of the embedded server, shared by all workers.
 pub struct Cache {
-    shard: Lock<Shard>,
+    /// Invariant: not empty. Each has its keys, an equal share of the memory, and its own cas uniques.
+    parts: Box<[Lock<Shard>]>,
+    /// Which part has a key. Keyed, as keys come from clients.
+    hasher: RandomState,
     /// Nothing larger is even copied.
     item_bytes_max: usize,
 }
@@ -44,7 +57,8 @@ pub struct Cache {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CacheStats {
     pub items: u64,
-    /// Keys, values, and what an entry costs beside them: never above the shard's bound.
+    /// Keys, values, what an entry costs beside them, and what is kept of those that are gone: never above the
+    /// shard's bound.
     pub bytes: u64,
     /// Entries that left before their time, for want of room.
     pub evictions: u64,
@@ -57,7 +71,21 @@ impl Cache {
     /// value and a little more) of at most `item_bytes_max`, which is memcached's `-I`.
     #[must_use]
     pub fn new(memory_bytes_max: usize, item_bytes_max: usize) -> Self {
-        Self { shard: Lock::new(Shard::new(memory_bytes_max, item_bytes_max)), item_bytes_max }
+        let part_bytes_min = PART_BYTES_MIN.max(item_bytes_max.saturating_mul(PART_ITEMS_MIN));
+        let count = (memory_bytes_max / part_bytes_min).clamp(1, PARTS_MAX);
+        let part = |index: usize| {
+            let turn = Turn::of(index as u32, count as u32);
+            Lock::new(Shard::new(memory_bytes_max / count, item_bytes_max, turn))
+        };
+        Self { parts: (0..count).map(part).collect(), hasher: RandomState::new(), item_bytes_max }
+    }
+
+    fn part(&self, key: &[u8]) -> &Lock<Shard> {
+        match &*self.parts {
+            [only] => only,
+            // Never empty, and below its length.
+            parts => &parts[self.hasher.hash_one(key) as usize % parts.len()],
+        }
     }
 
     /// Answers one request with exactly one reply. `out` runs without the lock.
@@ -65,7 +93,8 @@ impl Cache {
         let mut line = Line::new();
         let has_value = request.op.has_value() && request.value.len() <= self.item_bytes_max;
         let data = has_value.then(|| Data::of_value(request.value));
-        let (status, body) = execute::execute(&mut self.shard.lock(), request, data, now, &mut line);
+        let key = if request.op == Op::MetaDebug { meta_get::debug_key(request) } else { request.key };
+        let (status, body) = execute::execute(&mut self.part(key).lock(), request, data, now, &mut line);
         reply(status, &line, &body, out);
     }
 
@@ -75,7 +104,7 @@ impl Cache {
         for (index, key) in request.keys.iter().enumerate() {
             let mut line = Line::new();
             let (status, body) =
-                classic::get(&mut self.shard.lock(), request.op, key, request.exptime, now, &mut line);
+                classic::get(&mut self.part(key).lock(), request.op, key, request.exptime, now, &mut line);
             if status == Status::Hit {
                 reply(status, &line, &body, &mut |reply| hit(index, reply));
             }
@@ -83,26 +112,31 @@ impl Cache {
     }
 
     /// Empties the shard: at once for a `delay` of 0 or less, else as memcached does, one second before
-    /// `delay` (read as an exptime) is over. A later call takes the place of one that has not begun.
+    /// `delay` (read as an exptime) is over. A later call takes the place of one that has not begun. Each part
+    /// is one step; others may come between.
     pub fn flush_all(&self, delay: i32, now: Now) {
-        if delay > 0 {
-            self.shard.lock().flush_after(delay, now);
-        } else {
-            // Bound to a name so that the old entries are dropped after the lock is given back.
-            let old = self.shard.lock().clear();
-            drop(old);
+        for part in &*self.parts {
+            if delay > 0 {
+                part.lock().flush_after(delay, now);
+            } else {
+                // Bound to a name so that the old entries are dropped after the lock is given back.
+                let old = part.lock().clear();
+                drop(old);
+            }
         }
     }
 
     #[must_use]
     pub fn stats(&self) -> CacheStats {
-        let shard = self.shard.lock();
-        CacheStats {
-            items: shard.len() as u64,
-            bytes: shard.bytes(),
-            evictions: shard.evictions,
-            expired: shard.expired,
+        let mut stats = CacheStats::default();
+        for part in &*self.parts {
+            let shard = part.lock();
+            stats.items += shard.len() as u64;
+            stats.bytes += shard.bytes();
+            stats.evictions += shard.evictions;
+            stats.expired += shard.expired;
         }
+        stats
     }
 }
 

@@ -1,7 +1,8 @@
 //! The bounded store under the lock: entries by key, eviction, expiry, cas uniques.
 //!
 //! The bound is kept by `quick_cache` (CLOCK-Pro) and is exact as long as an entry grows only through
-//! `insert`: what is changed in place here never gets heavier.
+//! `insert`: what is changed in place here never gets heavier. Its slab and its table never shrink, so their
+//! slots are charged apart from the entries: see [`SLOT_BYTES`].
 
 use super::entry::Entry;
 use super::expiry::{Flush, NEVER, is_dead};
@@ -17,7 +18,22 @@ use std::collections::hash_map::RandomState;
 /// Measured with a counting allocator that rounds as mimalloc does, full caches of 4 to 64 MiB and values of
 /// 10 to 1,000 bytes: 123 to 200. It is 88 bytes of slab slot (up to twice that just after its vector has
 /// doubled), up to 16 of hash table, and two allocations with their rounding and the head of an `Arc`.
-pub(super) const ENTRY_BYTES: usize = 208;
+const ENTRY_BYTES: usize = 208;
+
+/// The part of [`ENTRY_BYTES`] that stays when the entry goes: its slot, for the next one. 88 bytes of slab
+/// and 23 of hash table (5 for a bucket; one that has just doubled to be rid of its tombstones is filled to
+/// 7/32). So it is taken off the capacity of the store for as many entries as there ever were at once.
+const SLOT_BYTES: usize = 112;
+
+/// The capacity shrinks for slots in steps of this share, and of so many bytes at most: `set_capacity` forgets
+/// a ghost each time, by rounding, and one write shall not evict too much.
+const SLOTS_STEP_SHARE: usize = 64;
+const SLOTS_STEP_BYTES_MAX: usize = 1 << 20;
+
+/// Slots are given back, with the store, when three of four stand empty: not for less than this share of the
+/// shard, and not when more entries would have to move, which takes about 10 ms.
+const SLOTS_SHARE_MIN: usize = 16;
+const MOVED_COUNT_MAX: usize = 65_536;
 
 /// What a large value costs in addition: `Bytes`, its shared head, and the list of its one piece.
 const LARGE_BYTES: usize = 256;
@@ -30,40 +46,52 @@ const HOT_SHARE: f64 = 0.96;
 const BYTES_PER_GHOST: usize = 10_000;
 const GHOST_SHARE: usize = 100;
 
-/// Expired entries that nobody asks for are looked for by writes: every so many seconds, so many entries.
+/// Expired entries that nobody asks for are looked for by writes: every so many seconds, so many at once.
+/// `quick_cache` has no cursor: each sweep walks the slab from its start. That is at most 3 ms for 64 MiB, and
+/// to drop those that were found as much again.
 const SWEEP_SECONDS: u32 = 4;
 const SWEEP_COUNT: usize = 8_192;
+/// A walk over so many slots takes a hundredth of a second; so it leaves out a round for each such number. Only
+/// where values may be so large that there are few parts.
+const SWEEP_SLOTS_PER_ROUND: usize = 1_000_000;
 
 type Items = Store<Box<[u8]>, Entry, Weigh, RandomState, CountEvictions>;
 
 pub(super) struct Shard {
+    /// Invariant: its capacity is `capacity_max(memory_bytes_max) - slots_bytes`.
     items: Items,
     memory_bytes_max: usize,
     item_bytes_max: usize,
+    /// The most entries that `items` had at once.
+    /// Invariant: `slots * SLOT_BYTES <= slots_bytes`, which is about half of the shard at most: an entry takes
+    /// nearly as much beside its slot.
+    slots: usize,
+    slots_bytes: usize,
     /// The last cas unique that was given out; they only grow.
     cas_last: u64,
     flush: Flush,
     /// Some entry has, or had, a deadline: a sweep may find something.
     may_expire: bool,
+    turn: Turn,
     sweep_at: u32,
-    /// How many entries the sweep has already passed in its round.
-    sweep_passed: usize,
     pub evictions: u64,
     pub expired: u64,
 }
 
 impl Shard {
-    pub(super) fn new(memory_bytes_max: usize, item_bytes_max: usize) -> Self {
+    pub(super) fn new(memory_bytes_max: usize, item_bytes_max: usize, turn: Turn) -> Self {
         Self {
             items: new_items(memory_bytes_max),
             memory_bytes_max,
             item_bytes_max,
+            slots: 0,
+            slots_bytes: 0,
             // The first one given out is 2, as in memcached: a client may well take 1 for "none".
             cas_last: 1,
             flush: Flush::default(),
             may_expire: false,
+            turn,
             sweep_at: 0,
-            sweep_passed: 0,
             evictions: 0,
             expired: 0,
         }
@@ -73,15 +101,17 @@ impl Shard {
         self.items.len()
     }
 
-    /// All that is charged: keys, values and [`ENTRY_BYTES`] each. Never above the shard's bound.
+    /// All that is charged: keys, values and [`ENTRY_BYTES`] each, and slots without an entry. Never above the
+    /// shard's bound.
     pub(super) fn bytes(&self) -> u64 {
-        self.items.weight()
+        self.items.weight() + (self.slots * SLOT_BYTES) as u64
     }
 
-    /// Whether an item may be stored at all.
+    /// Whether an item may be stored at all, if need be in a store of its own.
     pub(super) fn fits(&self, key_len: usize, flags: u32, value_len: usize) -> bool {
+        let capacity = capacity_max(self.memory_bytes_max).saturating_sub(slots_step(self.memory_bytes_max));
         slab::item_bytes(key_len, flags, value_len) <= self.item_bytes_max
-            && weight(key_len, value_len) <= hot_bytes(self.items.capacity())
+            && weight(key_len, value_len) <= hot_bytes(capacity as u64)
     }
 
     /// A new cas unique.
@@ -133,9 +163,56 @@ impl Shard {
             *old = entry;
             return;
         }
+        self.give_slots_back();
+        self.charge_slot();
+        if weight_new > hot_bytes(self.items.capacity()) {
+            // It fits, but not beside the slots of all that were here: they go with the store. It would have
+            // evicted most of the entries in any case.
+            self.items.remove(key);
+            self.evictions += self.items.len() as u64;
+            drop(self.start_over());
+        }
+        self.insert(Box::from(key), entry);
+    }
+
+    fn insert(&mut self, key: Box<[u8]>, entry: Entry) {
+        self.charge_slot();
         let mut evicted = 0;
-        self.items.insert_with_lifecycle(Box::from(key), entry, &mut evicted);
+        self.items.insert_with_lifecycle(key, entry, &mut evicted);
         self.evictions += evicted;
+        self.slots = self.slots.max(self.items.len());
+    }
+
+    /// Takes one more slot off the capacity. Before it is needed, so that what has to go for it is older than
+    /// what comes.
+    fn charge_slot(&mut self) {
+        if (self.items.len() + 1) * SLOT_BYTES <= self.slots_bytes {
+            return;
+        }
+        self.slots_bytes += slots_step(self.memory_bytes_max);
+        let before = self.items.len();
+        self.items.set_capacity(capacity_max(self.memory_bytes_max).saturating_sub(self.slots_bytes) as u64);
+        self.evictions += (before - self.items.len()) as u64;
+    }
+
+    /// Moves what is left into a store that is as small, when there is much to win.
+    fn give_slots_back(&mut self) {
+        let len = self.items.len();
+        let is_much = self.slots * SLOT_BYTES > self.memory_bytes_max / SLOTS_SHARE_MIN;
+        if !is_much || len >= self.slots / 4 || len > MOVED_COUNT_MAX {
+            return;
+        }
+        let mut old = self.start_over();
+        for (key, entry) in old.drain() {
+            self.insert(key, entry);
+        }
+    }
+
+    /// Begins with an empty store; gives back the old one.
+    fn start_over(&mut self) -> Items {
+        self.slots = 0;
+        self.slots_bytes = 0;
+        std::mem::replace(&mut self.items, new_items(self.memory_bytes_max))
     }
 
     /// A deadline was set in place.
@@ -152,8 +229,7 @@ impl Shard {
     pub(super) fn clear(&mut self) -> impl Sized + use<> {
         self.flush = Flush::default();
         self.may_expire = false;
-        self.sweep_passed = 0;
-        std::mem::replace(&mut self.items, new_items(self.memory_bytes_max))
+        self.start_over()
     }
 
     /// Lets a flush begin later.
@@ -167,22 +243,20 @@ impl Shard {
         if !self.may_expire || now.unix_seconds < self.sweep_at {
             return;
         }
-        self.sweep_at = now.unix_seconds.saturating_add(SWEEP_SECONDS);
+        let left_out = u32::try_from(self.slots / SWEEP_SLOTS_PER_ROUND).unwrap_or(u32::MAX);
+        let pause = self.turn.seconds.saturating_mul(left_out);
+        self.sweep_at = self.turn.after(now.unix_seconds.saturating_add(pause));
         let flush = self.flush;
-        let mut seen = 0;
         let dead: Vec<Box<[u8]>> = self
             .items
             .iter()
-            .skip(self.sweep_passed)
-            .take(SWEEP_COUNT)
-            .inspect(|_| seen += 1)
             .filter(|(_, entry)| is_dead(entry.deadline, entry.used, flush, now))
+            .take(SWEEP_COUNT)
             .map(|(key, _)| key.clone())
             .collect();
         for key in &dead {
             self.drop_dead(key);
         }
-        self.sweep_passed = if seen < SWEEP_COUNT { 0 } else { self.sweep_passed + seen - dead.len() };
     }
 
     fn drop_dead(&mut self, key: &[u8]) {
@@ -201,8 +275,40 @@ impl Cas<'_> {
     }
 }
 
+/// Which seconds are a shard's to sweep in. Each part of a cache has others, so that nobody has to wait for
+/// one after the other (but after a rest): one a second, of some milliseconds, is less than a hundredth of
+/// the time.
+#[derive(Clone, Copy)]
+pub(super) struct Turn {
+    /// Invariant: `part < seconds`.
+    part: u32,
+    seconds: u32,
+}
+
+impl Turn {
+    /// That of one of so many parts, counted from 0.
+    pub(super) fn of(part: u32, parts: u32) -> Self {
+        Self { part, seconds: parts.max(SWEEP_SECONDS) }
+    }
+
+    /// The next one after a second.
+    fn after(self, second: u32) -> u32 {
+        let gone = second.saturating_add(self.seconds - self.part) % self.seconds;
+        second.saturating_add(self.seconds - gone)
+    }
+}
+
+/// What a store without a slot may hold.
+const fn capacity_max(memory_bytes_max: usize) -> usize {
+    memory_bytes_max - memory_bytes_max / GHOST_SHARE
+}
+
+fn slots_step(memory_bytes_max: usize) -> usize {
+    (memory_bytes_max / SLOTS_STEP_SHARE).clamp(SLOT_BYTES, SLOTS_STEP_BYTES_MAX)
+}
+
 fn new_items(memory_bytes_max: usize) -> Items {
-    let capacity = memory_bytes_max - memory_bytes_max / GHOST_SHARE;
+    let capacity = capacity_max(memory_bytes_max);
     // `quick_cache` remembers half as many ghosts as it expects items.
     let ghosts = memory_bytes_max / BYTES_PER_GHOST;
     // Keys come from clients: a keyed hasher, so that nobody can aim them at one bucket.
@@ -215,10 +321,10 @@ fn hot_bytes(capacity: u64) -> u64 {
 
 fn weight(key_len: usize, value_len: usize) -> u64 {
     let large = if value_len < SHARED_BYTES_MIN { 0 } else { LARGE_BYTES };
-    (key_len + value_len + ENTRY_BYTES + large) as u64
+    (key_len + value_len + ENTRY_BYTES - SLOT_BYTES + large) as u64
 }
 
-/// The weight of an entry: [`ENTRY_BYTES`] and what its key and value measure.
+/// The weight of an entry: what its key and value measure, and [`ENTRY_BYTES`] without its slot.
 #[derive(Clone)]
 struct Weigh;
 
@@ -237,5 +343,97 @@ impl Lifecycle<Box<[u8]>, Entry> for CountEvictions {
 
     fn before_evict(&self, evicted: &mut u64, _key: &Box<[u8]>, _entry: &mut Entry) {
         *evicted += 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cache::entry::Data;
+
+    const NOW: Now = Now { unix_seconds: 1_800_000_000 };
+    const MEMORY: usize = 4 << 20;
+
+    fn shard() -> Shard {
+        Shard::new(MEMORY, 1 << 20, Turn::of(0, 1))
+    }
+
+    /// Puts so many values of a length, each under a key of its own, and reads each once: those that nobody
+    /// reads never push the older ones out. Looks at the bound meanwhile.
+    fn fill(shard: &mut Shard, count: usize, length: usize) {
+        let value = vec![b'x'; length];
+        for index in 0..count {
+            let key = format!("{length}-{index}");
+            shard.put(key.as_bytes(), Entry::new(Data::of_parts(&[&value[..]]), 2, NOW));
+            let found = shard.hit(key.as_bytes(), NOW, |entry, _| entry.data.len());
+            assert_eq!(found, Some(length), "what was just put is there");
+            if index % 500 == 0 || index + 1 == count {
+                let held = held_bytes(shard);
+                assert!(held <= MEMORY, "{held} bytes are held after {index} values of {length}");
+                assert!(shard.bytes() <= MEMORY as u64, "{} bytes are charged", shard.bytes());
+                assert!(shard.slots * SLOT_BYTES <= shard.slots_bytes);
+            }
+        }
+    }
+
+    /// What the store holds at least: slab and table as it measures them, and keys and values.
+    fn held_bytes(shard: &Shard) -> usize {
+        let data: usize = shard.items.iter().map(|(key, entry)| key.len() + entry.data.len()).sum();
+        shard.items.memory_used().total() + data
+    }
+
+    #[test]
+    fn the_bound_holds_when_items_become_larger_and_smaller() {
+        let mut shard = shard();
+        for (count, length) in [(30_000, 1), (10_000, 300), (6_000, 1_000), (1_000, 10_000), (30_000, 2)] {
+            fill(&mut shard, count, length);
+        }
+    }
+
+    #[test]
+    fn slots_cost_no_more_than_they_are_charged() {
+        let mut shard = shard();
+        fill(&mut shard, 60_000, 1);
+        let ghosts = MEMORY / BYTES_PER_GHOST;
+        let used = shard.items.memory_used().total();
+        assert!(used <= (shard.slots + ghosts) * SLOT_BYTES + 1_000, "{used} for {} slots", shard.slots);
+    }
+
+    #[test]
+    fn values_get_the_room_of_slots_that_nobody_needs() {
+        let mut shard = shard();
+        fill(&mut shard, 30_000, 1);
+        let slots = shard.slots;
+        fill(&mut shard, 2_000, 10_000);
+        assert!(shard.slots < slots / 8, "{} of {slots} are left", shard.slots);
+        assert!(shard.items.weight() > (MEMORY * 8 / 10) as u64, "{} of {MEMORY}", shard.items.weight());
+    }
+
+    #[test]
+    fn what_is_moved_for_its_slots_stays() {
+        let mut shard = shard();
+        fill(&mut shard, 18_000, 1);
+        for index in 1_000..18_000 {
+            assert!(shard.remove(format!("1-{index}").as_bytes(), NOW));
+        }
+        fill(&mut shard, 1, 5);
+        assert_eq!((shard.len(), shard.slots, shard.evictions), (1_001, 1_001, 0));
+        for index in 0..1_000 {
+            assert_eq!(
+                shard.peek(format!("1-{index}").as_bytes(), NOW, |entry, _| entry.data.len()),
+                Some(1)
+            );
+        }
+    }
+
+    #[test]
+    fn the_parts_of_a_cache_take_turns() {
+        let turns: Vec<u32> = (0..8).map(|part| Turn::of(part, 8).after(1_000)).collect();
+        assert_eq!(turns, [1_008, 1_001, 1_002, 1_003, 1_004, 1_005, 1_006, 1_007]);
+        assert_eq!(
+            [1_000, 1_001, 1_003, 1_004].map(|second| Turn::of(0, 1).after(second)),
+            [1_004, 1_004, 1_004, 1_008]
+        );
+        assert_eq!(Turn::of(1, 2).after(u32::MAX), u32::MAX);
     }
 }

@@ -139,7 +139,7 @@ impl Building<'_> {
         if let Endpoint::Embedded(embedded) = server.endpoint
             && let Some(cache) = self.common.caches.get(&pool.name, embedded.shard)
         {
-            return vec![Rc::new(CacheLeaf::new(Arc::clone(cache), server.label(), Clock::System))];
+            return vec![Rc::new(CacheLeaf::new(Arc::clone(cache), server.label(), Clock::Steady))];
         }
         if let Some(known) = former.and_then(|known| known.leaves_of(&identity(server))) {
             return known;

@@ -173,3 +173,79 @@ fn the_dead_do_not_stay_when_nobody_asks_for_them() {
     }
     assert_eq!((talk.cache.stats().items, talk.cache.stats().expired), (1, 20_000));
 }
+
+/// 64 MiB of small items are 300,000: a sweep that went on where the last one ended would need 37 for a round.
+#[test]
+fn one_sweep_finds_the_dead_behind_all_that_live() {
+    let talk = Talk::new();
+    for index in 0..30_000 {
+        talk.say(format!("set lasting{index} 0 0 1\r\n1\r\n").as_bytes());
+    }
+    for index in 0..5_000 {
+        talk.say(format!("set k{index} 0 10 1\r\n1\r\n").as_bytes());
+    }
+    talk.wait(10);
+    talk.say(b"set lasting0 0 0 1\r\n1\r\n");
+    assert_eq!((talk.cache.stats().items, talk.cache.stats().expired), (30_000, 5_000));
+}
+
+#[test]
+fn a_large_cache_is_cut_into_parts_and_answers_as_one() {
+    for (memory, item, parts) in [
+        (64, 1, 1),
+        (127, 1, 1),
+        (128, 1, 2),
+        (1_024, 1, 16),
+        (1_024, 8, 4),
+        (1_024, 64, 1),
+        (1 << 20, 1, 1_024),
+    ] {
+        assert_eq!(Cache::new(memory << 20, item << 20).parts.len(), parts, "{memory} MiB, items of {item}");
+    }
+    let talk = Talk::with(256 << 20, 1 << 20);
+    for index in 0..1_000 {
+        talk.expect(&format!("set k{index} 0 0 1\r\n1\r\n"), "STORED\r\n");
+    }
+    for index in 0..1_000 {
+        talk.expect(&format!("get k{index}\r\n"), &format!("VALUE k{index} 0 1\r\n1\r\nEND\r\n"));
+    }
+    assert_eq!(talk.cache.stats().items, 1_000);
+    assert!(talk.cache.parts.iter().all(|part| part.lock().len() > 0), "each has some");
+    talk.expect(
+        "get k1 k2 k3\r\nflush_all\r\nget k1 k2 k3\r\n",
+        "VALUE k1 0 1\r\n1\r\nVALUE k2 0 1\r\n1\r\nVALUE k3 0 1\r\n1\r\nEND\r\nOK\r\nEND\r\n",
+    );
+    assert_eq!((talk.cache.stats().items, talk.cache.stats().bytes), (0, 0));
+}
+
+/// Without a further token `me` takes the key as it is written, and that may be in another part.
+#[test]
+fn me_finds_its_key_in_whatever_part_it_is() {
+    let talk = Talk::with(1 << 30, 1 << 20);
+    for index in 100..150 {
+        talk.expect(&format!("set a{index} 0 0 1\r\n1\r\n"), "STORED\r\n");
+        let answer = talk.say(format!("me a{index} b\r\n").as_bytes());
+        assert!(
+            answer.starts_with(format!("ME a{index} ").as_bytes()),
+            "{}",
+            String::from_utf8_lossy(&answer)
+        );
+    }
+}
+
+/// The slots of small items would leave it no room.
+#[test]
+fn an_item_of_most_of_the_shard_fits_whatever_was_there_before() {
+    let cache = Cache::new(1 << 20, 1 << 20);
+    for index in 0..10_000_u32 {
+        set(&cache, format!("key-{index}").as_bytes(), b"1");
+    }
+    set(&cache, b"large", &[7; 700_000]);
+    let mut length = 0;
+    cache.execute(&Request::new(Op::Get, b"large"), NOW, &mut |reply| {
+        length = reply.value.map_or(0, |value| value.len());
+    });
+    let stats = cache.stats();
+    assert_eq!((length, stats.evictions), (700_000, 10_001 - stats.items));
+    assert!(stats.bytes <= 1 << 20, "{stats:?}");
+}
