@@ -32,7 +32,8 @@ const LINE_BYTES_MAX: usize = 4_096;
     ringway plan /etc/ringway.yaml ringway.new.yaml\n  \
     ringway plan old.json new.yaml --keys keys.txt --hit-ratio 95%\n  \
     echo 'lru_crawler metadump all' | nc -q1 10.0.0.1 11211 | ringway plan old.yaml new.yaml --keys -\n\n\
-    Exit code 1 when more is lost than --lost-max allows, 2 when a configuration is wrong.")]
+    Exit code 1 when more is lost than --lost-max allows, or when servers are not found by their names; 2 when a \
+    configuration is wrong.")]
 pub(super) struct Args {
     /// The configuration that is in use
     #[arg(value_name = "OLD", value_parser = config_file())]
@@ -66,8 +67,17 @@ pub(super) fn run(args: &Args) -> ExitCode {
         (Ok(old), Ok(new)) => (old, new),
         (Err(code), _) | (_, Err(code)) => return code,
     };
-    find_servers(&mut old);
-    find_servers(&mut new);
+    let mut unknown = Vec::new();
+    for (file, config) in [(&args.old, &mut old), (&args.new, &mut new)] {
+        if !find_servers(config).is_empty() {
+            unknown.push(file.display().to_string());
+        }
+    }
+    // Keys of a pool without servers would neither move nor get lost.
+    if !unknown.is_empty() {
+        let files = unknown.join(" and ");
+        return output::failed(&format!("servers of {files} are not known, nor where their keys go"));
+    }
     let (old_root, new_root) = match (route::unconnected(&old), route::unconnected(&new)) {
         (Ok(old), Ok(new)) => (old, new),
         (Err(why), _) | (_, Err(why)) => {

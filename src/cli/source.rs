@@ -187,9 +187,11 @@ impl Source {
     }
 }
 
-/// Finds the servers of pools that have names of them; says of which that was not possible.
-pub(super) fn find_servers(config: &mut Config) {
-    for pool in discovery::fill_once(config) {
+/// Finds the servers of pools that have names of them; says of which that was not possible, and gives those.
+pub(super) fn find_servers(config: &mut Config) -> Vec<String> {
+    let missing = discovery::fill_once(config);
+    for pool in &missing {
         output::error(&format!("the servers of `{pool}` were not found: no answer for its names\n"));
     }
+    missing
 }

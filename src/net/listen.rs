@@ -11,6 +11,7 @@ use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::task::{Context, Poll};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
@@ -36,6 +37,18 @@ impl BindError {
             _ => "",
         };
         Self { address: listen.to_string(), source, hint }
+    }
+
+    /// The same of a port of which this process was given a socket by who started it: that one lets nobody beside it.
+    #[must_use]
+    pub fn beside_inherited(self) -> Self {
+        if self.source.kind() != io::ErrorKind::AddrInUse {
+            return self;
+        }
+        Self {
+            hint: " (ringway was started with a socket of this port: to change it takes a restart)",
+            ..self
+        }
     }
 }
 
@@ -85,13 +98,54 @@ impl Bound {
     }
 }
 
+/// The file that leads to a unix socket.
+#[derive(Debug)]
+pub struct SocketFile {
+    path: PathBuf,
+    /// Device and number of the file that is ours: somebody else's socket may be at this path by now. As long as ours is open no
+    /// other file has its number. `None`: there was no file.
+    identity: Option<(u64, u64)>,
+}
+
+impl SocketFile {
+    /// The one that is there now.
+    #[must_use]
+    pub fn at(path: &Path) -> Self {
+        Self { path: path.to_path_buf(), identity: identity_of(path) }
+    }
+
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Whether it still leads to our socket.
+    #[must_use]
+    pub fn is_there(&self) -> bool {
+        self.identity.is_some() && identity_of(&self.path) == self.identity
+    }
+
+    /// Removes it, unless it is somebody else's by now. To be called before the socket is closed: from then on the path may be
+    /// taken.
+    pub fn remove(&self) {
+        if self.is_there() {
+            // One that is already gone is as good.
+            let _ = std::fs::remove_file(&self.path);
+        }
+    }
+}
+
+fn identity_of(path: &Path) -> Option<(u64, u64)> {
+    std::fs::symlink_metadata(path).ok().map(|file| (file.dev(), file.ino()))
+}
+
 /// All sockets of one address, and what to call it.
 #[derive(Debug)]
 pub struct BoundAddress {
     /// As it really is: with the port that the kernel chose.
     pub label: String,
-    /// The file to remove at the end.
-    pub path: Option<PathBuf>,
+    /// To be removed at the end.
+    pub file: Option<SocketFile>,
     /// Each is a queue that somebody has to accept from.
     pub sockets: Vec<Bound>,
     /// There is one queue for all workers, and no way to more of them.
@@ -117,12 +171,38 @@ impl BoundAddress {
         self.sockets.iter().map(Bound::descriptor).collect()
     }
 
-    /// Nobody listens there any more: the file that leads to it goes too.
+    /// Where it is in truth, which a label need not tell; `None` for unix sockets.
+    #[must_use]
+    pub fn address(&self) -> Option<SocketAddr> {
+        self.sockets.iter().find_map(|socket| match socket {
+            Bound::Tcp(socket) => socket.local_addr().ok(),
+            Bound::Unix(_) => None,
+        })
+    }
+
+    /// Whether it has the same TCP port, at whatever address. Sockets that were bound here let others of ours beside them.
+    #[must_use]
+    pub fn has_port_of(&self, listen: &Listen) -> bool {
+        matches!((self.address(), listen), (Some(own), Listen::Tcp(other)) if own.port() == other.port())
+    }
+
+    /// Nobody is to listen there any more: the file that leads to it goes first.
     pub fn remove_file(&self) {
-        if let Some(path) = &self.path {
-            // One that is already gone is as good.
-            let _ = std::fs::remove_file(path);
+        if let Some(file) = &self.file {
+            file.remove();
         }
+    }
+
+    /// Binds the path of a unix socket anew when its file is gone: nobody comes to a socket without one.
+    ///
+    /// # Errors
+    /// When somebody else has the path by now.
+    pub fn restore_file(&mut self) -> io::Result<()> {
+        let lost = self.file.as_ref().filter(|file| !file.is_there()).map(|file| file.path.clone());
+        if let Some(path) = lost {
+            *self = bind_unix(&path)?;
+        }
+        Ok(())
     }
 
     /// For each of so many workers the queues that it accepts from. Binds more where a worker would have none.
@@ -186,7 +266,7 @@ fn bind_tcp(address: SocketAddr, beside: bool) -> io::Result<BoundAddress> {
     let socket = one_more(address)?;
     let Bound::Tcp(listener) = &socket else { return Err(io::ErrorKind::InvalidInput.into()) };
     let label = listener.local_addr()?.to_string();
-    Ok(BoundAddress { label, path: None, sockets: vec![socket], is_shared: false })
+    Ok(BoundAddress { label, file: None, sockets: vec![socket], is_shared: false })
 }
 
 /// One more queue of an address. The kernel spreads the clients that come from now on over it, too.
@@ -223,12 +303,12 @@ fn bind_unix(path: &Path) -> io::Result<BoundAddress> {
     let listener = std::os::unix::net::UnixListener::bind(path)?;
     // Whatever the umask: whoever may connect reads the cache. Its directory may open it further to a group.
     std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o660))?;
-    shared(listener.into(), format!("unix:{}", path.display()), Some(path.to_path_buf()))
+    shared(listener.into(), format!("unix:{}", path.display()), Some(SocketFile::at(path)))
 }
 
 /// One queue for every worker.
-fn shared(descriptor: OwnedFd, label: String, path: Option<PathBuf>) -> io::Result<BoundAddress> {
-    Ok(BoundAddress { label, path, sockets: vec![Bound::of(descriptor)?], is_shared: true })
+fn shared(descriptor: OwnedFd, label: String, file: Option<SocketFile>) -> io::Result<BoundAddress> {
+    Ok(BoundAddress { label, file, sockets: vec![Bound::of(descriptor)?], is_shared: true })
 }
 
 /// A listening socket in its worker.
@@ -294,5 +374,23 @@ mod tests {
         let clients: Vec<_> = (0..CLIENTS).map(|_| std::net::TcpStream::connect(address)).collect();
         assert!(clients.iter().all(Result::is_ok));
         assert_eq!(std::iter::from_fn(|| listener.try_accept()).count(), CLIENTS);
+    }
+
+    #[test]
+    fn a_file_that_is_somebody_elses_by_now_is_left_to_them() {
+        let path = std::env::temp_dir().join(format!("ringway-listen-{}", std::process::id()));
+        let bound = || bind(&Listen::Unix(path.clone()), false).expect("nobody listens there");
+        let mut ours = bound();
+        std::fs::remove_file(&path).expect("it is there");
+        let theirs = bound();
+        ours.remove_file();
+        assert!(path.exists());
+        assert!(ours.restore_file().is_err(), "somebody else listens there");
+        theirs.remove_file();
+        assert!(!path.exists());
+        ours.restore_file().expect("the path is free");
+        assert!(path.exists());
+        ours.remove_file();
+        assert!(!path.exists());
     }
 }

@@ -1,5 +1,6 @@
 //! The admin port of a configuration: where it is bound, and what it asks of the main thread.
 
+use super::asked::Asking;
 use super::events::Event;
 use super::hand_over::packets_of;
 use crate::admin::{Http, Process};
@@ -26,17 +27,26 @@ impl AdminPort {
         tell: &Sender<Event>,
     ) -> Result<Self, BindError> {
         let mut bound = handed.map_or_else(|| net::bind(&listen, false), Ok)?;
-        let tell = tell.clone();
-        // When the main thread is gone the answer's sender is dropped with the event, and that is told.
-        let ask = Box::new(move |answer| drop(tell.send(Event::Asked(answer))));
+        let (tell, asking) = (tell.clone(), Asking::default());
+        let ask = Box::new(move |answer| {
+            if let Some(asked) = asking.add(answer) {
+                // When the main thread is gone the answers' senders are dropped with the event, and that is told.
+                drop(tell.send(Event::Asked(asked)));
+            }
+        });
         let first = |sockets: Vec<Vec<_>>| sockets.into_iter().flatten().next();
         let socket =
             bound.spread(1).and_then(|all| first(all).ok_or_else(|| io::ErrorKind::InvalidInput.into()));
         let http = socket.and_then(|socket| Http::start(socket, Arc::clone(process), ask));
         let http = http.map_err(|error| BindError::new(&listen, error))?;
-        let scheme = if bound.path.is_some() { "" } else { "http://" };
+        let scheme = if bound.file.is_some() { "" } else { "http://" };
         tracing::info!("admin port at {scheme}{}", bound.label);
         Ok(Self { listen, bound, _http: http })
+    }
+
+    /// Whether it is on this TCP port, at whatever address.
+    pub(super) fn has_port_of(&self, listen: &Listen) -> bool {
+        self.bound.has_port_of(listen)
     }
 
     /// For a successor.

@@ -17,7 +17,7 @@ const SAME_WISH: Duration = Duration::from_millis(20);
 const TICK: Duration = Duration::from_millis(10);
 
 /// Leaves, after the signal of this name. A second one ends it at once.
-pub(super) fn drain(serving: &mut Serving, name: &str, events: &Events) -> ExitCode {
+pub(super) fn drain(serving: &mut Serving, name: &str, events: &mut Events) -> ExitCode {
     let told = Instant::now();
     let (delay, timeout) = serving.times_to_leave();
     serving.shared.process.probes().enter(Phase::Draining);
@@ -30,6 +30,9 @@ pub(super) fn drain(serving: &mut Serving, name: &str, events: &Events) -> ExitC
             match events.next_within(TICK) {
                 Some(Event::Stop(name)) if is_second(name, told) => return ExitCode::FAILURE,
                 Some(Event::Arrived(clients)) => serving.admit(clients),
+                // Its clients need not be closed then.
+                Some(Event::HandedOver(passage)) => return hand_over(serving, passage, events),
+                Some(Event::NotTaken) => serving.is_being_taken = false,
                 _ => {}
             }
         }
@@ -37,18 +40,19 @@ pub(super) fn drain(serving: &mut Serving, name: &str, events: &Events) -> ExitC
     tracing::info!(
         "{name}: finishing what is in flight, for {timeout:?} at most; a second signal ends at once"
     );
-    serving.close_door();
-    // The workers close the last copies, when they have taken those who wait.
-    let files = serving.let_go_of_sockets();
+    if serving.is_being_taken {
+        // All that leads to the sockets is the other one's, even when this one has left before it serves.
+        tracing::info!("another process has all sockets and is about to serve");
+    } else {
+        serving.close_sockets();
+    }
     for worker in &serving.workers {
         worker.drain(timeout);
     }
     let code = wait(serving, timeout, told, events, drop);
-    for file in files {
-        // A file that is already gone is as good.
-        let _ = std::fs::remove_file(file);
-    }
-    if let Some(admin) = serving.admin.take() {
+    if let Some(admin) = serving.admin.take()
+        && !serving.is_being_taken
+    {
         admin.close();
     }
     if let End::Over = code {
@@ -58,12 +62,12 @@ pub(super) fn drain(serving: &mut Serving, name: &str, events: &Events) -> ExitC
 }
 
 /// Leaves to a successor that serves on all sockets: its clients follow.
-pub(super) fn hand_over(serving: &mut Serving, passage: Passage, events: &Events) -> ExitCode {
+pub(super) fn hand_over(serving: &mut Serving, passage: Passage, events: &mut Events) -> ExitCode {
     let told = Instant::now();
     let (_, timeout) = serving.times_to_leave();
     tracing::info!("another process serves now, and clients move to it; leaving within {timeout:?}");
     serving.admin = None;
-    drop(serving.let_go_of_sockets()); // the files are the other one's now
+    serving.addresses.clear(); // the files are the other one's now
     let moving = match Moving::start(passage) {
         Ok(moving) => moving,
         Err(error) => {
@@ -107,10 +111,10 @@ impl End {
 
 /// Waits for all workers. `arrived`: what to do with clients whose worker had left before.
 fn wait(
-    serving: &Serving,
+    serving: &mut Serving,
     timeout: Duration,
     told: Instant,
-    events: &Events,
+    events: &mut Events,
     arrived: impl Fn(Vec<OwnedFd>),
 ) -> End {
     let deadline = Instant::now() + timeout;
@@ -119,6 +123,12 @@ fn wait(
         match events.next_within(if is_over { Duration::ZERO } else { TICK }) {
             Some(Event::Stop(name)) if is_second(name, told) => return End::SecondSignal,
             Some(Event::Arrived(clients)) => arrived(clients),
+            // It serves, and answers probes. Clients that are still here are told to go already, so they do not move.
+            Some(Event::HandedOver(_)) => serving.admin = None,
+            Some(Event::NotTaken) => {
+                serving.is_being_taken = false;
+                serving.close_sockets();
+            }
             // Nobody who is done tells anything more.
             None if is_over => return End::Over,
             _ => {}

@@ -4,14 +4,14 @@
 //! TERM and INT: drain; a second one: leave at once. HUP: read the configuration anew. USR2: start a new process that takes
 //! over.
 
-use crate::admin::Reloaded;
+use super::asked::Asked;
 use crate::net::{Packet, Passage};
+use std::collections::VecDeque;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::oneshot;
 
 /// Something happened.
 #[derive(Debug)]
@@ -20,8 +20,8 @@ pub(super) enum Event {
     Stop(&'static str),
     /// Read the configuration anew.
     Reload(Why),
-    /// The same for somebody who wants to know what becomes of it.
-    Asked(oneshot::Sender<Reloaded>),
+    /// The same for those who want to know what becomes of it.
+    Asked(Asked),
     /// Start a new process that takes over.
     Renew,
     /// A new process is at the door and wants all sockets.
@@ -58,6 +58,8 @@ impl Why {
 pub(super) struct Events {
     sender: Sender<Event>,
     arrived: Receiver<Event>,
+    /// Taken out of `arrived` already, in their order.
+    reloads: VecDeque<Event>,
 }
 
 impl Events {
@@ -90,7 +92,7 @@ impl Events {
                 }
             });
         })?;
-        Ok(Self { sender, arrived })
+        Ok(Self { sender, arrived, reloads: VecDeque::new() })
     }
 
     /// For others that have something to tell.
@@ -99,12 +101,25 @@ impl Events {
     }
 
     /// The next one.
-    pub(super) fn next(&self) -> Event {
-        self.arrived.recv().unwrap_or(Event::Stop("the end of all signals"))
+    pub(super) fn next(&mut self) -> Event {
+        let next = self.next_waiting().or_else(|| self.arrived.recv().ok());
+        next.unwrap_or(Event::Stop("the end of all signals"))
     }
 
     /// The next one; `None` when the time is up.
-    pub(super) fn next_within(&self, timeout: Duration) -> Option<Event> {
-        self.arrived.recv_timeout(timeout).ok()
+    pub(super) fn next_within(&mut self, timeout: Duration) -> Option<Event> {
+        self.next_waiting().or_else(|| self.arrived.recv_timeout(timeout).ok())
+    }
+
+    /// One that has happened already. Reloads come last, since they alone take their time: whoever tells the process to leave
+    /// does not wait for all that others have asked for.
+    fn next_waiting(&mut self) -> Option<Event> {
+        while let Ok(event) = self.arrived.try_recv() {
+            if !matches!(event, Event::Reload(_) | Event::Asked(_)) {
+                return Some(event);
+            }
+            self.reloads.push_back(event);
+        }
+        self.reloads.pop_front()
     }
 }

@@ -14,22 +14,26 @@
 //!                                  ◄─  all
 //! serves                           ─►
 //!                                  ◄─  clients + sockets                          (many times; then it closes)
+//!                                  ◄─  too-late                                   (instead: it is not waited for any longer)
 //! ```
 //!
-//! Words of a kind that one does not know are passed over.
+//! Words of a kind that one does not know are passed over. An old process that has to leave before `serves` just closes: its
+//! sockets, files and the door are the new one's then.
 
 use super::events::Event;
 use crate::config::Listen;
-use crate::net::{BindError, BoundAddress, Door, PASSED_COUNT_MAX, Packet, Passage};
+use crate::net::{BindError, BoundAddress, Door, PASSED_COUNT_MAX, Packet, Passage, SocketFile};
 use std::io;
 use std::os::fd::OwnedFd;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 /// The one that this program speaks.
 pub(super) const FORMAT: &str = "1";
+/// For a successor that was not waited for: both would serve.
+pub(super) const TOO_LATE: &str = "too-late";
 /// For each word of the conversation.
 pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 /// A successor that has all sockets and does not serve after so long is not waited for.
@@ -43,7 +47,7 @@ pub(super) fn packets_of(
     bound: &BoundAddress,
 ) -> io::Result<Vec<Packet>> {
     let listen = listen.map(ToString::to_string).unwrap_or_default();
-    let path = bound.path.as_ref().map(|path| path.display().to_string()).unwrap_or_default();
+    let path = bound.file.as_ref().map(|file| file.path().display().to_string()).unwrap_or_default();
     let shared = if bound.is_shared { "shared" } else { "" };
     let mut packets = Vec::new();
     let mut sockets = bound.descriptors()?;
@@ -57,7 +61,7 @@ pub(super) fn packets_of(
 
 /// An open `hand_over`.
 pub(super) struct HandOver {
-    path: PathBuf,
+    file: SocketFile,
     door: Door,
 }
 
@@ -69,25 +73,29 @@ impl HandOver {
             let (inside, tell) = (door.try_clone()?, tell.clone());
             let thread = std::thread::Builder::new().name("ringway-hand-over".to_owned());
             thread.spawn(move || attend(&inside, &tell))?;
-            Ok(Self { path: path.to_owned(), door })
+            Ok(Self { file: SocketFile::at(path), door })
         };
         open().map_err(|error| BindError::new(&Listen::Unix(path.to_owned()), error))
     }
 
     pub(super) fn path(&self) -> &Path {
-        &self.path
+        self.file.path()
+    }
+
+    /// Whether somebody who knocks comes here.
+    pub(super) fn is_there(&self) -> bool {
+        self.file.is_there()
     }
 
     /// What a successor needs to attend the door.
     pub(super) fn packet(&self) -> io::Result<Packet> {
-        Ok(Packet::of(["door", &self.path.display().to_string()], vec![self.door.descriptor()?]))
+        Ok(Packet::of(["door", &self.path().display().to_string()], vec![self.door.descriptor()?]))
     }
 
     /// Nobody can take over any more. Not for one whose successor attends the same door.
     pub(super) fn close(&self) {
+        self.file.remove();
         self.door.close();
-        // A file that is already gone is as good.
-        let _ = std::fs::remove_file(&self.path);
     }
 }
 
@@ -138,7 +146,11 @@ fn offer(passage: &Passage, tell: &Sender<Event>) -> Result<bool, String> {
         Ok(Some(answer)) if answer.kind() == "serves" => Ok(true),
         Ok(Some(answer)) => Err(format!("it answered {:?}", answer.kind())),
         Ok(None) => Err("it has ended before it served".to_owned()),
-        Err(error) => Err(failed("it does not come to serve", error)),
+        Err(error) => {
+            // It may have left without a word.
+            let _ = passage.send(&Packet::of([TOO_LATE], Vec::new()));
+            Err(failed("it does not come to serve", error))
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! The life of the process: bind, start workers, change the configuration, wait for a signal, drain, leave.
 
 mod admin_port;
+mod asked;
 mod caches;
 mod collect;
 mod common;
@@ -31,8 +32,9 @@ use crate::config::{About, Config, Listen, Loaded, Workers};
 use crate::health::Health;
 use crate::net;
 use crate::spool::{Spool, SpoolError};
-use crate::stats::Stats;
+use crate::stats::{LogRate, Stats};
 use admin_port::AdminPort;
+use asked::Asked;
 use common::Common;
 use events::{Event, Events, Why};
 use hand_over::HandOver;
@@ -50,6 +52,11 @@ use worker::Worker;
 
 /// A successor that has not found its servers by then does not take over.
 const NAMES_TIME_MAX: Duration = Duration::from_secs(30);
+/// Between two looks of a successor at whether the process before it is still there.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// Whoever asks for a reload may do so without end.
+static TOLD: LogRate = LogRate::new();
 
 /// What went wrong before anything was served.
 #[derive(Debug, thiserror::Error)]
@@ -68,6 +75,8 @@ pub enum StartError {
     Spool(#[from] SpoolError),
     #[error("cannot start a worker: {0}")]
     Worker(std::io::Error),
+    #[error("cannot take over: {0}")]
+    TakeOver(std::io::Error),
 }
 
 /// Serves until told to stop. `reread`, where the configuration can be read again. `taken`: what another process has handed
@@ -83,10 +92,10 @@ pub fn run(
 ) -> Result<ExitCode, StartError> {
     let files = loaded.about.files();
     let to_keep = loaded.about.to_keep.take();
-    let events = Events::watch().map_err(StartError::Worker)?;
+    let mut events = Events::watch().map_err(StartError::Worker)?;
     let mut serving = start(loaded.config, loaded.about, taken.as_mut(), events.sender())?;
     if let Some(taken) = taken {
-        come_in(&mut serving, taken, &events)?;
+        come_in(&mut serving, taken, &mut events)?;
     }
     serving.keep(to_keep);
     let mut origin = reread.map(|reread| Origin::new(reread, files, events.sender()));
@@ -108,16 +117,13 @@ pub fn run(
         match events.next() {
             Event::Members => serving.take_members(),
             Event::Stop(name) => {
-                let code = drain::drain(&mut serving, name, &events);
+                let code = drain::drain(&mut serving, name, &mut events);
                 serving.shared.close_spool();
                 return Ok(code);
             }
             // What became of it is logged.
             Event::Reload(why) => drop(reload(&mut serving, origin.as_mut(), why)),
-            // Who has asked may have given up waiting.
-            Event::Asked(answer) => {
-                drop(answer.send(reload(&mut serving, origin.as_mut(), Why::Asked)));
-            }
+            Event::Asked(asked) => answer(&mut serving, origin.as_mut(), asked),
             Event::Arrived(clients) => serving.admit(clients),
             Event::Renew => match &serving.hand_over {
                 Some(door) => renewal.start(door.path()),
@@ -135,7 +141,7 @@ pub fn run(
                 }
             }
             Event::HandedOver(passage) => {
-                let code = drain::hand_over(&mut serving, passage, &events);
+                let code = drain::hand_over(&mut serving, passage, &mut events);
                 serving.shared.close_spool();
                 return Ok(code);
             }
@@ -144,25 +150,52 @@ pub fn run(
 }
 
 /// Serves in the place of another process, as soon as it can be done as well as there: the servers of all pools are known.
-fn come_in(serving: &mut Serving, mut taken: TakenOver, events: &Events) -> Result<(), StartError> {
+fn come_in(serving: &mut Serving, mut taken: TakenOver, events: &mut Events) -> Result<(), StartError> {
     let deadline = Instant::now() + NAMES_TIME_MAX;
-    while !serving.is_discovered {
-        match events.next_within(deadline.saturating_duration_since(Instant::now())) {
+    let mut is_alone = taken.is_alone().map_err(StartError::TakeOver)?;
+    // Where nobody serves any more nobody does it better: then this is a start like any other.
+    while !serving.is_discovered && !is_alone {
+        let left = deadline.saturating_duration_since(Instant::now());
+        match events.next_within(left.min(LOOK)) {
             Some(Event::Members) => serving.take_members(),
             Some(Event::Stop(name)) => return Err(StartError::Told(name)),
             Some(_) => {}
-            None => return Err(StartError::Names(serving.names.undiscovered().join(", "))),
+            None if left.is_zero() => {
+                return Err(StartError::Names(serving.names.undiscovered().join(", ")));
+            }
+            None => {}
         }
+        is_alone = taken.is_alone().map_err(StartError::TakeOver)?;
+    }
+    if is_alone {
+        tracing::warn!("the process before this one has ended, and its clients are closed");
+        serving.restore_files();
     }
     // Before the first probe can come: on the same port the other process said until now that all is well.
     serving.begin().map_err(StartError::Routes)?;
     let Shared { process, tell, .. } = &serving.shared;
     if let Some(listen) = serving.read.settings.admin.clone()
-        && let Some(handed) = taken.take_admin(&listen)
+        && let Some(mut handed) = taken.take_admin(&listen)
     {
+        if is_alone {
+            reload::restore_file(&mut handed);
+        }
         serving.admin = Some(AdminPort::open(listen, Some(handed), process, tell)?);
     }
-    taken.serves(tell.clone()).map_err(StartError::Worker)
+    taken.serves(tell.clone()).map_err(StartError::TakeOver)
+}
+
+/// Reads the configuration anew for all who ask by now. Who has given up waiting needs no reload.
+fn answer(serving: &mut Serving, origin: Option<&mut Origin>, asked: Asked) {
+    let answers = asked.take();
+    if answers.is_empty() {
+        return;
+    }
+    let reloaded = reload(serving, origin, Why::Asked);
+    for answer in answers {
+        // Who has asked may have given up meanwhile.
+        let _ = answer.send(reloaded.clone());
+    }
 }
 
 fn reload(serving: &mut Serving, origin: Option<&mut Origin>, why: Why) -> Reloaded {
@@ -170,7 +203,9 @@ fn reload(serving: &mut Serving, origin: Option<&mut Origin>, why: Why) -> Reloa
     if let Some(origin) = origin {
         return serving.reload(origin, why);
     }
-    tracing::info!("{}: {NO_FILE}", why.text());
+    if TOLD.may_log() {
+        tracing::info!("{}: {NO_FILE}", why.text());
+    }
     Err(NO_FILE.to_owned())
 }
 
@@ -194,7 +229,7 @@ fn start(
     let spool = read.settings.spool.as_ref().map(Spool::open).transpose()?;
     let (stats, health) = (Stats::new(count), Arc::new(Health::default()));
     let names = Names::new(stats.discovery(), tell.clone());
-    let mut fitted = names.follow(&read, addresses.iter().map(|address| address.bound.label.as_str()));
+    let mut fitted = names.follow(&read, addresses.iter().filter_map(|address| address.bound.address()));
     fit_descriptors(&mut fitted, count);
     let config = Arc::new(fitted);
     let common = Arc::new(Common::of(&config, &Common::default(), tokio::time::Instant::now()));

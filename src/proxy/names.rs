@@ -5,6 +5,7 @@ use crate::config::{Config, Listen};
 use crate::discovery::{Discovery, FIRST_WAIT, Followed, Own};
 use crate::stats::DiscoveryStats;
 use std::cell::OnceCell;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
 
@@ -23,10 +24,9 @@ impl Names {
     }
 
     /// From now on the names of this configuration; what it is with their servers, as far as they are known within a moment.
-    /// `labels`: the addresses where ringway listens already.
-    pub(super) fn follow<'l>(&self, config: &Config, labels: impl Iterator<Item = &'l str>) -> Config {
+    /// `listening`: where ringway listens already, on whatever sockets.
+    pub(super) fn follow(&self, config: &Config, listening: impl Iterator<Item = SocketAddr>) -> Config {
         let Some(discovery) = self.discovery_for(config) else { return config.clone() };
-        let listening = labels.filter_map(|label| label.parse().ok());
         let listens = config.settings.listen.iter().filter_map(|listen| match listen {
             Listen::Tcp(address) => Some(*address),
             Listen::Unix(_) | Listen::Fd(_) => None,

@@ -15,14 +15,18 @@ use super::{fit_descriptors, workers_count};
 use crate::admin::{Current, Phase, Reloaded};
 use crate::config::{About, Config, Listen, Loaded};
 use crate::net::{self, Bound, BoundAddress, Packet};
-use crate::stats::Counters;
+use crate::stats::{Counters, LogRate};
 use std::io;
+use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{self, Sender};
 use std::time::Duration;
 use tokio::time::Instant;
+
+/// Whoever asks for a reload may do so without end.
+static TOLD: LogRate = LogRate::new();
 
 /// Reads the configuration once more; or all that is wrong with it.
 pub type Reread = Box<dyn FnMut() -> Result<Loaded, String>>;
@@ -41,7 +45,7 @@ pub(super) struct Origin {
 impl Origin {
     /// `tell` hears of every change of the files.
     pub(super) fn new(reread: Reread, files: Vec<PathBuf>, tell: Sender<Event>) -> Self {
-        let watch = Watch::start(&files, tell);
+        let watch = Watch::start(tell);
         let watch = watch.inspect_err(|error| {
             tracing::warn!("files are not watched, send SIGHUP when they change: {error}");
         });
@@ -50,6 +54,10 @@ impl Origin {
 
     /// Whether the files say something else than when this was last asked.
     fn has_news(&mut self) -> bool {
+        // First, so that what is written after the look is another event; and each time, since the way to a file may be another.
+        if let Some(watch) = &mut self.watch {
+            watch.follow(&self.files);
+        }
         let digest = watch::digest(&self.files);
         // One that is gone comes back: replacing it in two steps is not a wish to serve without it.
         let has_news = digest.is_some() && digest != self.digest;
@@ -67,7 +75,7 @@ impl Origin {
     /// From now on these are the files.
     fn watch(&mut self, files: Vec<PathBuf>) {
         if let Some(watch) = &mut self.watch {
-            watch.add(&files);
+            watch.follow(&files);
         }
         self.files = files;
     }
@@ -130,7 +138,7 @@ impl Serving {
             self.told = None;
             about.to_keep = None;
             self.shared.process.describe(about);
-            if why != Why::FileChanged {
+            if why != Why::FileChanged && TOLD.may_log() {
                 tracing::info!("{}: the configuration is the same as before", why.text());
             }
             return SAME;
@@ -139,7 +147,7 @@ impl Serving {
             tracing::warn!("{}", warning.0);
         }
         let to_keep = about.to_keep.take();
-        let filled = self.names.follow(&config, self.labels());
+        let filled = self.names.follow(&config, self.listening());
         match self.adopt(&config, filled) {
             Ok(adopted) => {
                 self.shared.process.adopt(Current { about, ..adopted });
@@ -162,7 +170,7 @@ impl Serving {
                 Ok("the new configuration serves")
             }
             Err(error) => {
-                self.names.follow(&self.read, self.labels());
+                self.names.follow(&self.read, self.listening());
                 self.refuse(error)
             }
         }
@@ -178,8 +186,8 @@ impl Serving {
         }
     }
 
-    fn labels(&self) -> impl Iterator<Item = &str> {
-        self.addresses.iter().map(|address| address.bound.label.as_str())
+    fn listening(&self) -> impl Iterator<Item = SocketAddr> {
+        self.addresses.iter().filter_map(|address| address.bound.address())
     }
 
     /// Names have other servers than before: the same configuration with those.
@@ -368,9 +376,26 @@ impl Serving {
         Ok(packets)
     }
 
-    /// Drops this thread's copies of all listening sockets; tells the files that lead to them.
-    pub(super) fn let_go_of_sockets(&mut self) -> Vec<PathBuf> {
-        self.addresses.drain(..).filter_map(|address| address.bound.path).collect()
+    /// Nobody new comes in any more. The files go first, or somebody else could bind their paths before: this drops no more than
+    /// this thread's copies of the sockets, workers close theirs when they have taken those who wait.
+    pub(super) fn close_sockets(&mut self) {
+        self.close_door();
+        for address in self.addresses.drain(..) {
+            address.bound.remove_file();
+        }
+    }
+
+    /// Makes the paths that we took over from somebody who has left lead here, in case they went with them.
+    pub(super) fn restore_files(&mut self) {
+        for address in &mut self.addresses {
+            restore_file(&mut address.bound);
+        }
+        let Some(lost) = self.hand_over.take_if(|door| !door.is_there()) else { return };
+        lost.close();
+        match HandOver::open(lost.path(), None, &self.shared.tell) {
+            Ok(door) => self.hand_over = Some(door),
+            Err(error) => tracing::error!("no new process can take over: {error}"),
+        }
     }
 
     /// Nobody can take over any more.
@@ -391,7 +416,12 @@ impl Serving {
             return Ok(None);
         }
         let Shared { process, tell, .. } = &self.shared;
-        let open = |listen| AdminPort::open(listen, None, process, tell);
+        let open = |listen: Listen| -> Result<AdminPort, net::BindError> {
+            // The port that it has, at another address.
+            let is_own = self.admin.as_ref().is_some_and(|admin| admin.has_port_of(&listen));
+            let bound = net::bind(&listen, is_own)?;
+            AdminPort::open(listen, Some(bound), process, tell)
+        };
         let admin = config.settings.admin.clone().map(open).transpose();
         admin.map(Some).map_err(|error| error.to_string())
     }
@@ -413,11 +443,26 @@ impl Serving {
             if self.addresses.iter().any(|address| address.listen.as_ref() == Some(listen)) {
                 continue;
             }
-            let bound = net::bind(listen, config.settings.reuse_port).map_err(|error| error.to_string())?;
+            // `127.0.0.1` that becomes `0.0.0.0`: what is in the way is ourselves, until the change is made.
+            let own = self.addresses.iter().map(|address| &address.bound);
+            let own: Vec<&BoundAddress> = own.filter(|bound| bound.has_port_of(listen)).collect();
+            let beside = config.settings.reuse_port || !own.is_empty();
+            let bound = net::bind(listen, beside).map_err(|error| {
+                let is_inherited = own.iter().any(|bound| bound.is_shared);
+                let error = if is_inherited { error.beside_inherited() } else { error };
+                error.to_string()
+            })?;
             tracing::info!("listening on {}", bound.label);
             addresses.push(Address { listen: Some(listen.clone()), bound });
         }
         Ok(addresses)
+    }
+}
+
+/// The same for one address.
+pub(super) fn restore_file(bound: &mut BoundAddress) {
+    if let Err(error) = bound.restore_file() {
+        tracing::error!("nobody can come in by {}: {error}", bound.label);
     }
 }
 

@@ -1,19 +1,23 @@
 //! The hand-over, as the process sees it that comes: `hand_over.rs` has the conversation.
 
 use super::events::Event;
-use super::hand_over::{FORMAT, PATIENCE};
+use super::hand_over::{FORMAT, PATIENCE, TOO_LATE};
 use crate::config::Listen;
-use crate::net::{BoundAddress, Door, Packet, Passage};
+use crate::net::{BoundAddress, Door, Packet, Passage, SocketFile};
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::mpsc::Sender;
+use std::time::Duration;
+
+/// For one look at whether the other process has said something.
+const GLANCE: Duration = Duration::from_millis(1);
 
 /// What another process has handed over; it serves on until it hears that this one does. Dropped: nothing has happened.
 pub struct TakenOver {
     passage: Passage,
     addresses: Vec<Taken>,
     admin: Option<Taken>,
-    door: Option<(PathBuf, Door)>,
+    door: Option<(SocketFile, Door)>,
 }
 
 /// An address that the other process listens on.
@@ -55,9 +59,9 @@ fn ask(path: &Path) -> io::Result<TakenOver> {
                 admin = taken.pop();
             }
             "door" => {
-                let path = PathBuf::from(packet.word(1));
+                let file = SocketFile::at(Path::new(packet.word(1)));
                 if let Some(socket) = packet.descriptors.into_iter().next() {
-                    door = Some((path, Door::inherit(socket)?));
+                    door = Some((file, Door::inherit(socket)?));
                 }
             }
             _ => {} // of a later version
@@ -75,12 +79,13 @@ fn take_address(addresses: &mut Vec<Taken>, packet: Packet) -> io::Result<()> {
         text => Some(text.parse().map_err(|_| invalid("it names no address"))?),
     };
     let label = packet.word(2).to_owned();
-    let path = Some(packet.word(3)).filter(|path| !path.is_empty()).map(PathBuf::from);
+    let path = Some(packet.word(3)).filter(|path| !path.is_empty());
+    let file = path.map(|path| SocketFile::at(Path::new(path)));
     let is_shared = packet.word(4) == "shared";
     match addresses.last_mut().filter(|last| last.bound.label == label) {
         Some(last) => last.bound.add(packet.descriptors)?,
         None => {
-            let mut bound = BoundAddress { label, path, sockets: Vec::new(), is_shared };
+            let mut bound = BoundAddress { label, file, sockets: Vec::new(), is_shared };
             bound.add(packet.descriptors)?;
             addresses.push(Taken { listen, bound });
         }
@@ -122,18 +127,43 @@ impl TakenOver {
 
     /// The door to this process, if it is at this path.
     pub(super) fn take_door(&mut self, path: &Path) -> Option<Door> {
-        self.door.take_if(|(at, _)| at == path).map(|(_, door)| door)
+        self.door.take_if(|(file, _)| file.path() == path).map(|(_, door)| door)
     }
 
-    /// Tells the other process that this one serves, and takes its clients as they come.
-    pub(super) fn serves(self, tell: Sender<Event>) -> io::Result<()> {
-        // What is left is not served by this configuration, so its file leads nowhere.
-        let unwanted = self.addresses.into_iter().filter_map(|taken| taken.bound.path);
-        for path in unwanted.chain(self.door.map(|(path, _)| path)) {
-            // A file that is already gone is as good.
-            let _ = std::fs::remove_file(path);
+    /// Whether the other process has ended: then nobody serves but this one.
+    ///
+    /// # Errors
+    /// When it serves on, because it has waited for too long.
+    pub(super) fn is_alone(&self) -> io::Result<bool> {
+        self.passage.set_patience(Some(GLANCE))?;
+        let said = self.passage.receive();
+        self.passage.set_patience(None)?;
+        match said {
+            Ok(None) => Ok(true),
+            Ok(Some(packet)) if packet.kind() == TOO_LATE => {
+                let why = "the other process has waited for too long, and serves on";
+                Err(io::Error::new(io::ErrorKind::TimedOut, why))
+            }
+            Ok(Some(_)) => Ok(false), // of a later version
+            Err(error) if error.kind() == io::ErrorKind::TimedOut => Ok(false),
+            Err(error) => Err(error),
         }
-        self.passage.send(&Packet::of(["serves"], Vec::new()))?;
+    }
+
+    /// Tells the other process that this one serves, and takes its clients as they come. Where it has ended this one serves all
+    /// the same.
+    pub(super) fn serves(self, tell: Sender<Event>) -> io::Result<()> {
+        let told = self.passage.send(&Packet::of(["serves"], Vec::new()));
+        if told.is_err() && !self.is_alone()? {
+            return told;
+        }
+        // What is left is not served by this configuration, so its file leads nowhere.
+        for taken in self.addresses.into_iter().chain(self.admin) {
+            taken.bound.remove_file();
+        }
+        if let Some((file, _door)) = self.door {
+            file.remove();
+        }
         let passage = self.passage;
         std::thread::Builder::new().name("ringway-arrivals".to_owned()).spawn(move || {
             // It closes when its last client has come, or when it has ended.

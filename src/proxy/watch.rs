@@ -1,65 +1,168 @@
-//! Watching the configuration's files: plain writes, an editor's rename, and the swap of a directory that Kubernetes does
-//! when a ConfigMap changes.
+//! Watching the configuration's files: plain writes, an editor's rename, a folder that is replaced, and the swap of a link that
+//! Kubernetes does when a ConfigMap changes.
 //!
-//! The folder is watched, not the file: whoever replaces a file leaves the old one to those that watch it. Whatever
-//! happens in the folder, the files' content decides whether there is anything to do.
+//! Folders are watched, not files: whoever replaces a file leaves the old one to those that watch it. A folder or a link on the
+//! way can be replaced as well, so every folder is watched in which a name on the way to a file is looked up; and the way is
+//! walked anew at every look, because it may lead elsewhere by then. Whatever happens on it, the files' content decides whether
+//! there is anything to do.
 
 use super::events::{Event, Why};
-use notify_debouncer_mini::notify::{self, RecommendedWatcher, RecursiveMode};
-use notify_debouncer_mini::{Debouncer, new_debouncer};
+use crate::sync::Lock;
+use notify_debouncer_mini::notify::event::{AccessKind, AccessMode};
+use notify_debouncer_mini::notify::{
+    self, ErrorKind, EventHandler, EventKind, RecommendedWatcher, RecursiveMode, Watcher, WatcherKind,
+};
+use notify_debouncer_mini::{Config, DebounceEventResult, Debouncer, new_debouncer_opt};
+use std::collections::BTreeSet;
+use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::mpsc::Sender;
 use std::time::Duration;
 use xxhash_rust::xxh3::Xxh3;
 
 /// Who writes a file in pieces is done after so long.
 const DEBOUNCE: Duration = Duration::from_millis(100);
+/// Links on the way to one file; Linux follows no more.
+const LINKS_COUNT_MAX: usize = 40;
+/// Where every way begins.
+const ROOT: &str = "/";
 
 /// Watches until it is dropped.
 pub(super) struct Watch {
-    debouncer: Debouncer<RecommendedWatcher>,
-    folders: Vec<PathBuf>,
+    debouncer: Debouncer<Changes>,
+    folders: BTreeSet<PathBuf>,
+    /// What the files are reached by: folders, links, and the files themselves. What else happens in a folder is not told.
+    ways: Arc<Lock<BTreeSet<PathBuf>>>,
+    /// Folders that cannot be watched, which was said.
+    told: BTreeSet<PathBuf>,
 }
 
 impl Watch {
-    /// Tells `tell` whenever something has happened where `files` are, and once at the beginning: they may have changed
-    /// after they were read and before they were watched.
-    pub(super) fn start(files: &[PathBuf], tell: Sender<Event>) -> Result<Self, notify::Error> {
+    /// Tells `tell` whenever something has happened on the way to files that are followed; and once at the beginning, when none
+    /// are yet: they may have changed after they were read.
+    pub(super) fn start(tell: Sender<Event>) -> Result<Self, notify::Error> {
         let first = tell.clone();
-        let debouncer = new_debouncer(DEBOUNCE, move |_: Result<_, _>| {
-            // When the main thread has ended, nobody is left to be told.
-            let _ = tell.send(Event::Reload(Why::FileChanged));
-        })?;
-        let mut watch = Self { debouncer, folders: Vec::new() };
-        watch.add(files);
+        let ways: Arc<Lock<BTreeSet<PathBuf>>> = Arc::default();
+        let followed = Arc::clone(&ways);
+        let on_events = move |events: DebounceEventResult| {
+            let is_news = match events {
+                Ok(events) => events.iter().any(|event| followed.lock().contains(&event.path)),
+                Err(_) => true, // nobody knows what was missed
+            };
+            if is_news {
+                // When the main thread has ended, nobody is left to be told.
+                let _ = tell.send(Event::Reload(Why::FileChanged));
+            }
+        };
+        let config = Config::default().with_timeout(DEBOUNCE);
+        let debouncer = new_debouncer_opt::<_, Changes>(config, on_events)?;
         let _ = first.send(Event::Reload(Why::FileChanged));
-        Ok(watch)
+        Ok(Self { debouncer, folders: BTreeSet::new(), ways, told: BTreeSet::new() })
     }
 
-    /// Watches where these are too. (What is no longer imported goes on being watched: that costs next to nothing.)
-    pub(super) fn add(&mut self, files: &[PathBuf]) {
-        for folder in files.iter().flat_map(|file| folders(file)) {
-            if self.folders.contains(&folder) {
+    /// Watches the ways to these files and no others, as they lead now.
+    pub(super) fn follow(&mut self, files: &[PathBuf]) {
+        let former = std::mem::take(&mut self.folders);
+        // Held until all is known: what happens meanwhile is looked at afterwards.
+        let ways = Arc::clone(&self.ways);
+        let mut ways = ways.lock();
+        ways.clear();
+        for file in files {
+            self.walk(file, &mut ways);
+        }
+        for folder in former.difference(&self.folders) {
+            // One that is gone is not watched any more.
+            let _ = self.debouncer.watcher().unwatch(folder);
+        }
+    }
+
+    /// Goes to the file name by name, as the system does.
+    fn walk(&mut self, file: &Path, ways: &mut BTreeSet<PathBuf>) {
+        let Ok(file) = std::path::absolute(file) else { return };
+        let mut links_left = LINKS_COUNT_MAX;
+        let mut at = PathBuf::new();
+        let mut names = backwards(&file);
+        while let Some(name) = names.pop() {
+            if name == ".." {
+                at.pop();
                 continue;
             }
-            if let Err(error) = self.debouncer.watcher().watch(&folder, RecursiveMode::NonRecursive) {
-                tracing::warn!("{} is not watched, send SIGHUP when it changes: {error}", folder.display());
+            if !at.as_os_str().is_empty() && !self.watch(&at) {
+                return;
             }
-            self.folders.push(folder);
+            at.push(name); // the root takes the place of all before it
+            ways.insert(at.clone());
+            // Read when the folder is watched: another link in its place is told from now on.
+            if links_left > 0
+                && let Ok(target) = fs::read_link(&at)
+            {
+                links_left -= 1;
+                at.pop();
+                names.extend(backwards(&target));
+            }
         }
+    }
+
+    /// Watches a folder, also one that took the place of another one. Whether it is there: if not, its coming is told of the
+    /// folder above.
+    fn watch(&mut self, folder: &Path) -> bool {
+        if self.folders.contains(folder) {
+            return true;
+        }
+        match self.debouncer.watcher().watch(folder, RecursiveMode::NonRecursive) {
+            Ok(()) => {
+                self.folders.insert(folder.to_path_buf());
+            }
+            Err(error) if matches!(error.kind, ErrorKind::PathNotFound) => return false,
+            Err(error) => {
+                if self.told.insert(folder.to_path_buf()) {
+                    let folder = folder.display();
+                    tracing::warn!("{folder} is not watched, send SIGHUP when it changes: {error}");
+                }
+            }
+        }
+        true
     }
 }
 
-/// Where the file is, and where it really is if it is a link to elsewhere.
-fn folders(file: &Path) -> Vec<PathBuf> {
-    let parent = |path: &Path| match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
-        _ => PathBuf::from("."),
-    };
-    let mut folders = vec![parent(file)];
-    folders.extend(file.canonicalize().ok().map(|real| parent(&real)));
-    folders
+/// The names of a path, the last one first; `.` is none.
+fn backwards(path: &Path) -> Vec<OsString> {
+    let names = path.components().map(|name| name.as_os_str().to_owned());
+    names.filter(|name| name != ".").rev().collect()
+}
+
+/// A watcher that is silent about reading: inotify tells of files that are opened, and to look at them is to open them.
+struct Changes(RecommendedWatcher);
+
+impl Watcher for Changes {
+    fn new<F: EventHandler>(mut handler: F, config: notify::Config) -> notify::Result<Self> {
+        let on_event = move |event: notify::Result<notify::Event>| match event {
+            Ok(event) if is_reading(event.kind) => {}
+            // The system had no room for all events. What has no path gets lost in the debouncer.
+            Ok(event) if event.need_rescan() => handler.handle_event(Ok(event.add_path(PathBuf::from(ROOT)))),
+            event => handler.handle_event(event),
+        };
+        RecommendedWatcher::new(on_event, config).map(Self)
+    }
+
+    fn watch(&mut self, path: &Path, mode: RecursiveMode) -> notify::Result<()> {
+        self.0.watch(path, mode)
+    }
+
+    fn unwatch(&mut self, path: &Path) -> notify::Result<()> {
+        self.0.unwatch(path)
+    }
+
+    fn kind() -> WatcherKind {
+        RecommendedWatcher::kind()
+    }
+}
+
+const fn is_reading(kind: EventKind) -> bool {
+    let EventKind::Access(access) = kind else { return false };
+    !matches!(access, AccessKind::Close(AccessMode::Write))
 }
 
 /// What tells one content of these files from another; `None`: one of them cannot be read.

@@ -1,6 +1,7 @@
 //! The admin port: probes, a reload that is asked for, strangers that mean no good; and `ringway health`, which asks it.
 
-use crate::support::{Client, Mock, Proxy, http, pool_of};
+use crate::support::dns::Fault;
+use crate::support::{Client, Dns, Mock, Proxy, http, pool_of};
 use rustix::process::Signal;
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -64,6 +65,50 @@ fn a_reload_that_is_asked_for_is_answered_with_what_became_of_it() {
     proxy.client().ask("flush_all\r\n", "OK\r\n");
     // from a page in a browser on this machine
     assert_eq!(http::ask(&admin, "POST /reload HTTP/1.1\r\norigin: http://x\r\nx:").0, 403);
+}
+
+#[test]
+fn however_many_ask_for_a_reload_few_are_made_and_to_leave_goes_first() {
+    const ASKING_COUNT: usize = 40;
+    let (dns, taken) = (Dns::start(), std::net::TcpListener::bind("127.0.0.1:0").unwrap());
+    dns.set_fault(Fault::Silent);
+    let mut proxy = Proxy::with(&format!("admin: 127.0.0.1:0\n{EMBEDDED}"));
+    let admin = proxy.admin();
+    // it takes a second, for the names, and then somebody else has one of the addresses
+    proxy.rewrite(&format!(
+        "listen: [\"127.0.0.1:0\", \"{}\"]\nadmin: 127.0.0.1:0\n{}pools: {{main: {{dns: nobody.example}}}}\n",
+        taken.local_addr().unwrap(),
+        dns.resolver()
+    ));
+    let ask = || -> Vec<TcpStream> {
+        let ask_once = |_| {
+            let mut stream = TcpStream::connect(&admin).unwrap();
+            stream.write_all(b"POST /reload HTTP/1.1\r\nhost: ringway\r\n\r\n").unwrap();
+            stream
+        };
+        (0..ASKING_COUNT).map(ask_once).collect()
+    };
+    // who is not answered within ten seconds is closed
+    for mut stream in ask() {
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 422 ") && answer.contains("cannot listen on"), "{answer:?}");
+    }
+    let (_asking, began) = (ask(), Instant::now());
+    assert_eq!(proxy.terminate().code(), Some(0));
+    assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
+}
+
+#[test]
+fn it_becomes_wider_on_the_same_port() {
+    let with = |admin: &str| format!("admin: {admin}\n{EMBEDDED}");
+    let narrow = crate::support::dead_address();
+    let port = narrow.rsplit(':').next().unwrap();
+    let proxy = Proxy::with(&with(&narrow));
+    proxy.reload(&mut proxy.client(), &with(&format!("0.0.0.0:{port}")));
+    assert_eq!(http::ask(&format!("127.0.0.2:{port}"), "GET /readyz").0, 200);
+    // the socket of before resets who comes while it is being closed
+    while http::try_ask(&narrow, "GET /readyz").is_err() {}
 }
 
 #[test]

@@ -1,7 +1,8 @@
 //! Names that are followed: real servers that come, go and move, and a name server that says so, or something else.
 
 use crate::support::dns::{Fault, Record};
-use crate::support::{Client, Directory, Dns, Memcached, Mock, Proxy, has_memcached};
+use crate::support::process::Process;
+use crate::support::{Client, Directory, Dns, Memcached, Mock, Proxy, has_memcached, on_path, tool};
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
@@ -322,6 +323,43 @@ fn ringway_itself_is_no_server() {
     assert!(said.contains(&format!("0.0.0.0:{port} is refused")), "{said}");
 }
 
+/// Whatever the socket is called: it is where it is.
+#[test]
+fn ringway_itself_is_no_server_on_a_socket_that_it_was_started_with() {
+    if !tool("python3", on_path("python3")) {
+        return;
+    }
+    let (program, directory) = (env!("CARGO_BIN_EXE_ringway"), Directory::new());
+    let servers = directory.file("servers");
+    let yaml = format!("workers: 1\npools: {{main: {{file: {servers}}}}}\n");
+    let file = directory.write("ringway.yaml", &yaml);
+    for (listen, environment) in [
+        ("'--listen', 'fd:3'", ""),
+        ("'--workers', '1'", "os.environ.update(LISTEN_FDS='1', LISTEN_PID=str(os.getpid()))"),
+    ] {
+        // Python, because Rust cannot hand over a descriptor without `unsafe`.
+        let script = format!(
+            "import os, socket, sys\n\
+             s = socket.socket(); s.bind(('127.0.0.1', 0)); s.listen(16)\n\
+             port = s.getsockname()[1]\n\
+             with open('{servers}', 'w') as f: f.write('127.0.0.1:%d\\n127.9.14.1:11211\\n' % port)\n\
+             print('bound to', port, file=sys.stderr, flush=True)\n\
+             s.fileno() == 3 or os.dup2(s.fileno(), 3); os.set_inheritable(3, True)\n\
+             {environment}\n\
+             os.execv('{program}', ['ringway', 'run', '-c', '{file}', {listen}])\n"
+        );
+        let process = Process::start(Command::new("python3").args(["-c", &script]));
+        let address = process.await_stderr(|lines| {
+            let port = lines.iter().find_map(|line| line.strip_prefix("bound to "))?;
+            Some(format!("127.0.0.1:{port}"))
+        });
+        let mut client = Client::connect(&address);
+        assert_eq!(client.stat("discovery_members"), 1, "{}", process.stderr());
+        let refused = format!("{address} is refused: ringway itself listens there");
+        process.await_stderr(|lines| lines.iter().any(|line| line.contains(&refused)).then_some(()));
+    }
+}
+
 #[test]
 fn a_reload_takes_other_names() {
     let dns = Dns::start();
@@ -448,6 +486,32 @@ fn explain_looks_for_the_servers_and_check_does_not() {
     dns.set_fault(Fault::ServFail);
     let explained = told(&["explain", "key", "-c", &file]);
     assert!(explained.contains("the servers of `main` were not found"), "{explained}");
+}
+
+#[test]
+fn plan_fails_when_servers_are_not_found() {
+    let dns = Dns::start();
+    dns.set_addresses("cache.example", &["127.9.15.1"]);
+    let directory = Directory::new();
+    let pool = "pools: {main: {dns: cache.example}}\n";
+    let followed = directory.write("followed.yaml", &format!("{}{pool}", dns.resolver()));
+    let listed = directory.write("listed.yaml", "pools: {main: {servers: [a, b]}}\n");
+    let plan = |old: &str, new: &str| {
+        let arguments = ["plan", old, new, "--count", "100", "--lost-max", "100%"];
+        let output = Command::new(env!("CARGO_BIN_EXE_ringway")).args(arguments).output().unwrap();
+        let (out, error) =
+            (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
+        (output.status.code().unwrap(), out, error)
+    };
+    let (code, out, error) = plan(&followed, &listed);
+    assert!(code == 0 && out.starts_with("100 keys"), "{out}{error}");
+    dns.set_fault(Fault::ServFail);
+    for (old, new) in [(&followed, &listed), (&listed, &followed)] {
+        let (code, out, error) = plan(old, new);
+        assert!(code == 1 && out.is_empty(), "{code} {out}");
+        assert!(error.contains("the servers of `main` were not found"), "{error}");
+        assert!(error.contains(&format!("error: servers of {followed} are not known")), "{error}");
+    }
 }
 
 /// What has no servers yet says so, whatever the route: a delete that is told `NOT_FOUND` by nobody would be lost.

@@ -3,7 +3,7 @@
 use crate::support::dns::Fault;
 use crate::support::process::PATIENCE;
 use crate::support::{Client, Directory, Dns, Memcached, Mock, Proxy, has_latest, http, pool_of, tool};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -150,6 +150,125 @@ fn a_successor_waits_until_it_knows_its_servers() {
     client.ask("get a\r\n", "END\r\n");
     client.await_stat("pid", u64::try_from(new.pid()).unwrap());
     new.client().ask("get a\r\n", "END\r\n");
+}
+
+/// A successor with sockets of all kinds, which has them before its name server answers and serves afterwards.
+struct Late {
+    directory: Directory,
+    dns: Dns,
+    server: Mock,
+}
+
+impl Late {
+    fn new() -> Self {
+        let dns = Dns::start();
+        dns.set_addresses("new.example", &["127.0.0.1"]);
+        dns.set_fault(Fault::ServFail);
+        Self { directory: Directory::new(), dns, server: Mock::forgetful() }
+    }
+
+    /// What the configurations of both processes have.
+    fn top(&self) -> String {
+        let [door, clients, admin] = ["door", "clients", "admin"].map(|name| self.directory.file(name));
+        format!(
+            "hand_over: {door}\nlisten: [\"127.0.0.1:0\", \"unix:{clients}\"]\nadmin: unix:{admin}\ndrain_timeout: 20s\n"
+        )
+    }
+
+    /// A process that is to be taken over, in front of this server.
+    fn old(&self, server: &Mock) -> Proxy {
+        Proxy::with(&format!("{}{}", self.top(), pool_of(&[server.address()], "timeout: 20s")))
+    }
+
+    /// Takes over from this one. `meanwhile`: what happens while the successor waits for names.
+    fn take_over(&self, old: &Proxy, meanwhile: impl FnOnce(Pid) + Send) -> Proxy {
+        let port = self.server.address().rsplit(':').next().unwrap();
+        let pool = format!("dns: \"new.example:{port}\", refresh: {{min: 100ms, max: 100ms}}");
+        let yaml = format!("{}{}pools:\n  main: {{{pool}}}\nroute: main\n", self.dns.resolver(), self.top());
+        let (dns, pid) = (&self.dns, Pid::from_raw(old.pid()).unwrap());
+        thread::scope(|scope| {
+            scope.spawn(move || {
+                dns.await_asked("new.example", 2);
+                meanwhile(pid);
+                dns.set_fault(Fault::None);
+            });
+            old.successor(&self.directory.file("door"), Some(&yaml))
+        })
+    }
+
+    /// Whoever took over is there wherever clients, probes and successors come, and leaves nothing behind.
+    fn expect_whole(&self, mut new: Proxy) {
+        let paths = ["door", "clients", "admin"].map(|name| self.directory.file(name));
+        let look = |new: &Proxy| {
+            for address in [new.address(), &format!("unix:{}", paths[1])] {
+                let mut client = Client::connect(address);
+                client.await_stat("discovery_members", 1);
+                client.ask("get a\r\n", "END\r\n");
+                assert_eq!(client.stat("pid"), u64::try_from(new.pid()).unwrap());
+            }
+            assert_eq!(http::ask(&format!("unix:{}", paths[2]), "GET /readyz"), (200, "ok\n".into()));
+        };
+        look(&new);
+        let mut next = self.take_over(&new, |_| ());
+        assert_eq!(new.process().exit().code(), Some(0), "{}", new.stderr());
+        look(&next);
+        assert_eq!(next.terminate().code(), Some(0));
+        for path in &paths {
+            assert!(!std::path::Path::new(path).exists(), "{path} is left");
+        }
+    }
+}
+
+fn end(pid: Pid, signal: Signal) {
+    kill_process(pid, signal).unwrap();
+    while test_kill_process(pid).is_ok() {
+        thread::yield_now();
+    }
+}
+
+#[test]
+fn who_is_told_to_leave_while_a_successor_waits_leaves_it_all_that_it_needs() {
+    let late = Late::new();
+    let old = late.old(&late.server);
+    let new = late.take_over(&old, |pid| end(pid, Signal::TERM));
+    late.expect_whole(new);
+}
+
+#[test]
+fn a_successor_that_serves_while_the_one_before_drains_has_all_that_it_needs() {
+    let slow = Mock::start(|peer| {
+        peer.expect("get a");
+        peer.wait();
+        peer.say("VALUE a 0 3\r\nold\r\nEND\r\n");
+        while peer.answer_as_usual() {}
+    });
+    let late = Late::new();
+    let mut old = late.old(&slow);
+    let mut client = old.client();
+    client.send("get a\r\n");
+    slow.expect("get a");
+    let admin = format!("unix:{}", late.directory.file("admin"));
+    let new = late.take_over(&old, |pid| {
+        kill_process(pid, Signal::TERM).unwrap();
+        while http::ask(&admin, "GET /readyz") != (503, "draining\n".into()) {}
+    });
+    assert!(old.process().is_running(), "{}", old.stderr());
+    slow.go();
+    client.expect("VALUE a 0 3\r\nold\r\nEND\r\n");
+    assert_eq!(old.process().exit().code(), Some(0), "{}", old.stderr());
+    late.expect_whole(new);
+}
+
+#[test]
+fn paths_that_went_with_the_one_before_are_made_anew() {
+    let late = Late::new();
+    let old = late.old(&late.server);
+    let paths = ["door", "clients", "admin"].map(|name| late.directory.file(name));
+    let new = late.take_over(&old, |pid| {
+        paths.iter().for_each(|path| std::fs::remove_file(path).unwrap());
+        end(pid, Signal::KILL);
+    });
+    late.expect_whole(new);
 }
 
 #[test]

@@ -236,6 +236,32 @@ fn a_second_sigterm_leaves_at_once() {
 }
 
 #[test]
+fn a_path_that_somebody_else_binds_during_the_drain_is_left_to_them() {
+    let mock = Mock::start(|peer| {
+        peer.expect("get a");
+        peer.wait();
+        peer.say("VALUE a 0 2\r\nhi\r\nEND\r\n");
+        while peer.answer_as_usual() {}
+    });
+    let directory = Directory::new();
+    let socket = format!("unix:{}", directory.file("ringway.sock"));
+    let top = format!("listen: [\"{socket}\"]\ndrain_timeout: 20s\n");
+    let mut old = Proxy::with(&format!("{top}{}", pool_of(&[mock.address()], "timeout: 20s")));
+    let mut client = old.client();
+    client.send("get a\r\n");
+    mock.expect("get a");
+    old.signal(Signal::TERM);
+    while Client::try_connect(&socket).is_ok() {}
+    let mut new = Proxy::with(&format!("{top}pools: {{main: {{embedded: {{}}}}}}\n"));
+    mock.go();
+    client.expect("VALUE a 0 2\r\nhi\r\nEND\r\n");
+    assert_eq!(old.process().exit().code(), Some(0), "{}", old.stderr());
+    new.client().ask("mn\r\n", "MN\r\n");
+    assert_eq!(new.terminate().code(), Some(0));
+    assert!(!std::path::Path::new(&directory.file("ringway.sock")).exists(), "its own file it takes along");
+}
+
+#[test]
 fn version_and_help_are_not_errors() {
     for word in ["--version", "--help"] {
         let (code, _) = Proxy::ends(&[word]);

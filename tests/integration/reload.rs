@@ -1,11 +1,19 @@
 //! Another configuration while clients are served: nobody notices but those whose servers change.
 
-use crate::support::{Client, Directory, Memcached, Mock, Proxy, has_latest, pool_of};
+use crate::support::{
+    Client, Directory, Memcached, Mock, PATIENCE, Proxy, dead_address, has_latest, pool_of,
+};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::inotify;
 use rustix::process::Signal;
 use std::fs;
+use std::io::Read;
 use std::os::unix::fs::symlink;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
+use std::time::Instant;
+
+const EMBEDDED: &str = "pools: {main: {embedded: {}}}\n";
 
 #[test]
 fn a_file_that_is_written_serves() {
@@ -49,6 +57,68 @@ fn a_directory_that_is_swapped_as_kubernetes_does_it_serves() {
     client.await_stat("config_reloads", 1);
     client.ask("get b\r\n", "END\r\n");
     two.expect("get b");
+}
+
+#[test]
+fn a_folder_that_is_replaced_is_watched_as_the_one_before() {
+    let directory = Directory::new();
+    let write = |more: &str| directory.write("conf/ringway.yaml", &format!("{more}{EMBEDDED}"));
+    let make = || fs::create_dir(directory.file("conf")).unwrap();
+    let replace = |old: &str| {
+        fs::rename(directory.file("conf"), directory.file(old)).unwrap();
+        make();
+    };
+    make();
+    let file = write("");
+    let proxy = Proxy::start(&["run", "-c", &file, "--listen", "127.0.0.1:0"]);
+    let mut client = proxy.client();
+    replace("old");
+    write("allow_flush: true\n");
+    client.await_stat("config_reloads", 1);
+    write("strict: true\n");
+    client.await_stat("config_reloads", 2);
+    // nor does a refusal blind it
+    replace("older");
+    write("colour: red\n");
+    client.await_more("config_failures", 0);
+    write("allow_flush: true\n");
+    client.await_stat("config_reloads", 3);
+}
+
+#[test]
+fn a_link_above_the_folder_that_leads_elsewhere_is_followed() {
+    let directory = Directory::new();
+    let write = |version: &str, more: &str| {
+        fs::create_dir_all(directory.file(&format!("{version}/conf"))).unwrap();
+        directory.write(&format!("{version}/conf/ringway.yaml"), &format!("{more}{EMBEDDED}"));
+    };
+    write("1", "");
+    write("2", "allow_flush: true\n");
+    symlink("1", directory.file("now")).unwrap();
+    let file = directory.file("now/conf/ringway.yaml");
+    let proxy = Proxy::start(&["run", "-c", &file, "--listen", "127.0.0.1:0"]);
+    let mut client = proxy.client();
+    symlink("2", directory.file("next")).unwrap();
+    fs::rename(directory.file("next"), directory.file("now")).unwrap();
+    client.await_stat("config_reloads", 1);
+    write("2", "strict: true\n");
+    client.await_stat("config_reloads", 2);
+}
+
+#[test]
+fn files_that_stay_as_they_are_are_left_alone() {
+    let proxy = Proxy::with(EMBEDDED);
+    proxy.reload(&mut proxy.client(), &format!("allow_flush: true\n{EMBEDDED}"));
+    let opened = inotify::init(inotify::CreateFlags::CLOEXEC).unwrap();
+    inotify::add_watch(&opened, proxy.config(), inotify::WatchFlags::OPEN).unwrap();
+    let mut opened = fs::File::from(opened);
+    // a change is looked at within a fifth of it
+    let quiet = Timespec { tv_sec: 0, tv_nsec: 500_000_000 };
+    let began = Instant::now();
+    while poll(&mut [PollFd::new(&opened, PollFlags::IN)], Some(&quiet)).unwrap() > 0 {
+        assert!(began.elapsed() < PATIENCE, "it is read again and again");
+        assert!(opened.read(&mut [0; 4096]).unwrap() > 0);
+    }
 }
 
 #[test]
@@ -244,6 +314,40 @@ fn addresses_come_and_go() {
     client.await_stat("config_reloads", 2);
     assert!(Client::try_connect(&socket).is_err(), "nobody listens there");
     there.ask("get a\r\n", "VALUE a 0 1\r\nx\r\nEND\r\n");
+}
+
+#[test]
+fn an_address_becomes_wider_and_narrower_on_the_same_port() {
+    let narrow = dead_address();
+    let port = narrow.rsplit(':').next().unwrap();
+    let (wide, elsewhere) = (format!("0.0.0.0:{port}"), format!("127.0.0.2:{port}"));
+    let with = |listen: &str| format!("listen: [\"{listen}\"]\nworkers: 2\n{EMBEDDED}");
+    let proxy = Proxy::with(&with(&narrow));
+    let mut client = proxy.client();
+    assert!(Client::try_connect(&elsewhere).is_err());
+    proxy.reload(&mut client, &with(&wide));
+    await_answer(&elsewhere);
+    await_answer(&narrow);
+    proxy.reload(&mut client, &with(&narrow));
+    while Client::try_connect(&elsewhere).is_ok() {}
+    await_answer(&narrow);
+    // somebody else's port is still refused
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    proxy.rewrite(&with(&format!("0.0.0.0:{}", taken.local_addr().unwrap().port())));
+    client.await_stat("config_failures", 1);
+    client.expect_nothing();
+}
+
+/// Asks until there is an answer: a socket that is just being closed resets who comes last.
+fn await_answer(address: &str) {
+    let is_answered = || {
+        let Ok(mut client) = Client::try_connect(address) else { return false };
+        client.try_send(b"mn\r\n").is_ok() && client.try_line().is_some()
+    };
+    let began = Instant::now();
+    while !is_answered() {
+        assert!(began.elapsed() < PATIENCE, "nobody answers at {address}");
+    }
 }
 
 #[test]
