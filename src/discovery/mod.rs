@@ -137,7 +137,7 @@ impl Sets {
             if let Some(servers) = set.and_then(|set| set.servers.as_ref()) {
                 pool.servers.clone_from(servers);
             }
-            if pool.servers.is_empty() {
+            if pool.source.is_some() && pool.servers.is_empty() {
                 // nobody fails but the pool itself
                 pool.on_error =
                     if pool.follow.on_empty == OnEmpty::Miss { OnError::Miss } else { OnError::Error };

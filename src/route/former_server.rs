@@ -26,6 +26,11 @@ impl Old {
         Rc::ptr_eq(self.any_leaf(), other.any_leaf())
     }
 
+    /// Its connections.
+    pub(super) fn leaves(&self) -> &[Rc<dyn Leaf>] {
+        &self.leaves
+    }
+
     pub(super) fn any_leaf(&self) -> &Rc<dyn Leaf> {
         &self.leaves[0]
     }

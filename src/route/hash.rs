@@ -11,7 +11,7 @@ use super::latest::{self, COUNT_KEY};
 use super::load_balancer::{self, ALGORITHM_KEY, TTL_KEY};
 use super::on_down::{Goes, Watch, delete_at_both};
 use super::registry::{Key, Kind, Params};
-use super::{Call, Chosen, Explained, Leaf, PoolRoute, Route, Slot, When};
+use super::{Call, Chosen, Explained, PoolRoute, Route, Slot, When};
 use crate::config::{Node, Section};
 use crate::hash::{Member, Ring};
 use crate::protocol::{Cause, Op, Reply, Request};
@@ -85,27 +85,31 @@ pub(super) struct HashRoute {
 
 impl HashRoute {
     fn child(&self, key: &[u8]) -> Option<&Rc<dyn Route>> {
-        let place = match &self.watch {
-            None => self.ring.pick(key)?,
-            Some(watch) => match watch.goes(&self.ring, key)? {
-                Goes::Home(place) => place,
-                Goes::Next(place) => return watch.target(place),
-                Goes::Gutter(gutter) => return Some(gutter),
-            },
-        };
-        self.children.get(place)
+        match &self.watch {
+            None => self.children.get(self.ring.pick(key)?),
+            Some(watch) => self.child_that(watch, &watch.goes(&self.ring, key)?),
+        }
     }
 
-    /// See [`Watch::owed`].
-    fn owed(&self, request: &Request<'_>) -> Option<&Rc<dyn Leaf>> {
-        let watch = self.watch.as_ref()?;
-        watch.owed(&self.ring, request, &watch.goes(&self.ring, request.key)?)
+    fn child_that<'a>(&'a self, watch: &'a Watch, goes: &Goes<'a>) -> Option<&'a Rc<dyn Route>> {
+        match *goes {
+            Goes::Home(place) => self.children.get(place),
+            Goes::Next(place) => watch.target(place),
+            Goes::Gutter(gutter) => Some(gutter),
+        }
     }
 }
 
 impl Route for HashRoute {
     fn send(&self, request: &Request<'_>, call: &Call, slot: Slot) {
-        match (self.child(request.key), self.owed(request)) {
+        // Looked at once: a server may come back between two looks.
+        let goes = self.watch.as_ref().and_then(|watch| Some((watch, watch.goes(&self.ring, request.key)?)));
+        let child = match &goes {
+            Some((watch, goes)) => self.child_that(watch, goes),
+            None => self.child(request.key),
+        };
+        let owed = goes.as_ref().and_then(|(watch, goes)| watch.owed(&self.ring, request, goes));
+        match (child, owed) {
             (Some(child), None) => child.send(request, call, slot),
             (Some(child), Some(owed)) => {
                 delete_at_both(owed, |slot| child.send(request, call, slot), request, call, slot);

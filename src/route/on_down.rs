@@ -120,7 +120,8 @@ impl Watch {
         if !is_delete(request, true) {
             return None; // no server keeps anything else
         }
-        let home = ring.pick(request.key)?;
+        // where keys have no place any server may have it, and none is owed more than another
+        let home = ring.place(request.key).or_else(|| (ring.len() == 1).then_some(0))?;
         let is_home = matches!(goes, Goes::Home(server) if *server == home);
         // whether it is out is not asked again: it may have come back since `goes`
         self.servers.get(home).filter(|server| !is_home && server.keeps(request))
@@ -438,5 +439,18 @@ mod tests {
         let (_, warnings) =
             config::from_text("t", "pools: {a: {servers: [x], on_down: eject, tko: off}}", check).unwrap();
         assert!(warnings[0].0.to_string().contains("nobody finds out"), "{warnings:?}");
+    }
+
+    #[test]
+    fn keys_without_a_place_are_owed_to_nobody_else() {
+        run(async {
+            let text = "pools: {main: {servers: [a, b, c, d], hash: random, on_down: eject}}\nroute: main\n";
+            let misses = || (0..40).map(|_| MISS).collect::<Vec<_>>();
+            let tree = tree_with("test", text, NAMES.map(|name| (name, misses())));
+            NAMES.iter().for_each(|name| tree.keep(name));
+            for _ in 0..40 {
+                server_of(&tree, "delete k").await;
+            }
+        });
     }
 }

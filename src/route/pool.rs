@@ -215,7 +215,11 @@ impl PoolRoute {
 
     #[inline(never)]
     fn pick_watched(&self, watch: &Watch, key: &[u8]) -> Option<usize> {
-        match watch.goes(&self.ring, key)? {
+        self.server_that(&watch.goes(&self.ring, key)?, key)
+    }
+
+    fn server_that(&self, goes: &Goes<'_>, key: &[u8]) -> Option<usize> {
+        match *goes {
             Goes::Home(server) | Goes::Next(server) => Some(server),
             Goes::Gutter(_) => self.ring.pick(key),
         }
@@ -259,11 +263,15 @@ impl PoolRoute {
     /// Keys that were another server's until lately take the long way.
     #[inline(never)]
     fn send_in_transition(&self, transition: &Transition, request: &Request<'_>, call: &Call, slot: Slot) {
-        let server = self.server(request.key).filter(|_| transition.is_open());
-        let Some(server) = server.filter(|server| transition.has_moved(request.key, *server)) else {
-            return self.send_on(request, call, slot);
-        };
+        // Looked at once: a server may come back between two looks.
         let goes = self.watch.as_ref().and_then(|watch| Some((watch, watch.goes(&self.ring, request.key)?)));
+        let server = match &goes {
+            Some((_, goes)) => self.server_that(goes, request.key),
+            None => self.server(request.key),
+        };
+        let server =
+            server.filter(|server| transition.is_open() && transition.has_moved(request.key, *server));
+        let Some(server) = server else { return self.send_on(request, call, slot) };
         let target = goes.as_ref().and_then(|(watch, goes)| self.target(watch, goes, request.key)).cloned();
         let leaf = || Some(Rc::clone(self.leaf(self.lane(server, request.key))?) as Rc<dyn Route>);
         let send = |slot: Slot| match target.or_else(leaf) {

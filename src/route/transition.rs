@@ -169,12 +169,12 @@ impl Transition {
         Moved { now, olds, shared: Rc::clone(&self.shared) }.send(request, call, slot);
     }
 
-    /// Servers that have left and are still asked.
+    /// Connections to servers that have left and are still asked.
     pub(super) fn gone(&self) -> Vec<Rc<dyn Leaf>> {
         let mut gone: Vec<Rc<dyn Leaf>> = Vec::new();
         for former in self.formers.borrow().iter() {
             let left = former.servers.iter().filter(|place| place.now.is_none());
-            for leaf in left.filter_map(|place| place.old.as_ref()).map(|old| old.any_leaf()) {
+            for leaf in left.filter_map(|place| place.old.as_ref()).flat_map(|old| old.leaves()) {
                 if !gone.iter().any(|known| Rc::ptr_eq(known, leaf)) {
                     gone.push(Rc::clone(leaf));
                 }

@@ -117,16 +117,16 @@ fn deliver_to(
     owed.settle(u64::MAX);
     let began = Instant::now();
     let mut sent_count = 0;
-    let mut cursor = Some(Cursor::default());
+    let (mut cursor, mut refused) = (Some(Cursor::default()), None);
     while let Some(from) = cursor {
         let (batch, next) = store.look(owed, from, UNDER_WAY_COUNT_MAX)?;
         server.send(batch.iter().map(|pending| pending.key.as_slice()), Words::Plain)?;
         let mut numbers = Vec::with_capacity(batch.len());
         for pending in &batch {
-            // What the server calls our fault it will never take.
+            // What the server calls our fault it will never take. Trouble with one key is none with the next.
             if let Answer::Error(line) = server.answer()? {
-                store.done(Why::Delivered, numbers);
-                return Err(io::Error::other(format!("it answered: {line}")));
+                refused.get_or_insert(line);
+                continue;
             }
             if owed.remove(owed.hash(&pending.key), pending.number) {
                 numbers.push(pending.number);
@@ -140,5 +140,5 @@ fn deliver_to(
         std::thread::sleep(due.saturating_sub(began.elapsed()));
         cursor = next;
     }
-    Ok(())
+    refused.map_or(Ok(()), |line| Err(io::Error::other(format!("it answered: {line}"))))
 }

@@ -5,7 +5,7 @@ use super::book::Book;
 use super::disk::{Directory, Disk};
 use super::entry::{Delete, Entry};
 use super::home;
-use super::segment::{HEADER_BYTES, Header, Reading, SegmentId, read_header};
+use super::segment::{HEADER_BYTES, Header, Reading, SegmentId, header_of};
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -65,7 +65,7 @@ fn visit_one(
             summary.unread.push((name, "none of the spool's files".into()));
             continue;
         };
-        match read_header(&disk.read(&name, 0, HEADER_BYTES)?) {
+        match header_of(&disk, &name)? {
             Header::Newer(version) => summary.unread.push((name, format!("of a newer version, {version}"))),
             Header::Sound => ids.push(id),
             Header::Broken => {

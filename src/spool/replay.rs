@@ -126,6 +126,7 @@ impl Replay {
         let mut pause = PAUSE_MIN;
         while owed.count() > 0 {
             let leaf = self.targets.borrow().leaf(&owed.address);
+            let before_count = owed.count();
             let went_well = match &leaf {
                 Some(leaf) if leaf.is_out() => {
                     sleep(LOOK_EVERY).await;
@@ -134,7 +135,9 @@ impl Replay {
                 Some(leaf) => self.deliver(&owed, &**leaf).await,
                 None => self.give_away(&owed).await,
             };
-            pause = if went_well { PAUSE_MIN } else { (pause * 2).min(PAUSE_MAX) };
+            // What is another process's stays, and is looked for in all that is pending.
+            let is_less = owed.count() < before_count;
+            pause = if went_well && is_less { PAUSE_MIN } else { (pause * 2).min(PAUSE_MAX) };
             if owed.count() > 0 {
                 sleep(pause).await;
             }
@@ -158,7 +161,7 @@ impl Replay {
             owed.settle(newest);
         }
         let mut due = Instant::now();
-        let (mut cursor, mut went_well) = (Some(Cursor::default()), true);
+        let (mut cursor, mut went_well, mut pause) = (Some(Cursor::default()), true, PAUSE_MIN);
         while let Some(from) = cursor {
             let Ok((batch, next)) = self.writer.look(owed, from, UNDER_WAY_COUNT_MAX).await else {
                 return false;
@@ -167,11 +170,18 @@ impl Replay {
                 sleep_until(due).await;
                 let took = Duration::from_secs_f64(batch.len() as f64 / self.pace.per_second_max as f64);
                 due = due.max(Instant::now() - Duration::from_millis(50)) + took;
-                let sent = self.send(owed, leaf, &batch).await;
-                if sent == Sent::NoAnswer {
+                let (best, worst) = self.send(owed, leaf, &batch).await;
+                if worst == Sent::NoAnswer {
                     return false;
                 }
-                went_well &= sent == Sent::Done;
+                if best == Sent::Done {
+                    pause = PAUSE_MIN;
+                } else {
+                    // it may well refuse them all, and has trouble enough
+                    sleep(pause).await;
+                    pause = (pause * 2).min(PAUSE_MAX);
+                }
+                went_well &= worst == Sent::Done;
                 if let (true, Some(last)) = (went_well, batch.last()) {
                     owed.oldest_is(last.time_ms);
                 }
@@ -181,8 +191,8 @@ impl Replay {
         went_well
     }
 
-    /// Sends some deletes at once and waits for all answers.
-    async fn send(&self, owed: &Owed, leaf: &dyn Leaf, batch: &[Pending]) -> Sent {
+    /// Sends some deletes at once and waits for all answers: the best and the worst of them.
+    async fn send(&self, owed: &Owed, leaf: &dyn Leaf, batch: &[Pending]) -> (Sent, Sent) {
         let replies = Rc::new(Replies::of(batch.len()));
         for (pending, token) in batch.iter().zip(0_u64..) {
             let slot = Slot::new(Rc::clone(&replies) as Rc<dyn Sink>, token);
@@ -199,7 +209,8 @@ impl Replay {
         if !numbers.is_empty() {
             self.writer.done(Why::Delivered, numbers);
         }
-        told.into_iter().max().unwrap_or(Sent::Done)
+        let worst = told.iter().copied().max().unwrap_or(Sent::Done);
+        (told.into_iter().min().unwrap_or(Sent::Done), worst)
     }
 
     /// The server is in no pool any more: its deletes go to whoever has their keys now, or to nobody.
@@ -272,7 +283,7 @@ async fn answers(leaf: &dyn Leaf) -> bool {
     replies.all().await.first() == Some(&Sent::Done)
 }
 
-/// What became of a delete, or of several: the worst of it.
+/// What became of a delete, the better the less.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Sent {
     /// The server has done what it was told, or never will.

@@ -216,7 +216,12 @@ impl Store {
                             segment.note(&delete);
                         }
                     }
-                    Entry::Done { numbers, .. } => self.speaks(id.number, &numbers),
+                    Entry::Done { numbers, .. } => {
+                        // also of a delete that cannot be read any more: its number must not be given out again
+                        let last = numbers.iter().max().map_or(0, |number| number.saturating_add(1));
+                        self.next_number = self.next_number.max(last);
+                        self.speaks(id.number, &numbers);
+                    }
                 }
             }
             self.found_broken(id.number, reading.broken_bytes);

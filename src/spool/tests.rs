@@ -2,7 +2,7 @@
 
 use super::book::Book;
 use super::disk::Disk;
-use super::entry::Why;
+use super::entry::{Delete, Why, write_delete, write_done};
 use super::power::{Fails, Power};
 use super::store::{Bounds, Cursor, Store, StoreError, Wanted};
 use crate::config::OnFull;
@@ -521,4 +521,21 @@ fn a_disk_that_fails_once_costs_the_delete_that_is_told_so_and_no_other() {
             assert!(owed.iter().all(|delete| found.is_pending(*delete)), "seed {seed} call {call} {how:?}");
         }
     }
+}
+
+#[test]
+fn the_number_of_a_delete_that_cannot_be_read_is_not_given_out_again() {
+    let disk = Power::default();
+    let id = super::segment::SegmentId { number: 1, salt: 7 };
+    let mut bytes = id.header(0).to_vec();
+    let pending = Delete { number: 2, time_ms: 0, pool: "p".into(), address: "x".into(), key: b"k".to_vec() };
+    assert!(write_delete(&pending, id.salt, &mut bytes));
+    // those from 3 to 9 stood between them
+    assert!(write_done(Why::Delivered, &[9], id.salt, &mut bytes));
+    disk.put(&id.name(), &bytes);
+    let mut spool = Spool::open(&disk, bounds());
+    assert!((0..10).all(|key| spool.append(&[(0, key)])));
+    drop(spool);
+    let spool = Spool::open(&disk, bounds());
+    assert!((0..10).all(|key| spool.is_pending((0, key))));
 }

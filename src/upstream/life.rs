@@ -176,6 +176,9 @@ fn poll_timer(connection: &Connection, timer: &mut Timer, cx: &mut Context<'_>) 
             state.bulk.shrink();
             let next = state.next_deadline();
             timer.for_late_alone = next.is_none();
+            if next.is_none() && connection.retired.get() {
+                return Poll::Ready(Ended::Retired); // nobody waits for what is late
+            }
             next.or_else(|| connection.hopeless_at(&state))
         };
         let Some(next) = next else { return Poll::Pending };
@@ -219,6 +222,7 @@ impl Connection {
             let State { out, inflight, bulk, .. } = &mut *state;
             out.clear();
             let entries = inflight.drain().chain(bulk.drain()).collect();
+            self.waits_for_modern.set(false);
             self.account(&state);
             entries
         };

@@ -527,3 +527,15 @@ fn all_servers_of_a_pool_without_any() {
         }
     }
 }
+
+#[test]
+fn a_pool_that_is_empty_stays_what_it_is_beside_one_that_is_followed() {
+    let directory = Directory::new();
+    let file = directory.write(
+        "mc.json",
+        r#"{"pools": {"E": {"servers": [], "error_on_empty": false}, "A": {"servers": ["dns+nobody.invalid:9"]}},
+            "route": {"type": "PrefixSelectorRoute", "policies": {"a": "PoolRoute|A"}, "wildcard": "PoolRoute|E"}}"#,
+    );
+    let proxy = Proxy::start(&["-c", &file, "--listen", "127.0.0.1:0"]);
+    proxy.client().ask("get k\r\n", "END\r\n");
+}

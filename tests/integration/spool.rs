@@ -460,8 +460,8 @@ fn what_has_no_room_at_a_start_keeps_nobody_from_serving() {
     assert_eq!(client.stat("spool_pending"), owed);
     server.restart();
     await_nothing_pending(&mut client);
-    let replayed = client.stat("spool_replayed");
-    assert!(replayed >= owed, "{replayed} of {owed}");
+    // counted a moment after nothing is pending any more
+    while client.stat("spool_replayed") < owed {}
 }
 
 #[test]

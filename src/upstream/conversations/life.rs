@@ -283,3 +283,15 @@ fn a_server_with_several_connections_has_a_leaf_for_each() {
         assert_eq!(stand.leaves[2].name(), "a:1");
     });
 }
+
+#[test]
+fn a_connection_that_nobody_has_any_more_waits_for_nothing_that_is_late() {
+    run(async {
+        let (mut stand, mut server) = Stand::asked("tko: off", &["get a"]).await;
+        server.heard().await;
+        stand.leaves.clear();
+        time_out().await;
+        stand.expect(&[(1, LATE)]).await;
+        assert!(server.is_closed().await);
+    });
+}
