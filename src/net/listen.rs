@@ -9,7 +9,7 @@ use crate::config::Listen;
 use crate::raw;
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -139,6 +139,13 @@ fn identity_of(path: &Path) -> Option<(u64, u64)> {
     std::fs::symlink_metadata(path).ok().map(|file| (file.dev(), file.ino()))
 }
 
+/// Whether one socket is in the other's way. `[::]` has the addresses of both families.
+fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
+    let (a, b) = (one.ip().to_canonical(), other.ip().to_canonical());
+    let covers = |all: IpAddr, ip: IpAddr| all.is_unspecified() && (all.is_ipv6() || ip.is_ipv4());
+    one.port() == other.port() && (a == b || covers(a, b) || covers(b, a))
+}
+
 /// All sockets of one address, and what to call it.
 #[derive(Debug)]
 pub struct BoundAddress {
@@ -180,10 +187,11 @@ impl BoundAddress {
         })
     }
 
-    /// Whether it has the same TCP port, at whatever address. Sockets that were bound here let others of ours beside them.
+    /// Whether it is in the way of that one: the same TCP port, at an address that covers the other's or is covered by it.
+    /// Sockets that were bound here let others of ours beside them.
     #[must_use]
     pub fn has_port_of(&self, listen: &Listen) -> bool {
-        matches!((self.address(), listen), (Some(own), Listen::Tcp(other)) if own.port() == other.port())
+        matches!((self.address(), listen), (Some(own), Listen::Tcp(other)) if overlap(own, *other))
     }
 
     /// Nobody is to listen there any more: the file that leads to it goes first.
@@ -374,6 +382,23 @@ mod tests {
         let clients: Vec<_> = (0..CLIENTS).map(|_| std::net::TcpStream::connect(address)).collect();
         assert!(clients.iter().all(Result::is_ok));
         assert_eq!(std::iter::from_fn(|| listener.try_accept()).count(), CLIENTS);
+    }
+
+    #[test]
+    fn only_an_address_that_covers_the_other_is_in_its_way() {
+        let overlap = |one: &str, other: &str| {
+            let of = |text: &str| text.parse::<SocketAddr>().expect("an address");
+            assert_eq!(overlap(of(one), of(other)), overlap(of(other), of(one)));
+            overlap(of(one), of(other))
+        };
+        assert!(overlap("127.0.0.1:5000", "127.0.0.1:5000"));
+        assert!(overlap("127.0.0.1:5000", "0.0.0.0:5000"));
+        assert!(overlap("[::]:5000", "127.0.0.1:5000"));
+        assert!(overlap("[::]:5000", "0.0.0.0:5000"));
+        assert!(overlap("[::ffff:127.0.0.1]:5000", "127.0.0.1:5000"));
+        assert!(!overlap("127.0.0.1:5000", "10.0.0.1:5000"), "it may be another ringway's");
+        assert!(!overlap("0.0.0.0:5000", "[::1]:5000"));
+        assert!(!overlap("127.0.0.1:5000", "0.0.0.0:5001"));
     }
 
     #[test]

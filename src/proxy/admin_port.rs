@@ -44,7 +44,7 @@ impl AdminPort {
         Ok(Self { listen, bound, _http: http })
     }
 
-    /// Whether it is on this TCP port, at whatever address.
+    /// Whether it is on this TCP port, or has one that covers it.
     pub(super) fn has_port_of(&self, listen: &Listen) -> bool {
         self.bound.has_port_of(listen)
     }

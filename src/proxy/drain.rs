@@ -31,7 +31,7 @@ pub(super) fn drain(serving: &mut Serving, name: &str, events: &mut Events) -> E
                 Some(Event::Stop(name)) if is_second(name, told) => return ExitCode::FAILURE,
                 Some(Event::Arrived(clients)) => serving.admit(clients),
                 // Its clients need not be closed then.
-                Some(Event::HandedOver(passage)) => return hand_over(serving, passage, events),
+                Some(Event::HandedOver(passage)) => return hand_over(serving, passage, Some(told), events),
                 Some(Event::NotTaken) => serving.is_being_taken = false,
                 _ => {}
             }
@@ -49,7 +49,7 @@ pub(super) fn drain(serving: &mut Serving, name: &str, events: &mut Events) -> E
     for worker in &serving.workers {
         worker.drain(timeout);
     }
-    let code = wait(serving, timeout, told, events, drop);
+    let code = wait(serving, timeout, Some(told), events, drop);
     if let Some(admin) = serving.admin.take()
         && !serving.is_being_taken
     {
@@ -61,9 +61,13 @@ pub(super) fn drain(serving: &mut Serving, name: &str, events: &mut Events) -> E
     code.exit_code()
 }
 
-/// Leaves to a successor that serves on all sockets: its clients follow.
-pub(super) fn hand_over(serving: &mut Serving, passage: Passage, events: &mut Events) -> ExitCode {
-    let told = Instant::now();
+/// Leaves to a successor that serves on all sockets: its clients follow. `told`: when a signal came, if one did.
+pub(super) fn hand_over(
+    serving: &mut Serving,
+    passage: Passage,
+    told: Option<Instant>,
+    events: &mut Events,
+) -> ExitCode {
     let (_, timeout) = serving.times_to_leave();
     tracing::info!("another process serves now, and clients move to it; leaving within {timeout:?}");
     serving.admin = None;
@@ -109,11 +113,12 @@ impl End {
     }
 }
 
-/// Waits for all workers. `arrived`: what to do with clients whose worker had left before.
+/// Waits for all workers. `told`: when the first signal came, if one did. `arrived`: what to do with clients whose worker had
+/// left before.
 fn wait(
     serving: &mut Serving,
     timeout: Duration,
-    told: Instant,
+    mut told: Option<Instant>,
     events: &mut Events,
     arrived: impl Fn(Vec<OwnedFd>),
 ) -> End {
@@ -121,7 +126,15 @@ fn wait(
     loop {
         let is_over = serving.workers.iter().chain(&serving.retired).all(Worker::is_done);
         match events.next_within(if is_over { Duration::ZERO } else { TICK }) {
-            Some(Event::Stop(name)) if is_second(name, told) => return End::SecondSignal,
+            Some(Event::Stop(name)) => match told {
+                Some(told) if is_second(name, told) => return End::SecondSignal,
+                Some(_) => {}
+                // It leaves already, but nobody has said so to whoever sends this.
+                None => {
+                    told = Some(Instant::now());
+                    tracing::info!("{name}: leaving already; a second signal ends at once");
+                }
+            },
             Some(Event::Arrived(clients)) => arrived(clients),
             // It serves, and answers probes. Clients that are still here are told to go already, so they do not move.
             Some(Event::HandedOver(_)) => serving.admin = None,

@@ -141,7 +141,7 @@ pub fn run(
                 }
             }
             Event::HandedOver(passage) => {
-                let code = drain::hand_over(&mut serving, passage, &mut events);
+                let code = drain::hand_over(&mut serving, passage, None, &mut events);
                 serving.shared.close_spool();
                 return Ok(code);
             }

@@ -239,9 +239,14 @@ impl Serving {
             None
         } else {
             let stay = self.addresses.iter_mut().filter(|address| !is_closed(address));
-            Some(spread(stay.chain(&mut opened), count).map_err(|error| error.to_string())?)
+            let spread = spread(stay.chain(&mut opened), count);
+            Some(spread.map_err(|error| {
+                shut(&door);
+                error.to_string()
+            })?)
         };
         if let Err(error) = self.change_workers(&config, &common, count, listeners) {
+            shut(&door);
             // Nobody would accept from those that were added.
             for (address, count) in self.addresses.iter_mut().zip(sockets_before) {
                 address.bound.sockets.truncate(count);
@@ -417,7 +422,7 @@ impl Serving {
         }
         let Shared { process, tell, .. } = &self.shared;
         let open = |listen: Listen| -> Result<AdminPort, net::BindError> {
-            // The port that it has, at another address.
+            // The port that it has, at an address that covers its own or is covered by it.
             let is_own = self.admin.as_ref().is_some_and(|admin| admin.has_port_of(&listen));
             let bound = net::bind(&listen, is_own)?;
             AdminPort::open(listen, Some(bound), process, tell)
@@ -457,6 +462,11 @@ impl Serving {
         }
         Ok(addresses)
     }
+}
+
+/// Closes the door of a configuration that does not serve: whoever knocks would be given what serves all the same.
+fn shut(door: &Option<Option<HandOver>>) {
+    door.iter().flatten().for_each(HandOver::close);
 }
 
 /// The same for one address.

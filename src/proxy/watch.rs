@@ -1,10 +1,11 @@
 //! Watching the configuration's files: plain writes, an editor's rename, a folder that is replaced, and the swap of a link that
 //! Kubernetes does when a ConfigMap changes.
 //!
-//! Folders are watched, not files: whoever replaces a file leaves the old one to those that watch it. A folder or a link on the
-//! way can be replaced as well, so every folder is watched in which a name on the way to a file is looked up; and the way is
-//! walked anew at every look, because it may lead elsewhere by then. Whatever happens on it, the files' content decides whether
-//! there is anything to do.
+//! Folders are watched: whoever replaces a file leaves the old one to those that watch it. A folder or a link on the way can be
+//! replaced as well, so every folder is watched in which a name on the way to a file is looked up; and the way is walked anew at
+//! every look, because it may lead elsewhere by then. The file at its end is watched as well: of one that is a mount itself, and
+//! is written by another name, the folder does not tell. Whatever happens, the files' content decides whether there is anything
+//! to do.
 
 use super::events::{Event, Why};
 use crate::sync::Lock;
@@ -32,10 +33,11 @@ const ROOT: &str = "/";
 /// Watches until it is dropped.
 pub(super) struct Watch {
     debouncer: Debouncer<Changes>,
-    folders: BTreeSet<PathBuf>,
+    /// The folders on the ways, and the files at their ends.
+    watched: BTreeSet<PathBuf>,
     /// What the files are reached by: folders, links, and the files themselves. What else happens in a folder is not told.
     ways: Arc<Lock<BTreeSet<PathBuf>>>,
-    /// Folders that cannot be watched, which was said.
+    /// What cannot be watched, which was said.
     told: BTreeSet<PathBuf>,
 }
 
@@ -59,12 +61,12 @@ impl Watch {
         let config = Config::default().with_timeout(DEBOUNCE);
         let debouncer = new_debouncer_opt::<_, Changes>(config, on_events)?;
         let _ = first.send(Event::Reload(Why::FileChanged));
-        Ok(Self { debouncer, folders: BTreeSet::new(), ways, told: BTreeSet::new() })
+        Ok(Self { debouncer, watched: BTreeSet::new(), ways, told: BTreeSet::new() })
     }
 
     /// Watches the ways to these files and no others, as they lead now.
     pub(super) fn follow(&mut self, files: &[PathBuf]) {
-        let former = std::mem::take(&mut self.folders);
+        let former = std::mem::take(&mut self.watched);
         // Held until all is known: what happens meanwhile is looked at afterwards.
         let ways = Arc::clone(&self.ways);
         let mut ways = ways.lock();
@@ -72,9 +74,9 @@ impl Watch {
         for file in files {
             self.walk(file, &mut ways);
         }
-        for folder in former.difference(&self.folders) {
+        for path in former.difference(&self.watched) {
             // One that is gone is not watched any more.
-            let _ = self.debouncer.watcher().unwatch(folder);
+            let _ = self.debouncer.watcher().unwatch(path);
         }
     }
 
@@ -103,23 +105,25 @@ impl Watch {
                 names.extend(backwards(&target));
             }
         }
+        // Another file in its place is told of the folder, and watched from the look that follows.
+        self.watch(&at);
     }
 
-    /// Watches a folder, also one that took the place of another one. Whether it is there: if not, its coming is told of the
-    /// folder above.
-    fn watch(&mut self, folder: &Path) -> bool {
-        if self.folders.contains(folder) {
+    /// Watches a folder or a file, also one that took the place of another one. Whether it is there: if not, its coming is told
+    /// of the folder above.
+    fn watch(&mut self, path: &Path) -> bool {
+        if self.watched.contains(path) {
             return true;
         }
-        match self.debouncer.watcher().watch(folder, RecursiveMode::NonRecursive) {
+        match self.debouncer.watcher().watch(path, RecursiveMode::NonRecursive) {
             Ok(()) => {
-                self.folders.insert(folder.to_path_buf());
+                self.watched.insert(path.to_path_buf());
             }
             Err(error) if matches!(error.kind, ErrorKind::PathNotFound) => return false,
             Err(error) => {
-                if self.told.insert(folder.to_path_buf()) {
-                    let folder = folder.display();
-                    tracing::warn!("{folder} is not watched, send SIGHUP when it changes: {error}");
+                if self.told.insert(path.to_path_buf()) {
+                    let path = path.display();
+                    tracing::warn!("{path} is not watched, send SIGHUP when it changes: {error}");
                 }
             }
         }

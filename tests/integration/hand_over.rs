@@ -96,6 +96,29 @@ fn what_is_under_way_is_answered_before_a_client_moves() {
 }
 
 #[test]
+fn the_first_sigterm_after_a_hand_over_is_not_the_second() {
+    let server = Mock::start(|peer| {
+        peer.expect("get a");
+        peer.wait();
+        peer.say("END\r\n");
+        while peer.answer_as_usual() {}
+    });
+    let directory = Directory::new();
+    let yaml = pool_of(&[server.address()], "timeout: 20s");
+    let (mut old, door) = with_door(&directory, &format!("drain_timeout: 20s\n{yaml}"));
+    let mut client = old.client();
+    client.send("get a\r\n");
+    server.expect("get a");
+    let _new = old.successor(&door, None);
+    old.await_stderr("another process serves now");
+    old.signal(Signal::TERM);
+    old.await_stderr("SIGTERM: leaving already");
+    server.go();
+    client.expect("END\r\n");
+    assert_eq!(old.process().exit().code(), Some(0), "{}", old.stderr());
+}
+
+#[test]
 fn a_successor_that_cannot_start_changes_nothing() {
     let directory = Directory::new();
     let (old, door) = with_door(&directory, EMBEDDED);

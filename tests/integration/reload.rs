@@ -106,6 +106,30 @@ fn a_link_above_the_folder_that_leads_elsewhere_is_followed() {
 }
 
 #[test]
+fn a_file_that_is_written_by_another_name_serves() {
+    // as one that is a mount itself: its folder does not tell
+    let directory = Directory::new();
+    fs::create_dir(directory.file("elsewhere")).unwrap();
+    let file = directory.write("ringway.yaml", EMBEDDED);
+    fs::hard_link(&file, directory.file("elsewhere/ringway.yaml")).unwrap();
+    let write = |more: &str| directory.write("elsewhere/ringway.yaml", &format!("{more}{EMBEDDED}"));
+    let proxy = Proxy::start(&["run", "-c", &file, "--listen", "127.0.0.1:0"]);
+    let mut client = proxy.client();
+    write("allow_flush: true\n");
+    client.await_stat("config_reloads", 1);
+    write("strict: true\n");
+    client.await_stat("config_reloads", 2);
+    // another file in its place is watched as the one before
+    fs::write(directory.file("next"), EMBEDDED).unwrap();
+    fs::rename(directory.file("next"), &file).unwrap();
+    client.await_stat("config_reloads", 3);
+    fs::remove_file(directory.file("elsewhere/ringway.yaml")).unwrap();
+    fs::hard_link(&file, directory.file("elsewhere/ringway.yaml")).unwrap();
+    write("allow_flush: true\n");
+    client.await_stat("config_reloads", 4);
+}
+
+#[test]
 fn files_that_stay_as_they_are_are_left_alone() {
     let proxy = Proxy::with(EMBEDDED);
     proxy.reload(&mut proxy.client(), &format!("allow_flush: true\n{EMBEDDED}"));
@@ -336,6 +360,19 @@ fn an_address_becomes_wider_and_narrower_on_the_same_port() {
     proxy.rewrite(&with(&format!("0.0.0.0:{}", taken.local_addr().unwrap().port())));
     client.await_stat("config_failures", 1);
     client.expect_nothing();
+}
+
+#[test]
+fn an_address_of_another_ringway_on_the_same_port_is_refused() {
+    let own = dead_address();
+    let others = format!("127.0.0.2:{}", own.rsplit(':').next().unwrap());
+    let with = |listen: &str| format!("listen: [{listen}]\n{EMBEDDED}");
+    let _other = Proxy::with(&with(&format!("\"{others}\"")));
+    let proxy = Proxy::with(&with(&format!("\"{own}\"")));
+    let mut client = proxy.client();
+    proxy.rewrite(&with(&format!("\"{own}\", \"{others}\"")));
+    client.await_stat("config_failures", 1);
+    assert!(proxy.stderr().contains(&others), "{}", proxy.stderr());
 }
 
 /// Asks until there is an answer: a socket that is just being closed resets who comes last.

@@ -40,6 +40,18 @@ unix:/run/ringway/ringway.sock
 {{- default (ternary "ringway.json" "ringway.yaml" $isMcrouters) .Values.config.key }}
 {{- end }}
 
+{{/* Flags count more than what is written, so a text that says it itself gets none. What a ConfigMap says is not known here:
+     its `workers` count, and the delay is the one that the pod's grace period was made for. */}}
+{{- define "ringway.unsaid" -}}
+{{- $said := default "" .Values.config.text | fromYaml }}
+{{- if not (or .Values.config.existingConfigMap (hasKey $said "workers")) }}
+- --workers={{ .Values.workers }}
+{{- end }}
+{{- if not (hasKey $said "drain_delay") }}
+- --drain-delay={{ include "ringway.drainDelay" . }}s
+{{- end }}
+{{- end }}
+
 {{- define "ringway.config" -}}
 {{- $config := dict "listen" (list (include "ringway.listen" .)) }}
 {{- $_ := set $config "admin" (include "ringway.admin" .) }}

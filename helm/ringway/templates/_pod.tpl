@@ -75,8 +75,7 @@ spec:
         {{- /* A configuration that comes from elsewhere need not say what the pod decides. */}}
         - --listen={{ include "ringway.listen" . }}
         - --admin={{ include "ringway.admin" . }}
-        - --workers={{ .Values.workers }}
-        - --drain-delay={{ include "ringway.drainDelay" . }}s
+        {{- with include "ringway.unsaid" . | trim }}{{ . | nindent 8 }}{{ end }}
         {{- if eq $mode "hostNetwork" }}
         - --reuse-port
         {{- end }}

@@ -75,8 +75,9 @@
 {{- fail (printf "\n\n%s is the whole configuration, so %s would do nothing: leave one." (first $whole) (first $sources)) }}
 {{- end }}
 {{- range .Values.extraArgs }}
-{{- if and $whole (regexMatch "^--(workers|drain-delay)(=|$)" .) }}
-{{- fail (printf "\n\nextraArgs: with %s the chart passes %s itself, and ringway does not start with two: set workers or drain.delaySeconds." (first $whole) (splitList "=" . | first)) }}
+{{- $flag := splitList "=" . | first }}
+{{- if and $whole (contains (printf "- %s=" $flag) (include "ringway.unsaid" $)) }}
+{{- fail (printf "\n\nextraArgs: with %s the chart passes %s itself, and ringway does not start with two: set workers or drain.delaySeconds." (first $whole) $flag) }}
 {{- end }}
 {{- end }}
 {{- if gt (len $sources) 1 }}
