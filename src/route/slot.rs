@@ -22,7 +22,7 @@ pub trait Sink {
     fn fill(&self, token: u64, reply: &Reply<'_>);
 
     /// Whether anybody still wants what is sent here. Who passes replies on says what those say who get them
-    /// ([`is_awaited_in`]).
+    /// (`is_awaited_in`).
     fn is_waiting(&self) -> bool;
 
     /// What routes hold for it has changed, in bytes.

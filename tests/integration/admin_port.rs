@@ -1,7 +1,7 @@
 //! The admin port: probes, a reload that is asked for, strangers that mean no good; and `ringway health`, which asks it.
 
 use crate::support::dns::Fault;
-use crate::support::{Client, Dns, Mock, Proxy, http, pool_of};
+use crate::support::{Client, Dns, Mock, Proxy, http, pool_of, until};
 use rustix::process::Signal;
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -108,7 +108,7 @@ fn it_becomes_wider_on_the_same_port() {
     proxy.reload(&mut proxy.client(), &with(&format!("0.0.0.0:{port}")));
     assert_eq!(http::ask(&format!("127.0.0.2:{port}"), "GET /readyz").0, 200);
     // the socket of before resets who comes while it is being closed
-    while http::try_ask(&narrow, "GET /readyz").is_err() {}
+    until("answered", || http::try_ask(&narrow, "GET /readyz").is_ok());
 }
 
 #[test]

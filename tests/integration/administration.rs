@@ -113,7 +113,7 @@ fn flush_all_is_refused_unless_allowed() {
 }
 
 #[test]
-fn flush_all_goes_over_each_connection_behind_what_was_sent_on_it() {
+fn flush_all_goes_over_each_connection() {
     let server = Mock::forgetful();
     let yaml = format!("allow_flush: true\n{}", pool_of(&[server.address()], "connections: 2"));
     let proxy = Proxy::with(&yaml);

@@ -354,7 +354,7 @@ fn ringway_itself_is_no_server_on_a_socket_that_it_was_started_with() {
             Some(format!("127.0.0.1:{port}"))
         });
         let mut client = Client::connect(&address);
-        assert_eq!(client.stat("discovery_members"), 1, "{}", process.stderr());
+        client.await_stat("discovery_members", 1);
         let refused = format!("{address} is refused: ringway itself listens there");
         process.await_stderr(|lines| lines.iter().any(|line| line.contains(&refused)).then_some(()));
     }

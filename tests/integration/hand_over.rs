@@ -2,7 +2,9 @@
 
 use crate::support::dns::Fault;
 use crate::support::process::PATIENCE;
-use crate::support::{Client, Directory, Dns, Memcached, Mock, Proxy, has_latest, http, pool_of, tool};
+use crate::support::{
+    Client, Directory, Dns, Memcached, Mock, Proxy, has_latest, http, pool_of, tool, until,
+};
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
@@ -244,9 +246,7 @@ impl Late {
 
 fn end(pid: Pid, signal: Signal) {
     kill_process(pid, signal).unwrap();
-    while test_kill_process(pid).is_ok() {
-        thread::yield_now();
-    }
+    until("gone", || test_kill_process(pid).is_err());
 }
 
 #[test]
@@ -273,7 +273,7 @@ fn a_successor_that_serves_while_the_one_before_drains_has_all_that_it_needs() {
     let admin = format!("unix:{}", late.directory.file("admin"));
     let new = late.take_over(&old, |pid| {
         kill_process(pid, Signal::TERM).unwrap();
-        while http::ask(&admin, "GET /readyz") != (503, "draining\n".into()) {}
+        until("draining", || http::ask(&admin, "GET /readyz") == (503, "draining\n".into()));
     });
     assert!(old.process().is_running(), "{}", old.stderr());
     slow.go();

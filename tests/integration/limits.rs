@@ -345,7 +345,9 @@ fn idle_clients_are_closed_where_that_is_set() {
 #[test]
 fn without_descriptors_clients_are_told_and_the_others_are_served() {
     let mock = Mock::forgetful();
-    let proxy = Proxy::before(&[mock.address()], "timeout: 20s");
+    // without a file that it would look at once more, with a descriptor that counts
+    let proxy =
+        Proxy::start(&["run", "--listen", "127.0.0.1:0", "--server", mock.address(), "--workers", "1"]);
     let mut good = proxy.client();
     good.ask("get a\r\n", "END\r\n");
     proxy.limit_files_to_those_open_and(2);

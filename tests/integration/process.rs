@@ -1,6 +1,6 @@
 //! The life of the process: start, addresses, faults at start, signals.
 
-use crate::support::{Client, Directory, Mock, Proxy, dead_address, pool_of};
+use crate::support::{Client, Directory, Mock, Proxy, dead_address, pool_of, until};
 use rustix::process::Signal;
 use std::os::unix::process::ExitStatusExt;
 use std::time::Duration;
@@ -251,7 +251,7 @@ fn a_path_that_somebody_else_binds_during_the_drain_is_left_to_them() {
     client.send("get a\r\n");
     mock.expect("get a");
     old.signal(Signal::TERM);
-    while Client::try_connect(&socket).is_ok() {}
+    until("closed", || Client::try_connect(&socket).is_err());
     let mut new = Proxy::with(&format!("{top}pools: {{main: {{embedded: {{}}}}}}\n"));
     mock.go();
     client.expect("VALUE a 0 2\r\nhi\r\nEND\r\n");

@@ -48,6 +48,18 @@ pub(crate) fn on_path(name: &str) -> bool {
 
 /// An address of 127.0.0.1 where nobody listens.
 pub(crate) fn dead_address() -> String {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.local_addr().unwrap().to_string()
+    // Kept, so that nobody else is given the port; who wants it by its number may bind beside it.
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    socket.set_reuse_address(true).unwrap();
+    socket.bind(&std::net::SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+    Box::leak(Box::new(socket)).local_addr().unwrap().as_socket().unwrap().to_string()
+}
+
+/// Waits until it is so; what is waited for is said when it never is.
+pub(crate) fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let began = std::time::Instant::now();
+    while !is_so() {
+        assert!(began.elapsed() < PATIENCE, "not {what}");
+        std::thread::yield_now();
+    }
 }

@@ -28,6 +28,7 @@ const SECONDS_MIN: u64 = 2;
 /// So many hostile connections before a release: `connects`, which makes the most of them, is repeated until they are
 /// reached.
 const CONNECTIONS_MIN: u64 = 1_000_000;
+const REPEATS_MAX: usize = 20;
 
 /// How much of each behaviour, and of how many.
 struct Size {
@@ -74,7 +75,7 @@ fn run_over(route: &str, plan: &Plan) -> Outcome {
     let connections_min = if only.is_none() && size.scale >= 1.0 { CONNECTIONS_MIN } else { 0 };
     let mut behaviours =
         VecDeque::from(only.unwrap_or_else(|| BEHAVIOURS[..size.behaviours].iter().collect()));
-    let count = behaviours.len();
+    let (count, mut repeats_left) = (behaviours.len(), REPEATS_MAX);
     // On every commit others use the machine too: there times are only told.
     let times_count = size.scale >= 1.0 && route == DIRECT && is_quiet_machine();
     let mut random = plan.random();
@@ -101,9 +102,14 @@ fn run_over(route: &str, plan: &Plan) -> Outcome {
         if watch::is_gone(&mut arena.proxy, &mut outcome) {
             break;
         }
-        if behaviours.is_empty() && outcome.faults < connections_min {
+        if behaviours.is_empty() && outcome.faults < connections_min && repeats_left > 0 {
+            repeats_left -= 1;
             behaviours.extend(BEHAVIOURS.iter().find(|b| b.name == "connects"));
         }
+    }
+    let connections = outcome.faults;
+    if connections < connections_min {
+        outcome.report_lost(format_args!("{connections} connections, not {connections_min}"));
     }
     if times_count {
         for name in &slow {
