@@ -1,5 +1,6 @@
 //! Making a connection to a server: address, socket, and the proof that a memcached is at the other end.
 
+use super::dialect::Dialect;
 use crate::config::Endpoint;
 use crate::net::Stream;
 use crate::protocol::Cause;
@@ -37,12 +38,12 @@ impl ConnectFailure {
     }
 }
 
-/// Connects and says hello; tells whether it is memcached 1.6.40 or later. All of it within `timeout`.
+/// Connects and says hello; tells how the server reads. All of it within `timeout`.
 pub(super) async fn connect(
     endpoint: &Endpoint,
     dial: &Dial,
     timeout: Duration,
-) -> Result<(Stream, bool), ConnectFailure> {
+) -> Result<(Stream, Dialect), ConnectFailure> {
     // Nothing is lost when the time is up: the half-made socket is dropped with the future.
     match tokio::time::timeout(timeout, establish(endpoint, dial)).await {
         Ok(result) => result,
@@ -53,13 +54,13 @@ pub(super) async fn connect(
     }
 }
 
-async fn establish(endpoint: &Endpoint, dial: &Dial) -> Result<(Stream, bool), ConnectFailure> {
+async fn establish(endpoint: &Endpoint, dial: &Dial) -> Result<(Stream, Dialect), ConnectFailure> {
     let mut stream = match dial {
         Dial::Net => over_net(endpoint).await?,
         Dial::Memory(dial) => dial(endpoint).map_err(io_failure)?.into(),
     };
-    let modern = greet(&mut stream).await?;
-    Ok((stream, modern))
+    let dialect = greet(&mut stream).await?;
+    Ok((stream, dialect))
 }
 
 /// Asks for a key that nobody has, on a connection of its own; any line is an answer.
@@ -92,9 +93,9 @@ async fn tcp(address: SocketAddr) -> Result<Stream, ConnectFailure> {
 
 /// Asks `version`: an address that was given to another program, or a memcached that wants a password,
 /// is found out before a request is trusted to it.
-async fn greet(stream: &mut Stream) -> Result<bool, ConnectFailure> {
+async fn greet(stream: &mut Stream) -> Result<Dialect, ConnectFailure> {
     let answer = line_for(stream, b"version\r\n").await?;
-    if answer.starts_with(b"VERSION ") { Ok(is_modern(&answer)) } else { Err(not_memcached()) }
+    if answer.starts_with(b"VERSION ") { Ok(Dialect::of_version(&answer)) } else { Err(not_memcached()) }
 }
 
 fn not_memcached() -> ConnectFailure {
@@ -122,17 +123,6 @@ async fn line_for(stream: &mut Stream, question: &[u8]) -> Result<Vec<u8>, Conne
     }
 }
 
-/// Whether a version line says 1.6.40 or later; what cannot be read counts as older.
-fn is_modern(line: &[u8]) -> bool {
-    let text = String::from_utf8_lossy(line);
-    let mut numbers = text
-        .trim_start_matches("VERSION ")
-        .split(|c: char| !c.is_ascii_digit())
-        .map(|digits| digits.parse::<u32>().unwrap_or(0));
-    let mut next = || numbers.next().unwrap_or(0);
-    (next(), next(), next()) >= (1, 6, 40)
-}
-
 #[expect(clippy::needless_pass_by_value, reason = "used as a map_err function")]
 fn io_failure(error: io::Error) -> ConnectFailure {
     // "Connection refused (os error 111)" → "Connection refused"
@@ -142,7 +132,8 @@ fn io_failure(error: io::Error) -> ConnectFailure {
 
 #[cfg(test)]
 mod tests {
-    use super::{ANSWER_BYTES_MAX, ConnectFailure, Dial, ask, connect, is_modern};
+    use super::super::dialect::Dialect;
+    use super::{ANSWER_BYTES_MAX, ConnectFailure, Dial, ask, connect};
     use crate::config::Endpoint;
     use crate::protocol::Cause;
     use std::cell::RefCell;
@@ -170,7 +161,7 @@ mod tests {
     }
 
     /// What `connect` says of a server that answers `version` so.
-    async fn greeted(pieces: &[&[u8]]) -> Result<bool, ConnectFailure> {
+    async fn greeted(pieces: &[&[u8]]) -> Result<Dialect, ConnectFailure> {
         let (here, there) = duplex(1 << 16);
         let here = RefCell::new(Some(here));
         let dial = Dial::Memory(Rc::new(move |_| here.take().ok_or(io::ErrorKind::ConnectionRefused.into())));
@@ -178,7 +169,7 @@ mod tests {
         let answered = answer(there, b"version\r\n", pieces, false);
         tokio::select! {
             biased;
-            connected = connect(&endpoint, &dial, TIMEOUT) => connected.map(|(_, modern)| modern),
+            connected = connect(&endpoint, &dial, TIMEOUT) => connected.map(|(_, dialect)| dialect),
             () = answered => unreachable!("it holds on"),
         }
     }
@@ -189,11 +180,11 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_memcached_says_its_version_in_however_many_pieces() {
-        assert!(greeted(&[b"VERSION 1.6.45\r\n"]).await.unwrap());
-        assert!(!greeted(&[b"VERSION 1.6.18\r\n"]).await.unwrap());
-        assert!(greeted(&[b"VER", b"SION 1.6.4", b"5\r", b"\n"]).await.unwrap());
+        assert_eq!(greeted(&[b"VERSION 1.6.45\r\n"]).await.unwrap(), Dialect::Today);
+        assert_eq!(greeted(&[b"VERSION 1.6.18\r\n"]).await.unwrap(), Dialect::Meta);
+        assert_eq!(greeted(&[b"VER", b"SION 1.6.4", b"5\r", b"\n"]).await.unwrap(), Dialect::Today);
         let longest = [b"VERSION ".as_slice(), &vec![b'1'; ANSWER_BYTES_MAX - 8]].concat();
-        assert!(!greeted(&[&longest, b"\r\n"]).await.unwrap(), "no more than what is too much");
+        assert!(greeted(&[&longest, b"\r\n"]).await.is_ok(), "no more than what is too much");
     }
 
     #[tokio::test(start_paused = true)]
@@ -232,19 +223,5 @@ mod tests {
         let text = ConnectFailure::new("no\r\nSTORED\u{202e}\u{1b}[31m").text;
         assert_eq!(text, "SERVER_ERROR connection error: no??STORED??[31m");
         assert!(ConnectFailure::new("x".repeat(10_000)).text.len() < 300);
-    }
-
-    #[test]
-    fn versions() {
-        for (line, modern) in [
-            ("VERSION 1.6.45\r\n", true),
-            ("VERSION 1.6.40-ringway-0.1.0\r\n", true),
-            ("VERSION 2.0\r\n", true),
-            ("VERSION 1.6.18\r\n", false),
-            ("VERSION 1.5.99\r\n", false),
-            ("VERSION unknown\r\n", false),
-        ] {
-            assert_eq!(is_modern(line.as_bytes()), modern, "{line}");
-        }
     }
 }

@@ -9,6 +9,7 @@
 //! to connect is under way) or fail at once (the server is knocked out).
 
 use super::bulk::Bulk;
+use super::dialect::Dialect;
 use super::inflight::{Asked, Check, Entry, Inflight, New};
 use super::probe;
 use super::terms::{Shared, Terms};
@@ -39,11 +40,10 @@ pub(super) struct Connection {
     counted: Cell<u64>,
     /// And the worker's of those that nobody waited for from the beginning.
     counted_copies: Cell<u64>,
-    /// The server takes lines by length (memcached 1.6.40 and later): see [`is_only_for_modern`].
-    /// `None`: nobody has seen it yet.
-    pub(super) modern: Cell<Option<bool>>,
-    /// Something that only such a server reads as it is meant waits for the first look.
-    pub(super) waits_for_modern: Cell<bool>,
+    /// How the server reads. `None`: nobody has seen it yet.
+    pub(super) dialect: Cell<Option<Dialect>>,
+    /// What it must read at least if all that waits for the first look is to be sent.
+    pub(super) awaited_dialect: Cell<Dialect>,
     /// When the server last said something on it.
     pub(super) heard_at: Cell<Instant>,
     /// When trouble with this server was last logged.
@@ -106,8 +106,8 @@ impl Connection {
             counted: Cell::new(0),
             counted_copies: Cell::new(0),
             read_bytes: Cell::new(0),
-            modern: Cell::new(None),
-            waits_for_modern: Cell::new(false),
+            dialect: Cell::new(None),
+            awaited_dialect: Cell::new(Dialect::Classic),
             heard_at: Cell::new(Instant::now()),
             logged: Cell::new(None),
             quiet_since_idle: Cell::new(true),
@@ -135,8 +135,8 @@ impl Connection {
     pub(super) fn send(&self, request: &Request<'_>, call: &Call, slot: Slot) {
         let may_be_dropped = request.op.class() != Class::DeleteLike;
         let Some(slot) = self.admit(slot, request.value.len(), may_be_dropped) else { return };
-        if self.modern.get() != Some(true) && is_only_for_modern(request) && !self.may_turn_out_modern() {
-            return slot.fill(&Reply::line(Status::ErrorLine, b"CLIENT_ERROR bad command line format"));
+        if self.is_old() && !self.may_read(Dialect::needed_for(request)) {
+            return slot.fill(&Reply::line(Status::ErrorLine, Dialect::needed_for(request).refusal()));
         }
         let mut state = self.state.borrow_mut();
         let State { out, inflight, bulk, opaque, line } = &mut *state;
@@ -195,11 +195,8 @@ impl Connection {
 
     pub(super) fn send_multi(&self, request: &MultiGet<'_>, call: &Call, slot: Slot) {
         let Some(slot) = self.admit(slot, request.keys.text.len(), true) else { return };
-        if self.modern.get() != Some(true)
-            && request.keys.iter().any(|key| memchr::memchr(0, key).is_some())
-            && !self.may_turn_out_modern()
-        {
-            return slot.fill(&Reply::line(Status::ErrorLine, b"CLIENT_ERROR bad command line format"));
+        if self.is_old() && !self.may_read(Dialect::needed_for_multi(request)) {
+            return slot.fill(&Reply::line(Status::ErrorLine, Dialect::needed_for_multi(request).refusal()));
         }
         let mut state = self.state.borrow_mut();
         let State { out, inflight, bulk, line, .. } = &mut *state;
@@ -309,13 +306,21 @@ impl Connection {
         Some(slot)
     }
 
-    /// Whether nobody knows yet how this server reads lines. What is only for modern ones is queued then, and fails when it
-    /// is none.
+    /// Whether the server may read something otherwise than we mean it.
+    fn is_old(&self) -> bool {
+        self.dialect.get() != Some(Dialect::Today)
+    }
+
+    /// Whether it reads what needs this. As long as nobody knows, such a request is queued, and fails when it does not.
     #[cold]
-    fn may_turn_out_modern(&self) -> bool {
-        let may = self.modern.get().is_none();
-        self.waits_for_modern.set(self.waits_for_modern.get() || may);
-        may
+    fn may_read(&self, needed: Dialect) -> bool {
+        match self.dialect.get() {
+            Some(dialect) => dialect >= needed,
+            None => {
+                self.awaited_dialect.set(self.awaited_dialect.get().max(needed));
+                true
+            }
+        }
     }
 
     /// Nothing is sent to a server that is knocked out.
@@ -527,17 +532,4 @@ fn result_of(reply: &Reply<'_>) -> usize {
         Status::ErrorLine if reply.is_busy() => 11,
         Status::ErrorLine => 16,
     }
-}
-
-/// What memcached before 1.6.40 does not read as we do: it ends a line at a NUL byte, and refuses a meta set of
-/// twenty tokens without passing over its data block. Either would make it take data for commands.
-fn is_only_for_modern(request: &Request<'_>) -> bool {
-    const META_TOKENS_OLD_MAX: u8 = 19;
-    if request.op.is_meta() {
-        let sent = request.meta.token_count - u8::from(request.meta.has(b'q'));
-        return (request.op == Op::MetaSet && sent > META_TOKENS_OLD_MAX)
-            || memchr::memchr(0, request.meta.token).is_some()
-            || memchr::memchr(0, request.meta.flags).is_some();
-    }
-    memchr::memchr(0, request.key).is_some()
 }

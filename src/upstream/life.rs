@@ -5,6 +5,7 @@
 
 use super::connect::{ConnectFailure, connect};
 use super::connection::{Connection, State};
+use super::dialect::Dialect;
 use super::inflight::{Entry, Inflight, New};
 use super::reader::{Ended, Reader};
 use super::terms::{Shared, Terms};
@@ -50,8 +51,8 @@ async fn run(connection: Rc<Connection>) {
             continue;
         }
         match connect_and_expire(&connection).await {
-            Ok((stream, modern)) => {
-                connection.on_connected(modern);
+            Ok((stream, dialect)) => {
+                connection.on_connected(dialect);
                 connection.warming.take();
                 let ended = serve(&connection, stream).await;
                 connection.on_lost(ended);
@@ -65,7 +66,7 @@ async fn run(connection: Rc<Connection>) {
 }
 
 /// Connects, while requests whose time passes meanwhile are answered.
-async fn connect_and_expire(connection: &Connection) -> Result<(Stream, bool), ConnectFailure> {
+async fn connect_and_expire(connection: &Connection) -> Result<(Stream, Dialect), ConnectFailure> {
     let terms = &connection.terms;
     let mut connecting = pin!(connect(&terms.endpoint, &connection.shared.dial, terms.connect_timeout));
     loop {
@@ -222,7 +223,7 @@ impl Connection {
             let State { out, inflight, bulk, .. } = &mut *state;
             out.clear();
             let entries = inflight.drain().chain(bulk.drain()).collect();
-            self.waits_for_modern.set(false);
+            self.awaited_dialect.set(Dialect::Classic);
             self.account(&state);
             entries
         };
@@ -231,9 +232,10 @@ impl Connection {
         }
     }
 
-    fn on_connected(&self, modern: bool) {
-        let was_modern = self.modern.replace(Some(modern)) == Some(true);
-        if (self.waits_for_modern.take() || was_modern) && !modern {
+    fn on_connected(&self, dialect: Dialect) {
+        let was = self.dialect.replace(Some(dialect));
+        let awaited = self.awaited_dialect.replace(Dialect::Classic);
+        if dialect < awaited || Some(dialect) < was {
             // An older server than was expected: what is queued may be what it reads otherwise.
             self.fail_queued(&Reply::failed(Cause::Closed));
         }

@@ -6,6 +6,7 @@ mod connection;
 #[cfg(test)]
 mod conversations;
 mod destination;
+mod dialect;
 mod inflight;
 mod life;
 mod probe;

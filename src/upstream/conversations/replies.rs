@@ -253,6 +253,34 @@ fn what_only_modern_servers_read_waits_for_the_first_look_at_them() {
 }
 
 #[test]
+fn meta_commands_and_long_lines_are_not_sent_to_servers_that_do_not_know_them() {
+    const TOO_OLD: &str = "SERVER_ERROR this server is older than memcached 1.6.18";
+    run(async {
+        let long = format!("gat 0 {}", ["k"; 600].join(" "));
+        let asked = ["mg a v", "ms a 3|foo", "md a", "ma a", "me a", &long];
+        let stand = Stand::new("");
+        stand.ask(1, "get a");
+        let mut server = stand.accept("1.6.14").await;
+        server.expect("get a|").await;
+        for text in asked {
+            stand.ask(2, text);
+            assert_eq!(stand.told.list.take(), [(2, TOO_OLD.to_owned())], "{text}");
+        }
+        for text in ["set a 0 0 3|foo", "gat 0 a b", &long.replacen("gat 0", "get", 1)] {
+            stand.ask(3, text);
+            server.heard().await;
+        }
+        // and not by waiting for the first look either
+        let stand = Stand::new("");
+        stand.ask(1, "ms a 3|foo");
+        let mut server = stand.accept("1.4.15").await;
+        stand.expect(&[(1, CLOSED)]).await;
+        stand.ask(2, "set a 0 0 1|x");
+        server.expect("set a 0 0 1|x|").await;
+    });
+}
+
+#[test]
 fn error_lines_are_shown_as_they_are() {
     run(async {
         let (stand, mut server) = Stand::asked("", &["mg a v"]).await;
