@@ -198,7 +198,7 @@ impl BigValue {
 impl Cut {
     fn send(&self, chunk: usize, request: &Request<'_>, slot: Slot) {
         let key = self.index.key(self.request.as_request().key, chunk);
-        with_key(request, &key, |request, _, _| self.big.target.send(request, &self.call, slot));
+        with_key(request, &key, |request, _| self.big.target.send(request, &self.call, slot));
     }
 
     /// Stores a chunk, for as long as the value shall live.
@@ -233,7 +233,7 @@ impl Cut {
         for chunk in 0..self.index.count {
             let key = self.index.key(asked.key, chunk);
             marked::part_of(&asked, op, b"", b"b", |delete| {
-                with_key(delete, &key, |delete, _, _| self.big.target.send(delete, &call, Slot::nowhere()));
+                with_key(delete, &key, |delete, _| self.big.target.send(delete, &call, Slot::nowhere()));
             });
         }
     }

@@ -5,6 +5,7 @@
 //! places.
 
 use super::gather::Answers;
+use super::marked::number;
 use super::slot::is_awaited_in;
 use super::{Call, Route, Sink, Slot};
 use crate::protocol::limits::RELATIVE_EXPTIME_MAX;
@@ -48,6 +49,9 @@ fn exptime_of(left_s: i32) -> i32 {
 /// The flags that tell everything about an item.
 const EVERYTHING: &[u8] = b"vftc";
 
+/// What is not asked there: nothing is made by looking (`N`), the value comes although the client has it (`C`).
+const LEFT_OUT: &[u8] = b"qNC";
+
 /// Asks for the item of `request`, which is a get of any kind. Sent at once.
 pub(super) fn look(
     from: &dyn Route,
@@ -56,9 +60,10 @@ pub(super) fn look(
 ) -> impl Future<Output = Found> + use<> {
     let given = &request.meta;
     let mut flags = Vec::with_capacity(given.flags.len() + 2 * EVERYTHING.len());
-    let mut letters = given.letters & !letter_bit(b'q');
+    let mut letters = LEFT_OUT.iter().fold(given.letters, |letters, letter| letters & !letter_bit(*letter));
     let mut count = 2_u8;
-    for token in given.flags.split(|b| *b == b' ').filter(|t| !matches!(t.first(), None | Some(b'q'))) {
+    let is_kept = |token: &&[u8]| token.first().is_some_and(|letter| !LEFT_OUT.contains(letter));
+    for token in given.flags.split(|b| *b == b' ').filter(is_kept) {
         flags.extend_from_slice(token);
         flags.push(b' ');
         count = count.saturating_add(1);
@@ -80,10 +85,11 @@ pub(super) fn look(
     let ask = Request { op: Op::MetaGet, quiet: false, meta, ..*request };
     let answer = Answers::of(from, &ask, call);
     let was_meta = request.op.is_meta();
+    let known_cas = given.token_of(b'C').and_then(number);
     async move {
         let reply = answer.only().await;
         match reply.status {
-            Status::Hit => read(reply, &added, was_meta),
+            Status::Hit => read(reply, &added, was_meta, known_cas),
             status if status.is_error() => Found::Failed(reply),
             _ => Found::Miss,
         }
@@ -99,8 +105,9 @@ pub(super) fn look_only(
     with_flags(Op::MetaGet, Vec::new(), request, |plain| look(from, plain, call))
 }
 
-/// Takes the item out of the answer, and what we asked for beyond the client's wish.
-fn read(reply: OwnedReply, added: &[u8], was_meta: bool) -> Found {
+/// Takes the item out of the answer, and what we asked for beyond the client's wish. `known_cas`: of what the client has; it
+/// is not sent that again.
+fn read(reply: OwnedReply, added: &[u8], was_meta: bool, known_cas: Option<u64>) -> Found {
     let Some(value) = reply.value else { return Found::Miss };
     let mut item = Item { value, flags: 0, exptime: 0, cas: 0, is_stale: false, meta_answer: None };
     let has_value = !added.contains(&b'v');
@@ -116,7 +123,8 @@ fn read(reply: OwnedReply, added: &[u8], was_meta: bool) -> Found {
                 b't' => item.exptime = number.and_then(|n| n.parse().ok()).map_or(0, |n: i32| n.max(0)),
                 b'c' => item.cas = number.and_then(|n| n.parse().ok()).unwrap_or(0),
                 b'X' => item.is_stale = true,
-                b'Z' => item.is_stale |= is_empty,
+                // somebody is about to fill it, or is told to
+                b'W' | b'Z' => item.is_stale |= is_empty,
                 _ => {}
             }
             if added.contains(letter) {
@@ -131,7 +139,13 @@ fn read(reply: OwnedReply, added: &[u8], was_meta: bool) -> Found {
         }
     }
     if was_meta {
-        let value = has_value.then(|| item.value.clone());
+        let is_known = has_value && known_cas == Some(item.cas);
+        if is_known {
+            let flags = line.splitn(3, |b| *b == b' ').nth(2).unwrap_or_default();
+            let between: &[u8] = if flags.is_empty() { b"" } else { b" " };
+            line = [b"HD", between, flags].concat();
+        }
+        let value = (has_value && !is_known).then(|| item.value.clone());
         item.meta_answer =
             Some(OwnedReply { status: Status::Hit, line, value, miss_on_error: false, accepted: None });
     }

@@ -200,7 +200,7 @@ pub fn with_delete(key: &[u8], send: impl FnOnce(&Request<'_>)) {
     }
     let mut request = Request::new(Op::MetaDelete, key);
     request.meta = Meta { flags: b"b", letters: letter_bit(b'b'), token_count: 3, ..Meta::EMPTY };
-    rekey::with_key(&request, key, |request, _, _| send(request));
+    rekey::with_key(&request, key, |request, _| send(request));
 }
 
 /// Whether it makes sure that what was under the key is not shown any more.

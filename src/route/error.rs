@@ -66,7 +66,8 @@ fn status_of(failure: Failure) -> (Status, &'static str) {
         Failure::Timeout | Failure::DeadlineExceeded => Cause::Timeout,
         Failure::ConnectTimeout => Cause::ConnectTimeout,
         Failure::ConnectError => Cause::Connect,
-        Failure::Tko | Failure::Busy | Failure::Shutdown | Failure::TryAgain => Cause::Tko,
+        Failure::Tko | Failure::Shutdown | Failure::TryAgain => Cause::Tko,
+        Failure::Busy => Cause::Busy,
         Failure::RemoteError => Cause::Closed,
         Failure::LocalError => Cause::Local,
         // no reason to fail over

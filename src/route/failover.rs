@@ -13,7 +13,7 @@ use super::gather::Answers;
 use super::pairing::{Asked, PAIRING_KEY, Pairs};
 use super::registry::{Key, Kind, Params};
 use super::rekey::send_as;
-use super::{Call, Explained, Route, Slot, When, null};
+use super::{Call, Explained, Route, Slot, When, null, vivify};
 use crate::config::{Node, Section, value};
 use crate::protocol::{OwnedReply, OwnedRequest, Reply, Request, Status};
 use std::cell::Cell;
@@ -64,7 +64,8 @@ pub(super) fn of(
         count => {
             let policy = Policy::read(params, count)?;
             let pairs = params.flag(PAIRING_KEY.name, false).then(Pairs::default);
-            Rc::new(Failover(Rc::new(Inner { children, errors, on_miss, policy, limit, tags, pairs })))
+            let route = Failover(Rc::new(Inner { children, errors, on_miss, policy, limit, tags, pairs }));
+            if on_miss { vivify::after_a_look(route) } else { Rc::new(route) }
         }
     })
 }

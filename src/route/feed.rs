@@ -50,7 +50,7 @@ pub fn with_relayed(key: &[u8], send: impl FnOnce(&Request<'_>)) {
     }
     let letters = letters | letter_bit(b'b');
     request.meta = Meta { flags: FLAGS, letters, token_count: 4, ..request.meta };
-    rekey::with_key(&request, key, |request, _, _| send(request));
+    rekey::with_key(&request, key, |request, _| send(request));
 }
 
 /// Waits for what becomes of a delete.

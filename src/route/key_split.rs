@@ -8,9 +8,10 @@
 use super::gather::{Answers, answer_later};
 use super::host_id::host_id;
 use super::key::{Parts, routing_key};
+use super::marked::without_tokens;
 use super::registry::{Key, Kind, Params};
 use super::rekey::send_as;
-use super::{Call, Explained, Route, Slot, When};
+use super::{Call, Explained, Route, Slot, When, vivify};
 use crate::config::Problem;
 use crate::protocol::{Class, Request, Status};
 use std::rc::Rc;
@@ -39,7 +40,8 @@ fn build(params: &Params<'_>) -> Option<Rc<dyn Route>> {
         params.fault("replicas", Problem::new("too many"));
         return None;
     };
-    Some(Rc::new(KeySplit { destination: destination?, replicas, own, all_sync, first_hit }))
+    let route = KeySplit { destination: destination?, replicas, own, all_sync, first_hit };
+    Some(if first_hit { vivify::after_a_look(route) } else { Rc::new(route) })
 }
 
 struct KeySplit {
@@ -73,7 +75,8 @@ impl KeySplit {
 
     fn goes_to_all(&self, request: &Request<'_>) -> bool {
         match request.op.class() {
-            Class::GetLike => self.first_hit,
+            // an empty item is made in one place, or all of them would have one
+            Class::GetLike => self.first_hit && !vivify::vivifies(request),
             Class::UpdateLike => self.all_sync,
             Class::DeleteLike => true,
             Class::ArithmeticLike | Class::Other => false,
@@ -95,7 +98,11 @@ impl Route for KeySplit {
         }
         let mut answers = Answers::new(call);
         for copy in 0..self.replicas {
-            answers.expect(|slot| self.send_to(copy, request, call, slot));
+            // the right to fill an item anew is given where the client will fill it
+            let letters: &[u8] = if copy == self.own { b"" } else { b"R" };
+            without_tokens(request, letters, |get| {
+                answers.expect(|slot| self.send_to(copy, get, call, slot));
+            });
         }
         answer_later(slot, async move {
             let mut last = None;

@@ -12,7 +12,7 @@ use super::copy::{self, Found, Item, KeepsCas};
 use super::gather::answer_later;
 use super::marked::{self, Marked};
 use super::registry::{Key, Kind, Params};
-use super::{Call, Explained, Route, Slot, When};
+use super::{Call, Explained, Route, Slot, When, vivify};
 use crate::protocol::{Class, OwnedReply, OwnedRequest, Reply, Request, Status, Value};
 use std::cell::Cell;
 use std::rc::Rc;
@@ -41,7 +41,7 @@ fn build(params: &Params<'_>) -> Option<Rc<dyn Route>> {
     let miss_exptime = params.exptime("ncacheExptime").unwrap_or(0);
     let period = params.count("ncacheUpdatePeriod", 0..=PERIOD_COUNT_MAX).unwrap_or(0);
     let left = Cell::new(period);
-    Some(Rc::new(L1L2(Rc::new(Inner {
+    Some(vivify::after_a_look(L1L2(Rc::new(Inner {
         l1: l1?,
         l2: l2?,
         exptime,
@@ -118,7 +118,7 @@ impl Inner {
 
     /// What `l2` has by now takes the place of the remembered miss, or the miss lives on.
     fn look_again(self: Rc<Self>, request: OwnedRequest, call: Call) {
-        let found = copy::look(&*self.l2, &request.as_request(), &call);
+        let found = copy::look_only(&*self.l2, &request.as_request(), &call);
         answer_later(Slot::nowhere(), async move {
             let request = request.as_request();
             match found.await {

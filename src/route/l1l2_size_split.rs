@@ -5,9 +5,12 @@
 //! `both_full_set` the value to both. All other updates: `l1`. Gets: `l1`; where a sentinel lies (`mg` with `v`) `l2`, whose
 //! miss is a miss. Deletes, arithmetic, `append`, `prepend`, `touch`: `l1`.
 //!
-//! A plain `set` puts the value into `l2` under its own key. What may not happen (`add`, `cas`, `ms` with a mode) puts it
-//! under a side key `key|==|<number>`, which its sentinel names: whoever loses leaves the winner's value alone.
-//! Source: mcrouter's `L1L2SizeSplitRoute`.
+//! A sentinel is an item with a bit of its own among the client flags. A plain `set` puts the value into `l2` under its own
+//! key, and its sentinel is empty. What may not happen (`add`, `cas`, `ms` with a mode) puts it under a side key
+//! `key|==|<number>`, and its sentinel is the number: whoever loses leaves the winner's value alone. Where there is no room for
+//! a side key the value goes to `l1`. What a client stores itself with this bit, empty or a number, would be taken for a
+//! sentinel: it goes to `l2` as a large value does.
+//! Source, and of the sentinels, which both read: mcrouter's `L1L2SizeSplitRoute`.
 
 use super::busy::{InOrder, Turn};
 use super::draw::Draw;
@@ -18,7 +21,7 @@ use super::registry::{Key, Kind, Params};
 use super::rekey::{is_sendable, with_key};
 use super::{Call, Explained, Route, Slot, When};
 use crate::config::{show_bytes, value};
-use crate::protocol::{Cause, Class, Op, OwnedReply, OwnedRequest, Reply, Request, Status, Value};
+use crate::protocol::{Class, Op, OwnedReply, OwnedRequest, Request, Status, Value};
 use std::rc::Rc;
 
 pub(super) const KIND: Kind = Kind {
@@ -44,12 +47,10 @@ pub(super) const KIND: Kind = Kind {
 const FAILURE_TTL_DEFAULT: i32 = 60;
 /// mcrouter's.
 const RETRIES_COUNT_MAX: usize = 10;
-/// What a sentinel begins with, and a side key has in the middle.
+/// What a side key has in the middle, behind it its number.
 const SIDE: &str = "|==|";
-/// [`SIDE`] and a number.
-const SENTINEL_BYTES_MAX: usize = SIDE.len() + 20;
-
-const REFUSAL: &[u8] = b"SERVER_ERROR The key provided is invalid";
+/// The longest number.
+const SENTINEL_BYTES_MAX: usize = 20;
 
 fn build(params: &Params<'_>) -> Option<Rc<dyn Route>> {
     let (l1, l2) = (params.child("l1"), params.child("l2"));
@@ -139,7 +140,7 @@ impl SizeSplit {
     }
 
     fn takes_steps(&self, request: &Request<'_>) -> bool {
-        !self.both && self.is_large(request)
+        (!self.both && self.is_large(request)) || looks_like_a_sentinel(request)
     }
 
     /// What is one step, or begins with one.
@@ -156,7 +157,7 @@ impl SizeSplit {
     fn store(self: &Rc<Self>, request: &Request<'_>, call: &Call, slot: Slot, turn: Turn) {
         let side = if is_plain_set(request) { None } else { Some(self.draw.next()) };
         if !is_sendable(&key_in_l2(request.key, side), request.meta.has(b'b')) {
-            return slot.fill(&Reply::line(Status::Failed(Cause::Local), REFUSAL));
+            return self.l1.send(request, call, slot); // and the turn is over
         }
         let store =
             Store { split: Rc::clone(self), request: OwnedRequest::new(request), call: call.clone(), side };
@@ -164,6 +165,15 @@ impl SizeSplit {
         answers.expect(|slot| store.to_l2(slot));
         answer_later(slot, store.go_on(answers, turn));
     }
+}
+
+/// Whether gets would take what it stores for a sentinel.
+fn looks_like_a_sentinel(request: &Request<'_>) -> bool {
+    let flags = match request.op {
+        Op::MetaSet => request.meta.token_of(b'F').and_then(marked::number).unwrap_or(0),
+        _ => request.flags,
+    };
+    flags & SizeSplit::MARK != 0 && marked::puts_whole_value(request) && side_of(&request.value).is_some()
 }
 
 /// Whether it happens whatever is there.
@@ -193,7 +203,7 @@ impl Store {
         let key = key_in_l2(asked.key, self.side);
         marked::part_of(&asked, op, b"", b"FTb", |part| {
             let part = Request { value: asked.value, flags: asked.flags, ..*part };
-            with_key(&part, &key, |part, _, _| self.split.l2.send(part, &self.call, slot));
+            with_key(&part, &key, |part, _| self.split.l2.send(part, &self.call, slot));
         });
     }
 
@@ -203,7 +213,7 @@ impl Store {
         let call = self.call.to(super::Kind::Shadow);
         let key = key_in_l2(asked.key, self.side);
         marked::part_of(&asked, op, b"", b"b", |delete| {
-            with_key(delete, &key, |delete, _, _| self.split.l2.send(delete, &call, Slot::nowhere()));
+            with_key(delete, &key, |delete, _| self.split.l2.send(delete, &call, Slot::nowhere()));
         });
     }
 
@@ -215,7 +225,7 @@ impl Store {
             drop(turn);
             return answers.only().await;
         }
-        let sentinel = self.side.map_or_else(|| SIDE.to_owned(), |number| format!("{SIDE}{number}"));
+        let sentinel = self.side.map_or_else(String::new, |number| number.to_string());
         let mut answers = Answers::new(&self.call);
         answers.expect(|slot| {
             let value = Value::Slice(sentinel.as_bytes());
@@ -234,7 +244,8 @@ impl Store {
 }
 
 impl Marked for SizeSplit {
-    /// mcrouter's `MC_MSG_FLAG_SIZE_SPLIT`. Clients have it too (php's, for compressed values): the value decides.
+    /// mcrouter's `MC_MSG_FLAG_SIZE_SPLIT`. Clients have it too (php's, for compressed values, which are neither empty nor a
+    /// number): the value decides.
     const MARK: u32 = 0x20;
 
     fn is_ours(&self, value: &Value<'_>) -> bool {
@@ -260,7 +271,7 @@ impl Marked for SizeSplit {
         let mut answers = Answers::new(&call);
         answers.expect(|slot| {
             marked::part_of(&asked, op, b"v f", b"Tb", |part| {
-                with_key(part, &key, |part, _, _| self.l2.send(part, &call, slot));
+                with_key(part, &key, |part, _| self.l2.send(part, &call, slot));
             });
         });
         let reply = answers.only().await;
@@ -285,12 +296,11 @@ fn side_of(value: &Value<'_>) -> Option<Option<u64>> {
     if value.len() > SENTINEL_BYTES_MAX {
         return None;
     }
-    let bytes = value.to_vec();
-    let number = bytes.strip_prefix(SIDE.as_bytes())?;
+    let number = value.to_vec();
     if number.is_empty() {
         return Some(None);
     }
-    number.iter().all(u8::is_ascii_digit).then(|| marked::number(number)).flatten().map(Some)
+    number.iter().all(u8::is_ascii_digit).then(|| marked::number(&number)).flatten().map(Some)
 }
 
 #[cfg(test)]
@@ -300,9 +310,9 @@ mod tests {
     #[test]
     fn a_sentinel_and_nothing_else() {
         let side = |text: &str| side_of(&Value::Slice(text.as_bytes()));
-        assert_eq!(side("|==|"), Some(None));
-        assert_eq!(side("|==|18446744073709551615"), Some(Some(u64::MAX)));
-        for text in ["", "|=", "|==|x", "|==|-1", "|==|1 ", "x|==|", "|==|18446744073709551616"] {
+        assert_eq!(side(""), Some(None));
+        assert_eq!(side("18446744073709551615"), Some(Some(u64::MAX)));
+        for text in ["|==|1", "x", "-1", "+1", "1 ", " ", "18446744073709551616", "0x1"] {
             assert_eq!(side(text), None, "{text}");
         }
     }

@@ -136,6 +136,25 @@ pub(super) fn with_token(meta: &Meta<'_>, letter: u8, token: &str) -> (Vec<u8>, 
     (flags, meta.letters | letter_bit(letter), meta.token_count.saturating_add(1))
 }
 
+/// Calls `then` with the request without these flags of its line.
+pub(super) fn without_tokens<T>(
+    request: &Request<'_>,
+    letters: &[u8],
+    then: impl FnOnce(&Request<'_>) -> T,
+) -> T {
+    let given = &request.meta;
+    let removed = letters.iter().map(|letter| letter_bit(*letter)).sum::<u64>() & given.letters;
+    if removed == 0 {
+        return then(request);
+    }
+    let is_kept = |token: &&[u8]| token.first().is_some_and(|letter| !letters.contains(letter));
+    let flags = given.flags.split(|b| *b == b' ').filter(is_kept).collect::<Vec<_>>().join(&b' ');
+    // the parser takes no flag twice
+    let token_count = given.token_count - u8::try_from(removed.count_ones()).unwrap_or(0);
+    let meta = Meta { flags: &flags, letters: given.letters & !removed, token_count, ..*given };
+    then(&Request { meta, ..*request })
+}
+
 /// The client flags of a hit; 0 where it does not tell them.
 pub(super) fn flags_of(request: &Request<'_>, line: &[u8]) -> u32 {
     let mut words = line.split(|b| *b == b' ');

@@ -8,7 +8,7 @@ use super::call::Kind as CallKind;
 use super::failure::severity;
 use super::gather::Answers;
 use super::registry::{Key, Kind, Params};
-use super::{Call, Explained, Route, Slot, When, null};
+use super::{Call, Explained, Route, Slot, When, null, vivify};
 use crate::protocol::{Class, OwnedReply, OwnedRequest, Reply, Request, Status};
 use std::rc::Rc;
 
@@ -29,7 +29,7 @@ fn build(params: &Params<'_>) -> Option<Rc<dyn Route>> {
     Some(match children.len() {
         0 => null::route(),
         1 => children.remove(0),
-        _ => Rc::new(MissFailover(Rc::new(Inner { children, returns_best }))),
+        _ => vivify::after_a_look(MissFailover(Rc::new(Inner { children, returns_best }))),
     })
 }
 

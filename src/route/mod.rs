@@ -45,6 +45,7 @@ mod slot;
 mod transition;
 mod translate;
 mod unlogged;
+mod vivify;
 mod window;
 
 // select

@@ -23,8 +23,8 @@ pub(super) fn send_as(
     if !is_sendable(key, request.meta.has(b'b')) {
         return slot.fill(&Reply::line(Status::Failed(Cause::Local), refusal));
     }
-    with_key(request, key, |request, sent_bytes, asked| {
-        let slot = if names_its_key(asked) { Restore::around(asked, sent_bytes, slot) } else { slot };
+    with_key(request, key, |request, asked| {
+        let slot = if names_its_key(asked) { Restore::around(asked, slot) } else { slot };
         child.send(request, call, slot);
     });
 }
@@ -36,17 +36,13 @@ pub(super) fn is_sendable(key: &[u8], is_base64: bool) -> bool {
     !key.is_empty() && bytes <= KEY_BYTES_MAX && (is_base64 || !key.iter().any(is_bad))
 }
 
-/// Calls `then` with the request under `key`, which is sendable; with its bytes as they stand on the line; and with the
-/// request as it was. What the reply says of the key is not changed back.
-pub(super) fn with_key(
-    request: &Request<'_>,
-    key: &[u8],
-    then: impl FnOnce(&Request<'_>, usize, &Request<'_>),
-) {
+/// Calls `then` with the request under `key`, which is sendable, and with the request as it was. What the reply says of the
+/// key is not changed back.
+pub(super) fn with_key(request: &Request<'_>, key: &[u8], then: impl FnOnce(&Request<'_>, &Request<'_>)) {
     let mut token = [0; TOKEN_BYTES_MAX];
     let token = if request.meta.has(b'b') { encode(key, &mut token) } else { key };
     let meta = Meta { token: if request.op.is_meta() { token } else { &[] }, ..request.meta };
-    then(&Request { key, meta, ..*request }, token.len(), request);
+    then(&Request { key, meta, ..*request }, request);
 }
 
 /// Whether a reply to this request has the key in it.
@@ -60,19 +56,19 @@ fn encode<'a>(key: &[u8], out: &'a mut [u8; TOKEN_BYTES_MAX]) -> &'a [u8] {
     &out[..written]
 }
 
-/// Puts the client's own key where the reply names one.
+/// Puts the client's own key where the reply names one, in the form in which it does: memcached shows a key as its item was
+/// made, in base64 (and then ` b` behind it) or not, however it was asked for.
 struct Restore {
     op: Op,
     key: Box<[u8]>,
-    /// Of the key that was sent, as it stands on the line.
-    sent_bytes: usize,
     slot: Cell<Option<Slot>>,
 }
 
 impl Restore {
-    fn around(request: &Request<'_>, sent_bytes: usize, slot: Slot) -> Slot {
-        let key = if request.op.is_meta() { request.meta.token } else { request.key };
-        let restore = Self { op: request.op, key: key.into(), sent_bytes, slot: Cell::new(Some(slot)) };
+    fn around(request: &Request<'_>, slot: Slot) -> Slot {
+        // what `me` tells, it tells in the words of the request
+        let key = if request.op == Op::MetaDebug { request.meta.token } else { request.key };
+        let restore = Self { op: request.op, key: key.into(), slot: Cell::new(Some(slot)) };
         Slot::new(Rc::new(restore), 0)
     }
 
@@ -85,11 +81,14 @@ impl Restore {
             _ if self.op.is_meta() => memchr::memmem::find(line, b" k").map(|at| at + 2),
             _ => None,
         };
-        let Some((at, end)) = at.map(|at| (at, at + self.sent_bytes)).filter(|(_, end)| *end <= line.len())
-        else {
-            return line.to_vec();
-        };
-        [&line[..at], &self.key, &line[end..]].concat()
+        let Some(at) = at.filter(|at| *at <= line.len()) else { return line.to_vec() };
+        // no key that a line may show has a space in it
+        let end = memchr::memchr(b' ', &line[at..]).map_or(line.len(), |bytes| at + bytes);
+        let behind = &line[end..];
+        let mut token = [0; TOKEN_BYTES_MAX];
+        let is_base64 = self.op.is_meta() && (behind == b" b" || behind.starts_with(b" b "));
+        let key = if is_base64 { encode(&self.key, &mut token) } else { &self.key };
+        [&line[..at], key, behind].concat()
     }
 }
 

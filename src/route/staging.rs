@@ -13,6 +13,7 @@ use super::attempt::{Retry, attempt};
 use super::copy::{self, Found, KeepsCas};
 use super::failure::Failure;
 use super::gather::{Answers, answer_later};
+use super::marked::without_tokens;
 use super::registry::{Key, Kind, Params};
 use super::{Call, Explained, Route, Slot, When};
 use crate::protocol::{Class, Meta, Op, OwnedReply, OwnedRequest, Reply, Request, Status, letter_bit};
@@ -58,8 +59,8 @@ enum Then {
 fn then(request: &Request<'_>) -> Then {
     match request.op {
         Op::Get => Then::Add,
-        // one that changes the item is done again as it is
-        Op::MetaGet if !b"NRT".iter().any(|letter| request.meta.has(*letter)) => Then::Add,
+        // one that changes the item is done again
+        Op::MetaGet if !request.meta.has(b'T') => Then::Add,
         Op::Gets => Then::Look,
         Op::Set | Op::Cas | Op::MetaSet => Then::Set,
         _ => Then::Same,
@@ -102,7 +103,8 @@ impl Retry for Inner {
             Then::Add => drop(tokio::task::spawn_local(Rc::clone(&self).add(request, call))),
             Then::Look => with_look(&asked, |look| staging.send(look, &call, Slot::nowhere())),
             Then::Set => with_set(&asked, |set| staging.send(set, &call, Slot::nowhere())),
-            Then::Same => staging.send(&asked, &call, Slot::nowhere()),
+            // whoever wins the right to fill an item fills it in both: nobody hears of a second one
+            Then::Same => without_tokens(&asked, b"NR", |same| staging.send(same, &call, Slot::nowhere())),
         }
         first
     }
@@ -141,15 +143,7 @@ fn with_set(request: &Request<'_>, send: impl FnOnce(&Request<'_>)) {
     if request.op == Op::Cas {
         return send(&Request { op: Op::Set, number: 0, ..*request });
     }
-    if !request.meta.has(b'C') {
-        return send(request);
-    }
-    let kept = request.meta.flags.split(|b| *b == b' ').filter(|token| token.first() != Some(&b'C'));
-    let flags = kept.collect::<Vec<_>>().join(&b' ');
-    let letters = request.meta.letters & !letter_bit(b'C');
-    let token_count = request.meta.token_count - 1;
-    let meta = Meta { flags: &flags, letters, token_count, ..request.meta };
-    send(&Request { meta, ..*request });
+    without_tokens(request, b"C", send);
 }
 
 #[cfg(test)]
@@ -184,6 +178,38 @@ mod tests {
             settle().await;
             assert_eq!(tree.heard("a").last().unwrap(), "mg k v f t c");
             assert_eq!(tree.heard("b"), ["mg k", "ms k 3 F7 T90 ME E5|abc"]);
+        });
+    }
+
+    /// Whoever is told to fill it there would not hear of it.
+    #[test]
+    fn nothing_is_made_in_the_second_cache() {
+        run(async {
+            let item = || Say::Meta("VA 3 f0 t90 c5", "abc");
+            let tree = tree(
+                ROUTE,
+                [
+                    (
+                        "a",
+                        vec![
+                            item(),
+                            item(),
+                            Say::Meta("VA 0 W", ""),
+                            Say::Meta("VA 0 f0 t9 c6 Z", ""),
+                            item(),
+                        ],
+                    ),
+                    ("b", vec![EN, HD, EN, HD]),
+                ],
+            );
+            assert_eq!(tree.ask("mg k v N30 t").await, "VA 3 f0 t90 c5|abc");
+            settle().await;
+            assert_eq!(tree.heard("b"), ["mg k", "ms k 3 F0 T90 ME E5|abc"]);
+            assert_eq!(tree.ask("mg k v N30").await, "VA 0 W|");
+            settle().await;
+            assert_eq!(tree.heard("b"), ["mg k"], "an item that is not filled is none");
+            assert_eq!(tree.ask("mg k v N30 T60 R9").await, "VA 3 f0 t90 c5|abc");
+            assert_eq!(tree.heard("b"), ["mg k v T60"]);
         });
     }
 

@@ -550,6 +550,60 @@ fn l1_remembers_what_l2_does_not_have() {
     });
 }
 
+/// An item that somebody is about to fill is none.
+#[test]
+fn no_empty_item_takes_the_place_of_a_remembered_miss() {
+    run(async {
+        let route = "{type: l1l2_cache, l1: a, l2: b, upgradingL1Exptime: 30, ncacheUpdatePeriod: 1}";
+        for there in ["VA 0 f0 t30 c5 W", "VA 0 f0 t30 c5 Z"] {
+            let a = vec![Say::Meta("VA 6 f65536", "ncache"), Say::Line(Status::Stored, "HD")];
+            let tree = tree(route, [("a", a), ("b", vec![Say::Meta(there, "")])]);
+            assert_eq!(tree.ask("mg k v R30").await, "EN");
+            settle().await;
+            assert_eq!(tree.heard("b"), ["mg k v f t c"]);
+            assert!(!tree.heard("a").iter().any(|put| put.starts_with("ms k 0")), "{there}");
+        }
+    });
+}
+
+#[test]
+fn who_has_an_item_already_is_told_that_it_is_the_same() {
+    run(async {
+        let (en, hd) = (|| Say::Line(Status::Miss, "EN"), || Say::Line(Status::Stored, "HD"));
+        for route in [
+            "{warm_up: {cold: a, warm: b}}",
+            "{type: l1l2_cache, l1: a, l2: b, upgradingL1Exptime: 9, ncacheUpdatePeriod: 9}",
+        ] {
+            let item = || Say::Meta("VA 3 s3 f0 t9 c5", "abc");
+            let scripts = [("a", vec![en(), hd(), en(), hd()]), ("b", vec![item(), item()])];
+            let tree = tree(route, scripts);
+            assert_eq!(tree.ask("mg k v s C5").await, "HD s3", "{route}");
+            assert_eq!(tree.ask("mg k v s C4").await, "VA 3 s3|abc", "{route}");
+            settle().await;
+            assert_eq!(tree.heard("b"), ["mg k v s f t c", "mg k v s f t c"], "{route}");
+            assert_eq!(tree.heard("a")[1], "ms k 3 F0 T9 ME E5|abc", "{route}");
+        }
+    });
+}
+
+/// As memcached shows it, which goes by how the item was made, not by how it was asked for.
+#[test]
+fn a_key_comes_back_in_the_form_in_which_the_server_shows_it() {
+    run(async {
+        for (asked, said, told) in [
+            ("mg Zm9v b k t v N30", "VA 0 kp:foo t30 W", "VA 0 kfoo t30 W|"),
+            ("mg Zm9v b k v f", "VA 0 kp:foo f0", "VA 0 kfoo f0|"),
+            ("mg Zm9v b k v f", "VA 0 kcDpmb28= b f0", "VA 0 kZm9v b f0|"),
+            ("mg foo k v", "VA 0 kcDpmb28= b", "VA 0 kZm9v b|"),
+            ("mg foo k v", "VA 0 kp:foo", "VA 0 kfoo|"),
+        ] {
+            let route = "{type: modify_key, target: a, ensure_key_prefix: 'p:'}";
+            let tree = tree(route, [("a", vec![Say::Meta(said, "")])]);
+            assert_eq!(tree.ask(asked).await, told, "{asked}: {said}");
+        }
+    });
+}
+
 #[test]
 fn hot_keys_have_copies() {
     run(async {

@@ -62,7 +62,7 @@ fn what_a_client_asks_next_comes_behind_its_large_value() {
         assert_eq!((tree.heard("a").len(), tree.heard("b").len()), (0, 1));
         tree.finish("b", &Reply::line(Status::Stored, b"STORED"));
         settle().await;
-        assert_eq!(tree.heard("a"), ["set k 32 0 4||==|", "set k 0 0 1|x"]);
+        assert_eq!(tree.heard("a"), ["set k 32 0 0", "set k 0 0 1|x"]);
     });
 }
 
@@ -278,7 +278,7 @@ fn the_flag_stays_where_it_shall() {
 
 const SPLIT: &str =
     "{type: l1l2_size_split, l1: a, l2: b, threshold: 4, ttl_threshold: 100, failure_ttl: 30s}";
-const STORED_HD: fn() -> Say = || Say::Line(Status::Stored, "HD s4");
+const STORED_HD: fn() -> Say = || Say::Line(Status::Stored, "HD s0");
 
 #[test]
 fn large_values_go_to_l2_and_small_ones_to_l1() {
@@ -287,7 +287,7 @@ fn large_values_go_to_l2_and_small_ones_to_l1() {
         let tree = tree(SPLIT, [("a", stored()), ("b", stored())]);
         assert_eq!(tree.ask("set k 5 0 4|abcd").await, "STORED");
         assert_eq!(tree.heard("b"), ["set k 5 0 4|abcd"]);
-        assert_eq!(tree.heard("a"), ["set k 37 0 4||==|"]);
+        assert_eq!(tree.heard("a"), ["set k 37 0 0"]);
         assert_eq!(tree.ask("set k 5 0 3|abc").await, "STORED");
         assert_eq!(tree.ask("set k 5 99 4|abcd").await, "STORED");
         assert_eq!(tree.heard("a"), ["set k 5 0 3|abc", "set k 5 99 4|abcd"], "small, or short-lived");
@@ -296,7 +296,7 @@ fn large_values_go_to_l2_and_small_ones_to_l1() {
         assert_eq!(meta.ask("ms k 5 T200 F1 s|abcde").await, "HD s5");
         assert_eq!(
             (meta.heard("b"), meta.heard("a")),
-            (vec!["ms k 5 F1 T200|abcde".into()], vec!["ms k 4 T200 F33 s||==|".into()])
+            (vec!["ms k 5 F1 T200|abcde".into()], vec!["ms k 0 T200 F33 s".into()])
         );
     });
 }
@@ -305,7 +305,7 @@ fn large_values_go_to_l2_and_small_ones_to_l1() {
 #[test]
 fn what_l2_has_lost_is_looked_for_again() {
     run(async {
-        let sentinel = |text| Say::Meta(text, "|==|7");
+        let sentinel = |text| Say::Meta(text, "7");
         let route = "{type: l1l2_size_split, l1: a, l2: b, threshold: 4, retries: 2}";
         let small = || Say::Meta("VA 3 f0", "new");
         let tree = tree(
@@ -334,14 +334,47 @@ fn what_may_not_happen_has_a_side_key() {
         assert_eq!(tree.ask("add k 0 0 4|abcd").await, "STORED");
         let (l1, l2) = (tree.heard("a"), tree.heard("b"));
         let side = l1[0].split_once("|").unwrap().1;
-        assert!(side.starts_with("|==|") && l1[0].starts_with("add k 32 0 "), "{l1:?}");
-        assert_eq!(l2, [format!("set k{side} 0 0 4|abcd")]);
+        assert!(side.parse::<u64>().is_ok() && l1[0].starts_with("add k 32 0 "), "{l1:?}");
+        assert_eq!(l2, [format!("set k|==|{side} 0 0 4|abcd")]);
         assert_eq!(tree.ask("cas k 0 0 4 9|abcd").await, "EXISTS");
         let l2 = tree.heard("b");
         let key = l2[0].split(' ').nth(1).unwrap();
         assert_eq!(l2[1], format!("delete {key}"), "the loser's value goes");
         assert_eq!(tree.ask("ms k 4 C7|abcd").await, "NS");
         assert!(tree.heard("b")[1].starts_with("md k|==|"));
+    });
+}
+
+/// Of what has our mark, for whatever reason, gets know nothing but that.
+#[test]
+fn what_looks_like_a_sentinel_goes_to_l2() {
+    run(async {
+        for route in [SPLIT, "{type: l1l2_size_split, l1: a, l2: b, threshold: 4, both_full_set: true}"] {
+            let tree =
+                tree(route, [("a", vec![STORED, STORED, STORED, HD]), ("b", vec![STORED, STORED, HD])]);
+            for (set, at_l1, at_l2) in [
+                ("set k 32 9 0|", "set k 32 9 0", Some("set k 32 9 0")),
+                ("set k 33 9 2|12", "set k 33 9 0", Some("set k 33 9 2|12")),
+                ("set k 33 9 2|1x", "set k 33 9 2|1x", None),
+                ("ms k 1 F32 T9|1", "ms k 0 F32 T9", Some("ms k 1 F32 T9|1")),
+            ] {
+                assert_eq!(tree.ask(set).await, if set.starts_with("ms") { "HD" } else { "STORED" });
+                assert_eq!(tree.heard("a"), [at_l1], "{route}");
+                assert_eq!(tree.heard("b"), at_l2.into_iter().collect::<Vec<_>>(), "{route}");
+            }
+        }
+    });
+}
+
+#[test]
+fn a_key_without_room_for_a_side_key_is_whole_in_l1() {
+    run(async {
+        let tree = tree(SPLIT, [("a", vec![STORED, STORED]), ("b", vec![STORED])]);
+        let key = "k".repeat(230);
+        assert_eq!(tree.ask(&format!("add {key} 0 0 4|abcd")).await, "STORED");
+        assert_eq!(tree.heard("a"), [format!("add {key} 0 0 4|abcd")]);
+        assert_eq!(tree.ask(&format!("set {key} 0 0 4|abcd")).await, "STORED");
+        assert_eq!(tree.heard("b"), [format!("set {key} 0 0 4|abcd")]);
     });
 }
 
@@ -367,19 +400,19 @@ fn l1_keeps_for_a_while_what_l2_did_not_take() {
 #[test]
 fn a_sentinel_leads_to_l2() {
     run(async {
-        let sentinel = |line| Say::Meta(line, "|==|");
+        let sentinel = |line| Say::Meta(line, "");
         let l1 = vec![
-            sentinel("VALUE k 37 4 9"),
-            Say::Meta("VALUE k 37 6", "|==|77"),
-            sentinel("VA 4 f37 s4 t9"),
-            sentinel("VA 4 f37"),
+            sentinel("VALUE k 37 0 9"),
+            Say::Meta("VALUE k 37 2", "77"),
+            sentinel("VA 0 f37 s0 t9"),
+            sentinel("VA 0 f37"),
             Say::Meta("VA 3 f32", "php"),
             Say::Meta("VALUE k 32 3", "php"),
             MISS,
             TIMEOUT,
-            sentinel("VALUE k 37 4"),
-            sentinel("VALUE k 37 4"),
-            sentinel("VA 4 Ox f37"),
+            sentinel("VALUE k 37 0"),
+            sentinel("VALUE k 37 0"),
+            sentinel("VA 0 Ox f37"),
             Say::Line(Status::Hit, "HD f37 t1"),
         ];
         let l2 = vec![

@@ -3,7 +3,7 @@
 //! Gets: the cold child; after a miss the warm one, and what it has is added to the cold one with its flags, its cas and its
 //! remaining time to live (or `exptime`), beside the client's answer. `gets`, `gat` and `gats`, and `mg` that asks for the
 //! cas or changes the item: the item is added first, and then the cold child is asked again, so that what the client is
-//! told is true there. All other operations: the cold child only.
+//! told is true there. `mg` with `N` asks both without it first. All other operations: the cold child only.
 //!
 //! A failure of the cold child is an answer; a failure of the warm one is a miss, which is what the cold one said.
 
@@ -11,7 +11,7 @@ use super::attempt::{Retry, attempt};
 use super::copy::{self, Found, KeepsCas};
 use super::gather::Answers;
 use super::registry::{Key, Kind, Params};
-use super::{Call, Explained, Route, Slot, When};
+use super::{Call, Explained, Route, Slot, When, vivify};
 use crate::protocol::{Class, Op, OwnedReply, OwnedRequest, Reply, Request, Status};
 use std::rc::Rc;
 
@@ -33,7 +33,7 @@ fn build(params: &Params<'_>) -> Option<Rc<dyn Route>> {
     if params.has("exptime") && exptime.is_none() {
         return None;
     }
-    Some(Rc::new(WarmUp(Rc::new(Inner {
+    Some(vivify::after_a_look(WarmUp(Rc::new(Inner {
         cold: cold?,
         warm: warm?,
         exptime,

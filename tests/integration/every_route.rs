@@ -110,7 +110,8 @@ const REQUESTS: &[(&str, &[&str])] = &[
     ("gats 100 k:7:x", &["", "VALUE k:7:x "]),
     ("mg k:7:x", &["HD", "EN"]),
     ("mg k:7:x v f s k O1", &["VA 1 f0 s1 kk:7:x O1", "EN"]),
-    ("mg k:7:x v N60", &["VA 1", "VA 0 W"]),
+    // a miss: where it would be made is out, elsewhere nobody would fill it
+    ("mg k:7:x v N60", &["VA 1", "VA 0 W", "EN"]),
     ("set k:7:x 0 0 1|6", &["STORED"]),
     ("add k:7:x 0 0 1|6", &["STORED", "NOT_STORED"]),
     ("replace k:7:x 0 0 1|6", &["STORED", "NOT_STORED"]),
