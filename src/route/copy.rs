@@ -189,7 +189,8 @@ impl KeepsCas {
 
     /// Whether this is the first refusal.
     pub(super) fn is_refusal(&self, reply: &Reply<'_>) -> bool {
-        let is_refusal = reply.status == Status::ErrorLine && reply.line.starts_with(b"CLIENT_ERROR");
+        let is_refusal =
+            reply.status == Status::ErrorLine && reply.line.starts_with(b"CLIENT_ERROR invalid flag");
         is_refusal && self.0.replace(false)
     }
 }

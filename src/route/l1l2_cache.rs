@@ -5,12 +5,12 @@
 //!
 //! With `ncacheUpdatePeriod` `l1` remembers what `l2` does not have: after its miss an item of our own is added to `l1`, which
 //! is a miss for clients until it expires (`ncacheExptime`). Of so many such misses one looks into `l2` again, beside the
-//! answer. Source: mcrouter's `L1L2CacheRoute`.
+//! answer. `mg` with `N` is told the miss, too. Source: mcrouter's `L1L2CacheRoute`.
 
 use super::attempt::{Retry, attempt};
 use super::copy::{self, Found, Item, KeepsCas};
 use super::gather::answer_later;
-use super::marked::{self, Marked};
+use super::marked::{self, Marked, without_tokens};
 use super::registry::{Key, Kind, Params};
 use super::{Call, Explained, Route, Slot, When, vivify};
 use crate::protocol::{Class, OwnedReply, OwnedRequest, Reply, Request, Status, Value};
@@ -41,7 +41,7 @@ fn build(params: &Params<'_>) -> Option<Rc<dyn Route>> {
     let miss_exptime = params.exptime("ncacheExptime").unwrap_or(0);
     let period = params.count("ncacheUpdatePeriod", 0..=PERIOD_COUNT_MAX).unwrap_or(0);
     let left = Cell::new(period);
-    Some(vivify::after_a_look(L1L2(Rc::new(Inner {
+    let route = L1L2(Rc::new(Inner {
         l1: l1?,
         l2: l2?,
         exptime,
@@ -49,7 +49,8 @@ fn build(params: &Params<'_>) -> Option<Rc<dyn Route>> {
         period,
         left,
         keeps_cas: KeepsCas::default(),
-    }))))
+    }));
+    Some(if period > 0 { Rc::new(route) } else { vivify::after_a_look(route) })
 }
 
 /// Beyond it nobody would ever look again.
@@ -78,7 +79,10 @@ impl Route for L1L2 {
         if request.op.class() != Class::GetLike {
             near.send(request, call, slot);
         } else if self.0.period > 0 {
-            marked::look(&self.0, &Levels(Rc::clone(&self.0)), request, call, slot);
+            // nothing is made for `N` where a miss is remembered
+            without_tokens(request, b"N", |get| {
+                marked::look(&self.0, &Levels(Rc::clone(&self.0)), get, call, slot);
+            });
         } else {
             attempt(&self.0, near, request, call, slot);
         }

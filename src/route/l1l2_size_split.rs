@@ -7,10 +7,11 @@
 //!
 //! A sentinel is an item with a bit of its own among the client flags. A plain `set` puts the value into `l2` under its own
 //! key, and its sentinel is empty. What may not happen (`add`, `cas`, `ms` with a mode) puts it under a side key
-//! `key|==|<number>`, and its sentinel is the number: whoever loses leaves the winner's value alone. Where there is no room for
-//! a side key the value goes to `l1`. What a client stores itself with this bit, empty or a number, would be taken for a
-//! sentinel: it goes to `l2` as a large value does.
-//! Source, and of the sentinels, which both read: mcrouter's `L1L2SizeSplitRoute`.
+//! `key|==|<number>r`, and its sentinel is what is behind the bars: whoever loses leaves the winner's value alone. mcrouter's
+//! lease-sets do so too, without the `r`, which keeps `incr` from counting it; gets of both read both. Where there is no room for a
+//! side key the value goes to `l1`. What a client stores itself with this bit, and looks like a sentinel, goes to `l2` as a
+//! large value does, or nowhere.
+//! Source: mcrouter's `L1L2SizeSplitRoute`.
 
 use super::busy::{InOrder, Turn};
 use super::draw::Draw;
@@ -21,7 +22,7 @@ use super::registry::{Key, Kind, Params};
 use super::rekey::{is_sendable, with_key};
 use super::{Call, Explained, Route, Slot, When};
 use crate::config::{show_bytes, value};
-use crate::protocol::{Class, Op, OwnedReply, OwnedRequest, Request, Status, Value};
+use crate::protocol::{Cause, Class, Op, OwnedReply, OwnedRequest, Reply, Request, Status, Value};
 use std::rc::Rc;
 
 pub(super) const KIND: Kind = Kind {
@@ -47,10 +48,13 @@ pub(super) const KIND: Kind = Kind {
 const FAILURE_TTL_DEFAULT: i32 = 60;
 /// mcrouter's.
 const RETRIES_COUNT_MAX: usize = 10;
-/// What a side key has in the middle, behind it its number.
-const SIDE: &str = "|==|";
-/// The longest number.
-const SENTINEL_BYTES_MAX: usize = 20;
+/// What a side key has in the middle, behind it a sentinel.
+const SIDE: &[u8] = b"|==|";
+/// The longest number, and its end.
+const SENTINEL_BYTES_MAX: usize = 21;
+
+/// What a client is told of a key that has no room for a side key, where `l1` cannot have the value either.
+const REFUSAL: &[u8] = b"SERVER_ERROR The key provided is invalid";
 
 fn build(params: &Params<'_>) -> Option<Rc<dyn Route>> {
     let (l1, l2) = (params.child("l1"), params.child("l2"));
@@ -123,8 +127,8 @@ struct Store {
     split: Rc<SizeSplit>,
     request: OwnedRequest,
     call: Call,
-    /// Of the value in `l2`, where that is not the key itself.
-    side: Option<u64>,
+    /// Of the key in `l1`; empty where the value in `l2` has the key itself.
+    sentinel: Vec<u8>,
 }
 
 impl SizeSplit {
@@ -155,12 +159,16 @@ impl SizeSplit {
     }
 
     fn store(self: &Rc<Self>, request: &Request<'_>, call: &Call, slot: Slot, turn: Turn) {
-        let side = if is_plain_set(request) { None } else { Some(self.draw.next()) };
-        if !is_sendable(&key_in_l2(request.key, side), request.meta.has(b'b')) {
-            return self.l1.send(request, call, slot); // and the turn is over
+        let sentinel =
+            if is_plain_set(request) { Vec::new() } else { format!("{}r", self.draw.next()).into_bytes() };
+        if !is_sendable(&key_in_l2(request.key, &sentinel), request.meta.has(b'b')) {
+            return match looks_like_a_sentinel(request) {
+                true => slot.fill(&Reply::line(Status::Failed(Cause::Local), REFUSAL)),
+                false => self.l1.send(request, call, slot), // and the turn is over
+            };
         }
-        let store =
-            Store { split: Rc::clone(self), request: OwnedRequest::new(request), call: call.clone(), side };
+        let (split, request) = (Rc::clone(self), OwnedRequest::new(request));
+        let store = Store { split, request, call: call.clone(), sentinel };
         let mut answers = Answers::new(call);
         answers.expect(|slot| store.to_l2(slot));
         answer_later(slot, store.go_on(answers, turn));
@@ -173,7 +181,7 @@ fn looks_like_a_sentinel(request: &Request<'_>) -> bool {
         Op::MetaSet => request.meta.token_of(b'F').and_then(marked::number).unwrap_or(0),
         _ => request.flags,
     };
-    flags & SizeSplit::MARK != 0 && marked::puts_whole_value(request) && side_of(&request.value).is_some()
+    flags & SizeSplit::MARK != 0 && marked::puts_whole_value(request) && is_sentinel(&request.value)
 }
 
 /// Whether it happens whatever is there.
@@ -188,11 +196,8 @@ fn is_plain_set(request: &Request<'_>) -> bool {
     }
 }
 
-fn key_in_l2(key: &[u8], side: Option<u64>) -> Vec<u8> {
-    match side {
-        Some(number) => [key, SIDE.as_bytes(), number.to_string().as_bytes()].concat(),
-        None => key.to_vec(),
-    }
+fn key_in_l2(key: &[u8], sentinel: &[u8]) -> Vec<u8> {
+    if sentinel.is_empty() { key.to_vec() } else { [key, SIDE, sentinel].concat() }
 }
 
 impl Store {
@@ -200,7 +205,7 @@ impl Store {
     fn to_l2(&self, slot: Slot) {
         let asked = self.request.as_request();
         let op = if asked.op.is_meta() { Op::MetaSet } else { Op::Set };
-        let key = key_in_l2(asked.key, self.side);
+        let key = key_in_l2(asked.key, &self.sentinel);
         marked::part_of(&asked, op, b"", b"FTb", |part| {
             let part = Request { value: asked.value, flags: asked.flags, ..*part };
             with_key(&part, &key, |part, _| self.split.l2.send(part, &self.call, slot));
@@ -211,7 +216,7 @@ impl Store {
         let asked = self.request.as_request();
         let op = if asked.op.is_meta() { Op::MetaDelete } else { Op::Delete };
         let call = self.call.to(super::Kind::Shadow);
-        let key = key_in_l2(asked.key, self.side);
+        let key = key_in_l2(asked.key, &self.sentinel);
         marked::part_of(&asked, op, b"", b"b", |delete| {
             with_key(delete, &key, |delete, _| self.split.l2.send(delete, &call, Slot::nowhere()));
         });
@@ -220,20 +225,23 @@ impl Store {
     /// The sentinel follows the value; with that the turn is over.
     async fn go_on(self, answers: Answers, turn: Turn) -> OwnedReply {
         let request = self.request.as_request();
-        if answers.only().await.status != Status::Stored {
+        let reply = answers.only().await;
+        if reply.status != Status::Stored {
+            if looks_like_a_sentinel(&request) {
+                return reply;
+            }
             let answers = Answers::of(&*self.split.l1_for_a_while, &request, &self.call);
             drop(turn);
             return answers.only().await;
         }
-        let sentinel = self.side.map_or_else(String::new, |number| number.to_string());
         let mut answers = Answers::new(&self.call);
         answers.expect(|slot| {
-            let value = Value::Slice(sentinel.as_bytes());
+            let value = Value::Slice(&self.sentinel);
             marked::send_marked(&*self.split.l1, &request, SizeSplit::MARK, value, &self.call, slot);
         });
         drop(turn);
         let mut reply = answers.only().await;
-        if self.side.is_some() && marked::is_refused(reply.status) {
+        if !self.sentinel.is_empty() && marked::is_refused(reply.status) {
             self.drop_side();
         }
         if request.meta.has(b's') && !reply.status.is_error() {
@@ -249,7 +257,7 @@ impl Marked for SizeSplit {
     const MARK: u32 = 0x20;
 
     fn is_ours(&self, value: &Value<'_>) -> bool {
-        side_of(value).is_some()
+        is_sentinel(value)
     }
 
     fn shown(&self, flags: u32) -> u32 {
@@ -258,8 +266,8 @@ impl Marked for SizeSplit {
 
     async fn resolve(self: Rc<Self>, request: OwnedRequest, call: Call, item: OwnedReply) -> OwnedReply {
         let asked = request.as_request();
-        let side = item.value.as_ref().and_then(|value| side_of(&value.as_value())).flatten();
-        let key = key_in_l2(asked.key, side);
+        let sentinel = item.value.as_ref().map_or_else(Vec::new, |value| value.as_value().to_vec());
+        let key = key_in_l2(asked.key, &sentinel);
         if !is_sendable(&key, asked.meta.has(b'b')) {
             return marked::miss(&asked);
         }
@@ -291,16 +299,14 @@ impl Marked for SizeSplit {
     }
 }
 
-/// The side key's number in a sentinel, if it has one; `None` where this is no sentinel.
-fn side_of(value: &Value<'_>) -> Option<Option<u64>> {
+/// Empty, or a number, with its end or without.
+fn is_sentinel(value: &Value<'_>) -> bool {
     if value.len() > SENTINEL_BYTES_MAX {
-        return None;
+        return false;
     }
-    let number = value.to_vec();
-    if number.is_empty() {
-        return Some(None);
-    }
-    number.iter().all(u8::is_ascii_digit).then(|| marked::number(&number)).flatten().map(Some)
+    let bytes = value.to_vec();
+    let digits = bytes.strip_suffix(b"r").unwrap_or(&bytes);
+    bytes.is_empty() || (digits.iter().all(u8::is_ascii_digit) && marked::number::<u64>(digits).is_some())
 }
 
 #[cfg(test)]
@@ -309,11 +315,12 @@ mod tests {
 
     #[test]
     fn a_sentinel_and_nothing_else() {
-        let side = |text: &str| side_of(&Value::Slice(text.as_bytes()));
-        assert_eq!(side(""), Some(None));
-        assert_eq!(side("18446744073709551615"), Some(Some(u64::MAX)));
-        for text in ["|==|1", "x", "-1", "+1", "1 ", " ", "18446744073709551616", "0x1"] {
-            assert_eq!(side(text), None, "{text}");
+        let is = |text: &str| is_sentinel(&Value::Slice(text.as_bytes()));
+        for text in ["", "0", "7r", "18446744073709551615", "18446744073709551615r"] {
+            assert!(is(text), "{text}");
+        }
+        for text in ["r", "7rr", "r7", "|==|1", "x", "-1", "+1", "1 ", " ", "18446744073709551616", "0x1"] {
+            assert!(!is(text), "{text}");
         }
     }
 }

@@ -334,7 +334,10 @@ fn what_may_not_happen_has_a_side_key() {
         assert_eq!(tree.ask("add k 0 0 4|abcd").await, "STORED");
         let (l1, l2) = (tree.heard("a"), tree.heard("b"));
         let side = l1[0].split_once("|").unwrap().1;
-        assert!(side.parse::<u64>().is_ok() && l1[0].starts_with("add k 32 0 "), "{l1:?}");
+        assert!(
+            side.strip_suffix('r').unwrap().parse::<u64>().is_ok() && l1[0].starts_with("add k 32 0 "),
+            "{l1:?}"
+        );
         assert_eq!(l2, [format!("set k|==|{side} 0 0 4|abcd")]);
         assert_eq!(tree.ask("cas k 0 0 4 9|abcd").await, "EXISTS");
         let l2 = tree.heard("b");
@@ -342,6 +345,18 @@ fn what_may_not_happen_has_a_side_key() {
         assert_eq!(l2[1], format!("delete {key}"), "the loser's value goes");
         assert_eq!(tree.ask("ms k 4 C7|abcd").await, "NS");
         assert!(tree.heard("b")[1].starts_with("md k|==|"));
+    });
+}
+
+/// It would lead to what was there before, or nowhere.
+#[test]
+fn what_looks_like_a_sentinel_never_goes_to_l1_as_it_is() {
+    run(async {
+        let tree = tree(SPLIT, [("a", vec![]), ("b", vec![TIMEOUT])]);
+        assert_eq!(tree.ask("set k 32 0 2|12").await, "SERVER_ERROR Reply timeout");
+        let key = "k".repeat(230);
+        let told = tree.ask(&format!("add {key} 32 0 2|12")).await;
+        assert_eq!(told, "SERVER_ERROR The key provided is invalid");
     });
 }
 
@@ -403,7 +418,7 @@ fn a_sentinel_leads_to_l2() {
         let sentinel = |line| Say::Meta(line, "");
         let l1 = vec![
             sentinel("VALUE k 37 0 9"),
-            Say::Meta("VALUE k 37 2", "77"),
+            Say::Meta("VALUE k 37 3", "77r"),
             sentinel("VA 0 f37 s0 t9"),
             sentinel("VA 0 f37"),
             Say::Meta("VA 3 f32", "php"),
@@ -417,7 +432,7 @@ fn a_sentinel_leads_to_l2() {
         ];
         let l2 = vec![
             Say::Meta("VALUE k 5 5", "abcde"),
-            Say::Meta("VALUE k|==|77 5 5", "abcde"),
+            Say::Meta("VALUE k|==|77r 5 5", "abcde"),
             Say::Meta("VA 5 f5", "abcde"),
             Say::Meta("VA 5 f5", "abcde"),
             MISS,
@@ -427,7 +442,7 @@ fn a_sentinel_leads_to_l2() {
         let tree = tree(SPLIT, [("a", l1), ("b", l2)]);
         assert_eq!(tree.ask("gets k").await, "VALUE k 5 5 9|abcde", "the cas is the sentinel's");
         assert_eq!(tree.ask("get k").await, "VALUE k 5 5|abcde");
-        assert_eq!(tree.heard("b"), ["get k", "get k|==|77"]);
+        assert_eq!(tree.heard("b"), ["get k", "get k|==|77r"]);
         assert_eq!(tree.ask("mg k v f s t").await, "VA 5 f5 s5 t9|abcde");
         assert_eq!(tree.ask("mg k v T30").await, "VA 5|abcde");
         assert_eq!(tree.heard("b"), ["mg k v f", "mg k v f T30"]);

@@ -2,8 +2,8 @@
 //!
 //! memcached makes an empty item for `N` where it has none, tells one client that it is the one to fill it (`W`), and never
 //! answers with a miss. A route that goes on after a miss would stop at the empty item, and one that asks several places at once
-//! would leave one in each of them. So all places are asked without `N` first; only when none has the item the request goes
-//! its way as it is. mcrouter's lease-gets ask the other places, too.
+//! would leave one in each of them. So all places are asked without `N` first; only when none has the item, or one that was asked is out,
+//! the request goes its way as it is. mcrouter's lease-gets ask the other places, too.
 
 use super::attempt::{Retry, attempt};
 use super::gather::Answers;
@@ -57,7 +57,7 @@ impl Route for Look<'_> {
 
 impl Retry for Inner {
     fn is_final(&self, _request: &Request<'_>, reply: &Reply<'_>) -> bool {
-        reply.status != Status::Miss
+        reply.status == Status::Hit
     }
 
     async fn go_on(self: Rc<Self>, request: OwnedRequest, call: Call, _first: OwnedReply) -> OwnedReply {
@@ -69,7 +69,7 @@ impl Retry for Inner {
 mod tests {
     use super::super::scripted::Say;
     use super::super::stage::{run, settle, tree};
-    use crate::protocol::Status;
+    use crate::protocol::{Cause, Status};
 
     const EN: Say = Say::Line(Status::Miss, "EN");
     const HD: Say = Say::Line(Status::Stored, "HD");
@@ -102,6 +102,29 @@ mod tests {
                 assert_eq!(tree.heard("a"), ["mg k v", ASKED], "{route}");
                 assert_eq!(tree.heard("b"), [asked_of_b], "{route}");
             }
+        });
+    }
+
+    #[test]
+    fn a_place_that_is_out_keeps_nobody_from_filling_another() {
+        run(async {
+            for route in ["{miss_failover: [a, b]}", "{type: failover, children: [a, b], on: [error, miss]}"]
+            {
+                let tree = tree(route, [("a", vec![EN, MADE]), ("b", vec![Say::Fail(Cause::Tko)])]);
+                assert_eq!(tree.ask(ASKED).await, "VA 0 W|", "{route}");
+            }
+        });
+    }
+
+    /// It would take the place of the miss that was just remembered, or the other way round.
+    #[test]
+    fn nothing_is_made_where_a_miss_is_remembered() {
+        run(async {
+            let route = "{type: l1l2_cache, l1: a, l2: b, upgradingL1Exptime: 30, ncacheUpdatePeriod: 2}";
+            let tree = tree(route, [("a", vec![EN, HD]), ("b", vec![EN])]);
+            assert_eq!(tree.ask(ASKED).await, "EN");
+            settle().await;
+            assert_eq!(tree.heard("a"), ["mg k v f", "ms k 6 F65536 T0 ME|ncache"]);
         });
     }
 

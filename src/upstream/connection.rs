@@ -136,7 +136,7 @@ impl Connection {
         let may_be_dropped = request.op.class() != Class::DeleteLike;
         let Some(slot) = self.admit(slot, request.value.len(), may_be_dropped) else { return };
         if self.is_old() && !self.may_read(Dialect::needed_for(request)) {
-            return slot.fill(&Reply::line(Status::ErrorLine, Dialect::needed_for(request).refusal()));
+            return self.refuse(Dialect::needed_for(request), slot);
         }
         let mut state = self.state.borrow_mut();
         let State { out, inflight, bulk, opaque, line } = &mut *state;
@@ -196,7 +196,7 @@ impl Connection {
     pub(super) fn send_multi(&self, request: &MultiGet<'_>, call: &Call, slot: Slot) {
         let Some(slot) = self.admit(slot, request.keys.text.len(), true) else { return };
         if self.is_old() && !self.may_read(Dialect::needed_for_multi(request)) {
-            return slot.fill(&Reply::line(Status::ErrorLine, Dialect::needed_for_multi(request).refusal()));
+            return self.refuse(Dialect::needed_for_multi(request), slot);
         }
         let mut state = self.state.borrow_mut();
         let State { out, inflight, bulk, line, .. } = &mut *state;
@@ -321,6 +321,13 @@ impl Connection {
                 true
             }
         }
+    }
+
+    #[cold]
+    fn refuse(&self, needed: Dialect, slot: Slot) {
+        // it may be a newer one by now: without a connection nobody would see it
+        drop(self.warm());
+        slot.fill(&Reply::line(Status::ErrorLine, needed.refusal()));
     }
 
     /// Nothing is sent to a server that is knocked out.

@@ -68,7 +68,8 @@ impl Dialect {
     pub(super) const fn refusal(self) -> &'static [u8] {
         match self {
             Self::Classic | Self::Today => b"CLIENT_ERROR bad command line format",
-            Self::Meta => b"SERVER_ERROR this server is older than memcached 1.6.18",
+            // not the server's failure: elsewhere it would be done behind its back
+            Self::Meta => b"CLIENT_ERROR this server is older than memcached 1.6.18",
         }
     }
 }

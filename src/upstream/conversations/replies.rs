@@ -254,7 +254,7 @@ fn what_only_modern_servers_read_waits_for_the_first_look_at_them() {
 
 #[test]
 fn meta_commands_and_long_lines_are_not_sent_to_servers_that_do_not_know_them() {
-    const TOO_OLD: &str = "SERVER_ERROR this server is older than memcached 1.6.18";
+    const TOO_OLD: &str = "CLIENT_ERROR this server is older than memcached 1.6.18";
     run(async {
         let long = format!("gat 0 {}", ["k"; 600].join(" "));
         let asked = ["mg a v", "ms a 3|foo", "md a", "ma a", "me a", &long];
@@ -277,6 +277,26 @@ fn meta_commands_and_long_lines_are_not_sent_to_servers_that_do_not_know_them() 
         stand.expect(&[(1, CLOSED)]).await;
         stand.ask(2, "set a 0 0 1|x");
         server.expect("set a 0 0 1|x|").await;
+    });
+}
+
+/// Nobody else may ask it anything.
+#[test]
+fn a_server_that_is_a_newer_one_is_seen_by_who_was_refused() {
+    run(async {
+        let stand = Stand::new("");
+        stand.ask(1, "get a");
+        let mut server = stand.accept("1.6.14").await;
+        server.expect("get a|").await;
+        server.say("END|");
+        settle().await;
+        drop(server);
+        settle().await;
+        stand.ask(2, "mg a v");
+        let mut server = stand.accept(MODERN).await;
+        settle().await;
+        stand.ask(3, "mg a v");
+        server.expect("mg a v O0|").await;
     });
 }
 
