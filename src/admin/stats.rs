@@ -52,6 +52,8 @@ struct ConfigTimes {
     /// Since when the one that serves does so.
     since: SystemTime,
     last_attempt: SystemTime,
+    /// The last attempt that was not refused: also one that found the same.
+    last_success: SystemTime,
     reloads_count: u64,
     /// Those that were refused.
     failures_count: u64,
@@ -61,7 +63,13 @@ impl Process {
     #[must_use]
     pub fn new(current: Current, stats: Stats, health: Arc<Health>) -> Self {
         let now = SystemTime::now();
-        let config = ConfigTimes { since: now, last_attempt: now, reloads_count: 0, failures_count: 0 };
+        let config = ConfigTimes {
+            since: now,
+            last_attempt: now,
+            last_success: now,
+            reloads_count: 0,
+            failures_count: 0,
+        };
         Self {
             current: Lock::new(Arc::new(current)),
             stats,
@@ -91,7 +99,7 @@ impl Process {
         *self.current.lock() = Arc::new(current);
         let mut config = self.config.lock();
         config.since = SystemTime::now();
-        config.last_attempt = config.since;
+        (config.last_attempt, config.last_success) = (config.since, config.since);
         config.reloads_count += 1;
     }
 
@@ -102,10 +110,14 @@ impl Process {
         *now = Arc::new(Current { about, ..current });
     }
 
-    /// The configuration that serves is written in another way: a comment, the order of keys.
+    /// The configuration was read again and is the one that serves, though it may be written in another way: a comment, the
+    /// order of keys. Whoever compares the times is to see that a mistake was taken back.
     pub fn describe(&self, about: About) {
         let mut current = self.current.lock();
         *current = Arc::new(Current { about, ..Current::clone(&current) });
+        let mut config = self.config.lock();
+        config.last_attempt = SystemTime::now();
+        config.last_success = config.last_attempt;
     }
 
     /// A configuration was refused; the one before serves on.
@@ -206,7 +218,7 @@ impl Process {
     fn config_lines(&self, text: &mut String) {
         let config = *self.config.lock();
         stat(text, "config_age", self.config_age_s());
-        stat(text, "config_last_success", unix_seconds(config.since));
+        stat(text, "config_last_success", unix_seconds(config.last_success));
         stat(text, "config_last_attempt", unix_seconds(config.last_attempt));
         stat(text, "config_failures", config.failures_count);
         stat(text, "config_reloads", config.reloads_count);

@@ -160,8 +160,17 @@ fn what_is_wrong_is_said_once_and_the_old_one_serves_on() {
     let said = proxy.stderr();
     assert_eq!(said.matches("the new configuration is refused").count(), 1, "{said}");
     assert!(said.contains("colour") && said.contains("is not a port"), "all faults at once: {said}");
+    // the times tell that something is wrong, as soon as it is a second
+    let times =
+        |client: &mut Client| (client.stat("config_last_attempt"), client.stat("config_last_success"));
+    while times(&mut client).0 == times(&mut client).1 {
+        let failures = client.stat("config_failures");
+        proxy.signal(Signal::HUP);
+        client.await_more("config_failures", failures);
+    }
     // mended: what is said is the same as at the start, so there is nothing to do
     proxy.rewrite(&pool_of(&[server.address()], ""));
+    until("all is well", || times(&mut client).0 == times(&mut client).1);
     client.ask("get b\r\n", "END\r\n");
     assert_eq!(client.stat("config_reloads"), 0);
 }
