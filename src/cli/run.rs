@@ -84,7 +84,7 @@ pub(super) fn run(args: Args) -> ExitCode {
     let logging = args.logging.clone();
     let can_read_again = args.source.is_readable_again();
     let read: proxy::Reread = Box::new(move || {
-        let mut loaded = args.read().map_err(|faults| faults.render(false))?;
+        let mut loaded = args.read().map_err(|faults| args.source.refused(&faults))?;
         args.override_settings(&mut loaded.config, is_activated);
         Ok(loaded)
     });

@@ -177,8 +177,12 @@ impl Source {
 
     /// The configuration that was kept at `kept`, because ours is wrong.
     pub(super) fn read_last_good(&self, kept: &Path, faults: &Faults) -> Result<Loaded, Faults> {
-        let refused = Refused::of(self.config.as_deref().unwrap_or(Path::new("")), faults);
-        config::load_last_good(kept, self.origin(), refused, route::check)
+        config::load_last_good(kept, self.origin(), self.refused(faults), route::check)
+    }
+
+    /// What is wrong, and the files that it may be mended in.
+    pub(super) fn refused(&self, faults: &Faults) -> Refused {
+        Refused::of(self.config.as_deref().unwrap_or(Path::new("")), faults)
     }
 
     /// Whether there is a file, and not a stream that has run dry.

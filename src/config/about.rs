@@ -5,6 +5,7 @@ use super::fault::{Faults, Source, Warning};
 use super::mcrouter::McrouterOptions;
 use super::node::Node;
 use crate::hash::md5_hex;
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -37,6 +38,8 @@ pub struct About {
     pub file: Option<String>,
     /// Every file that was read, the configuration itself first, and the md5 of what it said.
     pub sources: Vec<(String, String)>,
+    /// Files that the configuration asked for, there or not.
+    pub asked: Vec<PathBuf>,
     /// What it says once macros, imports, anchors and merges are done.
     pub document: Option<Node>,
     /// mcrouter's options by its names, where the file is one of mcrouter's.
@@ -52,7 +55,7 @@ pub struct About {
 /// A configuration that was wrong at the start.
 #[derive(Clone, Debug)]
 pub struct Refused {
-    /// Where it was read from, as far as that is known.
+    /// Where it was read from, as far as that is known, and what it asked for.
     pub files: Vec<PathBuf>,
     /// All that is wrong with it.
     pub faults: String,
@@ -61,12 +64,9 @@ pub struct Refused {
 impl Refused {
     #[must_use]
     pub fn of(file: &Path, faults: &Faults) -> Self {
-        let mut files = vec![file.to_owned()];
-        for source in faults.list.iter().map(|fault| Path::new(&fault.source.name)) {
-            if !files.iter().any(|known| known == source) {
-                files.push(source.to_owned());
-            }
-        }
+        let sources = faults.list.iter().map(|fault| PathBuf::from(&fault.source.name));
+        let files =
+            once_each([file.to_owned()].into_iter().chain(sources).chain(faults.asked.iter().cloned()));
         Self { files, faults: faults.render(false) }
     }
 }
@@ -80,13 +80,14 @@ impl About {
         Self { file: sources.first().map(|(name, _)| name.clone()), sources, document, ..Self::default() }
     }
 
-    /// Every file that was read, or that was wanted instead: changes of these bring another configuration.
+    /// Every file that was read or asked for, or that was wanted instead: changes of these bring another configuration.
     #[must_use]
     pub fn files(&self) -> Vec<PathBuf> {
         if let Some(refused) = &self.instead_of {
             return refused.files.clone();
         }
-        self.sources.iter().map(|(name, _)| PathBuf::from(name)).collect()
+        let sources = self.sources.iter().map(|(name, _)| PathBuf::from(name));
+        once_each(sources.chain(self.asked.iter().cloned()))
     }
 
     /// One md5 for all that was read: of the only file, else of all their md5s.
@@ -100,4 +101,10 @@ impl About {
             }
         }
     }
+}
+
+/// In the order in which they come first.
+fn once_each(files: impl Iterator<Item = PathBuf>) -> Vec<PathBuf> {
+    let mut seen = HashSet::new();
+    files.filter(|file| seen.insert(file.clone())).collect()
 }

@@ -268,5 +268,5 @@ pub(super) fn placed(
     faults.sort_by(order);
     faults.dedup_by(|b, a| a.source == b.source && a.place == b.place && a.message == b.message);
     warnings.sort_by(|a, b| order(&a.0, &b.0));
-    (Faults { list: faults, more_count }, warnings)
+    (Faults { list: faults, more_count, asked: Vec::new() }, warnings)
 }

@@ -5,6 +5,7 @@ use super::render;
 use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::ops::Range;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 /// More faults than this help nobody, and looking up their places would cost time; the rest is counted.
@@ -53,6 +54,8 @@ pub struct Faults {
     pub list: Vec<Fault>,
     /// How many were found beyond those listed.
     pub more_count: usize,
+    /// Other files that were asked for, there or not: to mend one of them may be enough.
+    pub asked: Vec<PathBuf>,
 }
 
 /// Something that works and is most likely not meant.
@@ -69,7 +72,11 @@ impl Faults {
     /// A fault of a whole file, e.g. that it cannot be read.
     pub(super) fn of_file(name: &str, message: String, help: Option<String>) -> Self {
         let source = Arc::new(Source { name: name.to_owned(), text: String::new() });
-        Self { list: vec![Fault { source, path: String::new(), message, help, place: None }], more_count: 0 }
+        Self::of_one(Fault { source, path: String::new(), message, help, place: None })
+    }
+
+    pub(super) fn of_one(fault: Fault) -> Self {
+        Self { list: vec![fault], more_count: 0, asked: Vec::new() }
     }
 }
 

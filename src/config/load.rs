@@ -105,7 +105,7 @@ pub fn from_servers(entries: &[String]) -> Result<Config, Faults> {
         faults.push(flag(&entries[i], problem.message, None));
     }
     if !faults.is_empty() {
-        return Err(Faults { list: faults, more_count: 0 });
+        return Err(Faults { list: faults, more_count: 0, asked: Vec::new() });
     }
     let pool = Pool::with_defaults("main", servers.into_iter().flatten().collect());
     Ok(Config { settings: Settings::default(), pools: vec![pool], routes: Routes::to_pool("main") })
@@ -144,7 +144,7 @@ fn from_bytes(name: &str, bytes: Vec<u8>, origin: &Origin, check: CheckRoutes) -
         let source = Arc::new(Source { name: name.to_owned(), text });
         let message = "not UTF-8 text".to_owned();
         let fault = Fault { source, path: String::new(), message, help: None, place: Some(place) };
-        Faults { list: vec![fault], more_count: 0 }
+        Faults::of_one(fault)
     })?;
     let source = Arc::new(Source { name: name.to_owned(), text });
     let variables = match origin.runtime_vars_file.as_deref() {

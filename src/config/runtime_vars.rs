@@ -41,7 +41,7 @@ impl RuntimeVars {
                 help: None,
                 place,
             };
-            Faults { list: vec![fault], more_count: 0 }
+            Faults::of_one(fault)
         })?;
         match json.node() {
             Node::Map(variables) => Ok(Self { source, variables }),

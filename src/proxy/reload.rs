@@ -13,7 +13,7 @@ use super::watch::{self, Watch};
 use super::worker::{Adopt, Worker};
 use super::{fit_descriptors, workers_count};
 use crate::admin::{Current, Phase, Reloaded};
-use crate::config::{About, Config, Listen, Loaded};
+use crate::config::{About, Config, Listen, Loaded, Refused};
 use crate::net::{self, Bound, BoundAddress, Packet};
 use crate::stats::{Counters, LogRate};
 use std::io;
@@ -28,13 +28,13 @@ use tokio::time::Instant;
 /// Whoever asks for a reload may do so without end.
 static TOLD: LogRate = LogRate::new();
 
-/// Reads the configuration once more; or all that is wrong with it.
-pub type Reread = Box<dyn FnMut() -> Result<Loaded, String>>;
+/// Reads the configuration once more; or all that is wrong with it, and where.
+pub type Reread = Box<dyn FnMut() -> Result<Loaded, Refused>>;
 
 /// Where the configuration comes from.
 pub(super) struct Origin {
     reread: Reread,
-    /// The configuration's file and all that it imports.
+    /// The configuration's file, and all that it asked for when it was last read, also what was not there or was wrong.
     files: Vec<PathBuf>,
     /// Of those files when they were last read again.
     digest: Option<u64>,
@@ -59,25 +59,41 @@ impl Origin {
             watch.follow(&self.files);
         }
         let digest = watch::digest(&self.files);
-        // One that is gone comes back: replacing it in two steps is not a wish to serve without it.
+        // A configuration that is gone comes back: replacing it in two steps is not a wish to serve without it.
         let has_news = digest.is_some() && digest != self.digest;
         self.digest = digest;
         has_news
     }
 
-    fn read(&mut self) -> Result<Loaded, String> {
-        let read = (self.reread)();
+    fn read(&mut self) -> Result<Loaded, Refused> {
+        let mut read = (self.reread)();
+        if self.watch(files_of(&read)) {
+            // What is asked for since then was read before it was watched.
+            self.digest = watch::digest(&self.files);
+            read = (self.reread)();
+            self.watch(files_of(&read));
+        }
         // Written while it was read: nobody knows which of the two was read, so the next look is news.
         self.digest = self.digest.filter(|digest| watch::digest(&self.files) == Some(*digest));
         read
     }
 
-    /// From now on these are the files.
-    fn watch(&mut self, files: Vec<PathBuf>) {
-        if let Some(watch) = &mut self.watch {
+    /// From now on these are the files. Whether they are others.
+    fn watch(&mut self, files: Vec<PathBuf>) -> bool {
+        let is_change = files != self.files;
+        if is_change && let Some(watch) = &mut self.watch {
             watch.follow(&files);
         }
         self.files = files;
+        is_change
+    }
+}
+
+/// What mends a configuration that is refused may be a change of any file that it asked for.
+fn files_of(read: &Result<Loaded, Refused>) -> Vec<PathBuf> {
+    match read {
+        Ok(loaded) => loaded.about.files(),
+        Err(refused) => refused.files.clone(),
     }
 }
 
@@ -131,9 +147,8 @@ impl Serving {
         }
         let Loaded { config, warnings, mut about } = match origin.read() {
             Ok(loaded) => loaded,
-            Err(faults) => return self.refuse(faults),
+            Err(refused) => return self.refuse(refused.faults),
         };
-        origin.watch(about.files());
         if config == self.read {
             self.told = None;
             about.to_keep = None;
@@ -524,15 +539,15 @@ mod tests {
     fn what_is_written_while_it_is_read_and_taken_back_is_news() {
         let file = std::env::temp_dir().join(format!("ringway-reload-{}", std::process::id()));
         fs::write(&file, "old").unwrap();
-        let (written, mut times) = (file.clone(), 0);
+        let (written, files, mut times) = (file.clone(), vec![file.clone()], 0);
         let reread: Reread = Box::new(move || {
             times += 1;
             if times == 1 {
                 fs::write(&written, "new").unwrap();
             }
-            Err("of no matter here".into())
+            Err(Refused { files: vec![written.clone()], faults: "of no matter here".into() })
         });
-        let mut origin = Origin { reread, files: vec![file.clone()], digest: None, watch: None };
+        let mut origin = Origin { reread, files, digest: None, watch: None };
         assert!(origin.has_news());
         assert!(origin.read().is_err());
         fs::write(&file, "old").unwrap();

@@ -17,6 +17,7 @@ use notify_debouncer_mini::{Config, DebounceEventResult, Debouncer, new_debounce
 use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fs;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
@@ -27,6 +28,8 @@ use xxhash_rust::xxh3::Xxh3;
 const DEBOUNCE: Duration = Duration::from_millis(100);
 /// Links on the way to one file; Linux follows no more.
 const LINKS_COUNT_MAX: usize = 40;
+/// More than all files of a configuration may have together.
+const FILE_BYTES_MAX: u64 = 64 << 20;
 /// Where every way begins.
 const ROOT: &str = "/";
 
@@ -169,13 +172,28 @@ const fn is_reading(kind: EventKind) -> bool {
     !matches!(access, AccessKind::Close(AccessMode::Write))
 }
 
-/// What tells one content of these files from another; `None`: one of them cannot be read.
+/// What tells one content of these files from another; `None`: the first, the configuration itself, cannot be read. That one of
+/// the others cannot is something that they say: it may not be wanted any more.
 pub(super) fn digest(files: &[PathBuf]) -> Option<u64> {
+    /// No content is so long.
+    const ABSENT: usize = usize::MAX;
     let mut all = Xxh3::new();
-    for file in files {
-        let bytes = fs::read(file).ok()?;
-        all.update(&bytes.len().to_ne_bytes());
-        all.update(&bytes);
+    for (place, file) in files.iter().enumerate() {
+        // Whatever is asked for is among them; a pipe or a device might never end.
+        let is_readable = place == 0 || fs::metadata(file).is_ok_and(|file| file.is_file());
+        let bytes = if is_readable { read_bounded(file).ok() } else { None };
+        if place == 0 && bytes.is_none() {
+            return None;
+        }
+        all.update(&bytes.as_ref().map_or(ABSENT, Vec::len).to_ne_bytes());
+        all.update(&bytes.unwrap_or_default());
     }
     Some(all.digest())
+}
+
+/// What is longer is refused whatever it says.
+fn read_bounded(file: &Path) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    fs::File::open(file)?.take(FILE_BYTES_MAX).read_to_end(&mut bytes)?;
+    Ok(bytes)
 }

@@ -59,6 +59,98 @@ fn a_directory_that_is_swapped_as_kubernetes_does_it_serves() {
     two.expect("get b");
 }
 
+/// A configuration of mcrouter's with one pool, which this says.
+fn mcrouters(pool: &str) -> String {
+    format!(r#"{{"pools": {{"A": {pool}}}, "route": "PoolRoute|A"}}"#)
+}
+
+fn mcrouters_pool(server: &Mock) -> String {
+    format!(r#"{{"servers": ["{}"]}}"#, server.address())
+}
+
+#[test]
+fn an_import_that_goes_together_with_its_file_ends_no_watching() {
+    let (one, two, three) = (Mock::forgetful(), Mock::forgetful(), Mock::forgetful());
+    let directory = Directory::new();
+    let swap = |version: &str, files: &[(&str, String)]| {
+        fs::create_dir(directory.file(version)).unwrap();
+        for (name, text) in files {
+            directory.write(&format!("{version}/{name}"), text);
+        }
+        symlink(version, directory.file("..data_tmp")).unwrap();
+        fs::rename(directory.file("..data_tmp"), directory.file("..data")).unwrap();
+    };
+    let import = ("mcrouter.json", mcrouters("\"@import(pool.json)\""));
+    swap("..1", &[import, ("pool.json", mcrouters_pool(&one))]);
+    for name in ["mcrouter.json", "pool.json"] {
+        symlink(format!("..data/{name}"), directory.file(name)).unwrap();
+    }
+    let file = directory.file("mcrouter.json");
+    let proxy = Proxy::start(&["run", "-c", &file, "--listen", "127.0.0.1:0"]);
+    let mut client = proxy.client();
+    client.ask("get a\r\n", "END\r\n");
+    one.expect("get a");
+    swap("..2", &[("mcrouter.json", mcrouters(&mcrouters_pool(&two)))]);
+    fs::remove_file(directory.file("pool.json")).unwrap();
+    client.await_stat("config_reloads", 1);
+    client.ask("get b\r\n", "END\r\n");
+    two.expect("get b");
+    swap("..3", &[("mcrouter.json", mcrouters(&mcrouters_pool(&three)))]);
+    client.await_stat("config_reloads", 2);
+    client.ask("get c\r\n", "END\r\n");
+    three.expect("get c");
+}
+
+#[test]
+fn an_import_that_is_wrong_can_be_mended_alone() {
+    let (one, two) = (Mock::forgetful(), Mock::forgetful());
+    let directory = Directory::new();
+    let file = directory.write("mcrouter.json", &mcrouters(&mcrouters_pool(&one)));
+    let proxy = Proxy::start(&["run", "-c", &file, "--listen", "127.0.0.1:0"]);
+    let mut client = proxy.client();
+    directory.write("pool.json", r#"{"servers": [}"#);
+    directory.write("mcrouter.json", &mcrouters("\"@import(pool.json)\""));
+    client.await_more("config_failures", 0);
+    client.ask("get a\r\n", "END\r\n");
+    one.expect("get a");
+    directory.write("pool.json", &mcrouters_pool(&two));
+    client.await_stat("config_reloads", 1);
+    client.ask("get b\r\n", "END\r\n");
+    two.expect("get b");
+}
+
+#[test]
+fn an_import_that_was_not_there_is_taken_when_it_comes() {
+    let (one, two, three) = (Mock::forgetful(), Mock::forgetful(), Mock::forgetful());
+    let directory = Directory::new();
+    let default = mcrouters_pool(&one);
+    let import = format!(r#"{{"type": "import", "path": "pool.json", "default": {default}}}"#);
+    let file = directory.write("mcrouter.json", &mcrouters(&import));
+    let kept = directory.file("last-good");
+    let arguments = ["run", "-c", &file, "--last-good", &kept, "--listen", "127.0.0.1:0"];
+    let mut proxy = Proxy::start(&arguments);
+    let mut client = proxy.client();
+    client.ask("get a\r\n", "END\r\n");
+    one.expect("get a");
+    directory.write("pool.json", &mcrouters_pool(&two));
+    client.await_stat("config_reloads", 1);
+    client.ask("get b\r\n", "END\r\n");
+    two.expect("get b");
+    // and one without which there is no start but with what was kept
+    proxy.terminate();
+    fs::remove_file(directory.file("pool.json")).unwrap();
+    directory.write("mcrouter.json", &mcrouters("\"@import(pool.json)\""));
+    let proxy = Proxy::start(&arguments);
+    let mut client = proxy.client();
+    assert_eq!(client.stat("configs_from_disk"), 1);
+    client.ask("get c\r\n", "END\r\n");
+    two.expect("get c");
+    directory.write("pool.json", &mcrouters_pool(&three));
+    client.await_stat("configs_from_disk", 0);
+    client.ask("get d\r\n", "END\r\n");
+    three.expect("get d");
+}
+
 #[test]
 fn a_folder_that_is_replaced_is_watched_as_the_one_before() {
     let directory = Directory::new();

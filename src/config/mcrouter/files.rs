@@ -3,7 +3,7 @@
 use crate::config::json::{self, Json, Spot, Syntax};
 use crate::config::{Fault, Place, Source};
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -44,6 +44,8 @@ pub(super) struct Files {
     sources: RefCell<Vec<Arc<Source>>>,
     /// By the path as written, so that no file is read twice.
     read: RefCell<HashMap<String, Json>>,
+    /// Where a file was looked for, also where there is none: when it comes or is mended the configuration is another one.
+    asked: RefCell<BTreeSet<PathBuf>>,
     bytes_left: Cell<usize>,
 }
 
@@ -61,6 +63,7 @@ impl Files {
             folder: folder.to_owned(),
             sources: RefCell::new(vec![Arc::clone(first)]),
             read: RefCell::default(),
+            asked: RefCell::default(),
             bytes_left: Cell::new(BYTES_MAX),
         }
     }
@@ -80,6 +83,9 @@ impl Files {
         if self.sources.borrow().len() > FILES_COUNT_MAX {
             return Err(too_much("more than 1,000 files"));
         }
+        if self.asked.borrow().len() < FILES_COUNT_MAX {
+            self.asked.borrow_mut().insert(self.path(path));
+        }
         let text = self.text(path).map_err(Missing::Unread)?;
         let Some(left) = self.bytes_left.get().checked_sub(text.len()) else {
             return Err(too_much("the files are longer than 32MiB together"));
@@ -96,6 +102,11 @@ impl Files {
     /// All that were read, in that order.
     pub(super) fn sources(&self) -> Vec<Arc<Source>> {
         self.sources.borrow().clone()
+    }
+
+    /// All that were looked for besides the first one, there or not.
+    pub(super) fn asked(&self) -> Vec<PathBuf> {
+        self.asked.borrow().iter().cloned().collect()
     }
 
     fn path(&self, path: &str) -> PathBuf {

@@ -51,7 +51,9 @@ pub(super) fn read(
     let files = Files::new(&origin.folder, source);
     let resolved = match resolved(&files, origin) {
         Ok(resolved) => resolved,
-        Err(troubles) => return Err(Faults { list: files.faults(troubles), more_count: 0 }),
+        Err(troubles) => {
+            return Err(Faults { list: files.faults(troubles), more_count: 0, asked: files.asked() });
+        }
     };
     let findings = Findings::default();
     let document = &resolved.document;
@@ -76,10 +78,11 @@ pub(super) fn read(
             let about = About::of(sources, origin.keeps_document.then(|| document.node()));
             let params = expand::global_params(&params_of(origin));
             let params = Node::map(params.iter().map(|(name, value)| (&**name, value.node())));
-            let about = About { options: origin.options.list(), global_params: params, ..about };
+            let (asked, options) = (files.asked(), origin.options.list());
+            let about = About { asked, options, global_params: params, ..about };
             Ok(Loaded { config, warnings, about })
         }
-        _ => Err(faults),
+        _ => Err(Faults { asked: files.asked(), ..faults }),
     }
 }
 
