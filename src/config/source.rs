@@ -225,6 +225,13 @@ impl StatefulSet {
         self.host_of(&ordinal.to_string())
     }
 
+    /// Which pod has this name, of those that [`Self::host`] makes.
+    #[must_use]
+    pub fn ordinal(&self, host: &str) -> Option<usize> {
+        let rest = host.strip_prefix(&self.name)?.strip_prefix('-')?;
+        rest.split('.').next()?.parse().ok()
+    }
+
     fn host_of(&self, ordinal: &str) -> String {
         let Self { name, service, namespace, cluster_domain, .. } = self;
         match namespace {

@@ -92,19 +92,24 @@ impl Core {
             let was_changed = std::mem::take(&mut self.table.is_changed);
             if was_changed {
                 let mut wanted = BTreeMap::new();
-                self.pools.iter().for_each(|pool| pool.followed.want(&self.table, &mut wanted));
+                for Pool { followed, settled, .. } in &self.pools {
+                    followed.want(&self.table, settled.servers.as_deref().unwrap_or_default(), &mut wanted);
+                }
                 self.table.want(&wanted, now);
             }
             let room = ASKS_COUNT_MAX.saturating_sub(self.asked_count);
             let asks = self.table.asks(now, room);
             self.asked_count += asks.len();
             turn.asks.extend(asks);
+            let changes_count = turn.changed.len();
             for pool in &mut self.pools {
                 let is_due = pool.look_at.is_some_and(|at| at <= now);
                 if was_changed || is_due || pool.settled.is_waiting() {
                     pool.look(&self.table, &*self.is_own, now, &mut turn);
                 }
             }
+            // Who has left is not asked for any more.
+            self.table.is_changed |= turn.changed.len() > changes_count;
             if !self.table.is_changed {
                 break; // what needs no asking may have been learnt in between
             }
@@ -137,7 +142,7 @@ impl Pool {
             }
         }
         let is_empty = candidate == Candidate::Empty;
-        let is_asking = self.followed.is_asking(table, now);
+        let is_asking = self.followed.is_asking(table, published, now);
         let before = self.settled.servers.clone();
         match self.settled.step(&self.followed, candidate, is_asking, now) {
             Step::Wait(at) => self.look_at = at,

@@ -4,11 +4,12 @@ use super::answer::{Kind, Listed, Question, Records};
 use super::table::{Refresh, Table, add_wanted};
 use crate::config::{Config, Endpoint, Follow, OnEmpty, Pool, PoolSource, Server, StatefulSet};
 use std::cmp::Ordering;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Instant;
 
-/// Pods that are looked for behind the last one that is there: one that is being restarted must not hide those behind it.
+/// Pods that are looked for behind the last one that is there or is a server: one that is being restarted must not hide those
+/// behind it.
 const ORDINALS_AHEAD: usize = 3;
 
 /// A pool whose servers, or whose servers' addresses, are found by names.
@@ -85,23 +86,21 @@ impl Followed {
     }
 
     /// What it wants to know now.
-    pub(super) fn want(&self, table: &Table, wanted: &mut BTreeMap<Question, Refresh>) {
+    pub(super) fn want(&self, table: &Table, published: &[Server], wanted: &mut BTreeMap<Question, Refresh>) {
         let refresh = Refresh { min: self.follow.refresh_min, max: self.follow.refresh_max };
-        for question in self.questions(table) {
+        for question in self.questions(table, published) {
             add_wanted(wanted, question, refresh);
         }
     }
 
-    pub(super) fn questions(&self, table: &Table) -> Vec<Question> {
+    /// `published`: the servers that it has. Whoever is one is asked for until it is none any more.
+    fn questions(&self, table: &Table, published: &[Server]) -> Vec<Question> {
         let addresses = |host: &str| Question::new(Kind::Addresses, host);
         match &self.source {
             None => self.hosts().map(|(host, _)| addresses(host)).collect(),
             Some(PoolSource::Dns { name, .. }) => vec![addresses(name)],
             Some(PoolSource::StatefulSet(set)) => {
-                let count = match set.replicas_count {
-                    Some(count) => count,
-                    None => count_of(set, table) + ORDINALS_AHEAD,
-                };
+                let count = set.replicas_count.unwrap_or_else(|| pods(set, table, published).1);
                 (0..count).map(|ordinal| addresses(&set.host(ordinal))).collect()
             }
             Some(PoolSource::Srv { name, port }) => {
@@ -127,8 +126,8 @@ impl Followed {
     }
 
     /// Whether something that it asked was not answered yet.
-    pub(super) fn is_asking(&self, table: &Table, now: Instant) -> bool {
-        self.questions(table).iter().any(|question| table.is_asked(question, now))
+    pub(super) fn is_asking(&self, table: &Table, published: &[Server], now: Instant) -> bool {
+        self.questions(table, published).iter().any(|question| table.is_asked(question, now))
     }
 
     /// What the answers come to. `published`: the servers that it has, by name: one keeps its address as long as no answer
@@ -159,7 +158,7 @@ impl Followed {
                 members
             }
             Some(PoolSource::StatefulSet(set)) => {
-                let count = set.replicas_count.unwrap_or_else(|| count_of(set, table));
+                let count = set.replicas_count.unwrap_or_else(|| pods(set, table, published).0);
                 let pods = (0..count).map(|ordinal| place.of_host(&set.host(ordinal), set.port));
                 // Of several new pods the first one need not start first: it is no server before it is somewhere.
                 let is_new = |pod: &Member| published.iter().all(|old| old.label() != pod.server.label());
@@ -189,25 +188,26 @@ impl Followed {
         };
         let nobody_knows = place.legal_count == 0 && place.unknown_count > 0;
         // A pod of which nobody knows whether it is there is not "no pod".
-        let is_untried = || self.questions(table).iter().any(|question| table.good(question).is_none());
+        let is_untried =
+            || self.questions(table, published).iter().any(|question| table.good(question).is_none());
         if members.is_empty() && self.source.is_some() {
             return if is_untried() { Candidate::Unknown } else { Candidate::Empty };
         }
-        if nobody_knows && published.is_empty() && !self.is_tried(table) {
+        if nobody_knows && published.is_empty() && !self.is_tried(table, published) {
             return Candidate::Unknown;
         }
         Candidate::Servers(members)
     }
 
     /// Whether everything was asked for at least once, well or not.
-    fn is_tried(&self, table: &Table) -> bool {
-        self.questions(table).iter().all(|question| table.was_tried(question))
+    fn is_tried(&self, table: &Table, published: &[Server]) -> bool {
+        self.questions(table, published).iter().all(|question| table.was_tried(question))
     }
 
     /// Whether its first set is one to serve with: one server at least has an address, or all that was asked is answered.
     pub(super) fn is_known(&self, table: &Table, servers: &[Server]) -> bool {
         servers.iter().any(|server| !matches!(server.endpoint, Endpoint::Host(..)))
-            || self.questions(table).iter().all(|question| table.good(question).is_some())
+            || self.questions(table, servers).iter().all(|question| table.good(question).is_some())
     }
 
     fn hosts(&self) -> impl Iterator<Item = (&str, u16)> {
@@ -313,18 +313,24 @@ impl Place<'_> {
     }
 }
 
-/// Pods up to the last one that is there.
-fn count_of(set: &StatefulSet, table: &Table) -> usize {
-    let mut count = 0;
-    let mut ordinal = 0;
-    while ordinal < count + ORDINALS_AHEAD {
-        let addresses = table.addresses(&set.host(ordinal));
-        ordinal += 1;
-        if addresses.is_some_and(|addresses| !addresses.is_empty()) {
-            count = ordinal;
+/// Pods up to the last one that is there, and those that are asked for: however many are missing before it, one that is a server
+/// is not hidden by them.
+fn pods(set: &StatefulSet, table: &Table, published: &[Server]) -> (usize, usize) {
+    let servers: BTreeSet<usize> =
+        published.iter().filter_map(|server| set.ordinal(&server.member.host)).collect();
+    let servers_end = servers.last().map_or(0, |last| last.saturating_add(1));
+    let (mut count, mut asked_count) = (0, 0);
+    while asked_count < servers_end.max(count) + ORDINALS_AHEAD {
+        let is_there = match table.addresses(&set.host(asked_count)) {
+            Some(addresses) => !addresses.is_empty(),
+            None => servers.contains(&asked_count), // others were followed meanwhile, and nobody has answered yet
+        };
+        asked_count += 1;
+        if is_there {
+            count = asked_count;
         }
     }
-    count
+    (count, asked_count)
 }
 
 /// The targets of an SRV name, of one port or of all.

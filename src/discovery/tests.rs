@@ -2,6 +2,7 @@
 
 use super::{Answer, Ask, Core, Followed, HOLD_DOWN, Kind, Records, Search, Target, Turn};
 use crate::config;
+use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -251,6 +252,39 @@ fn a_new_pod_is_no_server_before_it_is_somewhere() {
         room.answer(&host(n), if n < 3 { addresses(&[&format!("10.0.0.{}", n + 1)]) } else { nothing() });
     }
     room.expect(&[&told(0, "10.0.0.1"), &told(1, "10.0.0.2"), &told(2, "10.0.0.3")]);
+}
+
+#[test]
+fn pods_that_are_missing_hide_no_server_behind_them() {
+    let host = |n: usize| format!("mc-{n}.svc.ns.svc.cluster.local");
+    let told = |n: usize| format!("{}=10.0.0.{}", host(n), n + 1);
+    // answers all that is asked for so long; which pods that was
+    let live = |room: &mut Room, time: u32, is_there: fn(usize) -> bool| {
+        let mut asked = BTreeSet::new();
+        for _ in 0..time * 10 {
+            while let Some(name) = room.names().first().map(ToString::to_string) {
+                let n = (0..).find(|n| name == format!("{}.", host(*n))).unwrap();
+                let ip = format!("10.0.0.{}", n + 1);
+                room.answer(&name, if is_there(n) { addresses(&[&ip]) } else { nothing() });
+                asked.insert(n);
+            }
+            room.after(SECOND / 10);
+        }
+        asked
+    };
+    let mut room = Room::of("statefulset: {name: mc, service: svc, namespace: ns}");
+    live(&mut room, 5, |n| n < 10);
+    let ten: Vec<String> = (0..10).map(told).collect();
+    room.expect(&ten.iter().map(String::as_str).collect::<Vec<_>>());
+    // three neighbours are gone for longer than anybody who leaves
+    let asked = live(&mut room, 70, |n| n < 10 && !(3..6).contains(&n));
+    assert!(asked.is_superset(&(0..13).collect()), "{asked:?}");
+    room.expect(&ten.iter().map(String::as_str).collect::<Vec<_>>());
+    assert_eq!(room.changes_count, 1);
+    // and who is no server any more is not looked for
+    live(&mut room, 75, |n| n < 3);
+    room.expect(&[&told(0), &told(1), &told(2)]);
+    assert_eq!(live(&mut room, 10, |n| n < 3), (0..6).collect());
 }
 
 #[test]
