@@ -64,8 +64,8 @@ impl Core {
                 Pool { followed, look_at: Some(now), told: HashSet::new(), ..pool }
             }
             _ => Pool {
+                settled: Settled::new(followed.known.clone()),
                 followed,
-                settled: Settled::new(None),
                 told: HashSet::new(),
                 is_keep_told: false,
                 look_at: Some(now),

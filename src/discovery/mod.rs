@@ -64,11 +64,10 @@ impl Discovery {
         Ok(Self { sets, orders })
     }
 
-    /// Follows what is named in this configuration and nothing else, and waits for the first answers, for so long at most.
+    /// Follows these pools of a configuration and nothing else, and waits for the first answers, for so long at most.
     /// `own`: where ringway listens. Whether all is known.
-    pub fn follow(&self, config: &Config, own: Own, wait: Duration) -> bool {
+    pub fn follow(&self, config: &Config, followed: Vec<Followed>, own: Own, wait: Duration) -> bool {
         let (known, all) = std::sync::mpsc::channel();
-        let followed = Followed::of(config);
         let resolver = config.settings.resolver.clone();
         // A thread that has ended drops `known`, and nobody waits.
         let _ = self.orders.send(Order { followed, resolver, own, known });
@@ -87,17 +86,18 @@ impl Discovery {
 pub fn fill_once(config: &mut Config) -> Vec<String> {
     /// Somebody sits before it and waits.
     const WAIT: Duration = Duration::from_secs(3);
-    if Followed::of(config).is_empty() {
+    let followed = Followed::of(config);
+    if followed.is_empty() {
         return Vec::new();
     }
     let stats = Arc::new(DiscoveryStats::default());
     if let Ok(discovery) = Discovery::start(Arc::clone(&stats), Box::new(|| ())) {
-        discovery.follow(config, Vec::new(), WAIT);
+        discovery.follow(config, followed.clone(), Vec::new(), WAIT);
         discovery.fill(config);
     }
     let facts = stats.facts();
     let is_unknown = |followed: &Followed| facts.pools.get(&followed.pool).is_none_or(|pool| !pool.is_known);
-    Followed::of(config).into_iter().filter(is_unknown).map(|followed| followed.pool).collect()
+    followed.into_iter().filter(is_unknown).map(|followed| followed.pool).collect()
 }
 
 /// The servers of all followed pools, as they are known now.
@@ -117,9 +117,9 @@ impl Sets {
     fn follow(&self, followed: &[Followed]) {
         let mut sets = self.0.lock();
         let mut former = std::mem::take(&mut *sets);
-        for Followed { pool, source, servers, .. } in followed {
+        for Followed { pool, source, servers, known, .. } in followed {
             let same = former.remove(pool).filter(|set| set.source == *source && set.listed == *servers);
-            let new = || Set { source: source.clone(), listed: servers.clone(), servers: None };
+            let new = || Set { source: source.clone(), listed: servers.clone(), servers: known.clone() };
             sets.insert(pool.clone(), same.unwrap_or_else(new));
         }
     }

@@ -22,6 +22,8 @@ pub struct Followed {
     pub follow: Follow,
     /// Whether its placement knows weights; those of a list are left out where it does not.
     pub takes_weights: bool,
+    /// The servers that it serves with, where they were found before others were followed. `None`: nothing was.
+    pub known: Option<Vec<Server>>,
 }
 
 /// What the answers come to.
@@ -60,8 +62,20 @@ impl Followed {
             servers: pool.servers.clone(),
             follow: pool.follow.clone(),
             takes_weights: pool.hash.placement.has_weights(),
+            known: None,
         };
         config.pools.iter().filter(followed).map(of).collect()
+    }
+
+    /// Those of a configuration that serves with what was found; `serves` has that.
+    #[must_use]
+    pub fn of_serving(config: &Config, serves: &Config) -> Vec<Self> {
+        let known = |pool: &str| serves.pool(pool).map(|pool| pool.servers.clone());
+        let with_known = |followed: Self| Self {
+            known: known(&followed.pool).filter(|servers| !servers.is_empty()),
+            ..followed
+        };
+        Self::of(config).into_iter().map(with_known).collect()
     }
 
     /// Whether servers of this pool may leave, and stay for a while before they do.

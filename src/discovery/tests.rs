@@ -405,6 +405,33 @@ fn another_source_starts_anew_and_the_same_one_goes_on() {
 }
 
 #[test]
+fn what_serves_is_known_though_others_were_followed() {
+    let host = |n: usize| format!("mc-{n}.svc.ns.svc.cluster.local");
+    let pool = "statefulset: {name: mc, service: svc, namespace: ns}, leave_after: 0s, on_empty: error";
+    let (config, _) = config::from_text("t", &format!("pools: {{p: {{{pool}}}}}"), |_, _| {}).unwrap();
+    let mut serves = config.clone();
+    let server = |n: usize| {
+        let address = SocketAddr::new(IpAddr::from([10, 0, 0, n as u8 + 1]), 11211);
+        config::Server::found(&host(n), 11211, Some(address))
+    };
+    serves.pools[0].servers = (0..5).map(server).collect();
+    let mut room = Room::of("dns: other.example");
+    room.core.follow(Followed::of_serving(&config, &serves), Rc::new(|_| false), room.now);
+    room.turn();
+    assert_eq!(room.core.unknown().count(), 0);
+    room.answer(&format!("{}.", host(0)), addresses(&["10.0.0.1"]));
+    for n in 1..5 {
+        room.answer(&format!("{}.", host(n)), failed());
+    }
+    room.after(SECOND * 5);
+    assert_eq!(room.servers, None, "nobody has said that one is gone");
+    room.answer(&format!("{}.", host(4)), nothing()).after(SECOND);
+    room.expect(
+        &[0, 1, 2, 3].map(|n| format!("{}=10.0.0.{}", host(n), n + 1)).each_ref().map(String::as_str),
+    );
+}
+
+#[test]
 fn more_records_than_a_pool_may_have_are_a_fault() {
     let mut room = Room::of("dns: cache.example");
     room.answer("cache.example.", addresses(&["10.0.0.1"]));

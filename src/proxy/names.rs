@@ -26,18 +26,39 @@ impl Names {
     /// From now on the names of this configuration; what it is with their servers, as far as they are known within a moment.
     /// `listening`: where ringway listens already, on whatever sockets.
     pub(super) fn follow(&self, config: &Config, listening: impl Iterator<Item = SocketAddr>) -> Config {
-        let Some(discovery) = self.discovery_for(config) else { return config.clone() };
+        self.follow_these(config, Followed::of(config), listening);
+        self.filled(config)
+    }
+
+    /// Back to the configuration that serves on, because the one that was followed since does not come to serve. `serves`: with
+    /// its servers, or until somebody answers again nothing would be known of them.
+    pub(super) fn follow_again(
+        &self,
+        config: &Config,
+        serves: &Config,
+        listening: impl Iterator<Item = SocketAddr>,
+    ) {
+        self.follow_these(config, Followed::of_serving(config, serves), listening);
+        self.on_served(None, serves); // pools that the other one did not have
+    }
+
+    fn follow_these(
+        &self,
+        config: &Config,
+        followed: Vec<Followed>,
+        listening: impl Iterator<Item = SocketAddr>,
+    ) {
+        let Some(discovery) = self.discovery_for(&followed) else { return };
         let listens = config.settings.listen.iter().filter_map(|listen| match listen {
             Listen::Tcp(address) => Some(*address),
             Listen::Unix(_) | Listen::Fd(_) => None,
         });
         let own: Own = listening.chain(listens).collect();
-        if !discovery.follow(config, own, FIRST_WAIT) {
+        if !discovery.follow(config, followed, own, FIRST_WAIT) {
             tracing::warn!(
                 "some names are not resolved yet; who asks for their servers is told an error until they are"
             );
         }
-        self.filled(config)
     }
 
     /// A configuration that is followed, with the servers that are known now.
@@ -64,8 +85,8 @@ impl Names {
         }
     }
 
-    fn discovery_for(&self, config: &Config) -> Option<&Discovery> {
-        if self.discovery.get().is_none() && !Followed::of(config).is_empty() {
+    fn discovery_for(&self, followed: &[Followed]) -> Option<&Discovery> {
+        if self.discovery.get().is_none() && !followed.is_empty() {
             let tell = self.tell.clone();
             let tell = move || {
                 // When the main thread has ended, nobody is left to be told.

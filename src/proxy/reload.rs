@@ -185,7 +185,7 @@ impl Serving {
                 Ok("the new configuration serves")
             }
             Err(error) => {
-                self.names.follow(&self.read, self.listening());
+                self.names.follow_again(&self.read, &self.serves, self.listening());
                 self.refuse(error)
             }
         }

@@ -3,6 +3,7 @@
 use crate::support::dns::{Fault, Record};
 use crate::support::process::Process;
 use crate::support::{Client, Directory, Dns, Memcached, Mock, Proxy, has_memcached, on_path, tool};
+use rustix::process::Signal;
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
@@ -378,6 +379,40 @@ fn a_reload_takes_other_names() {
     client.ask("get b\r\n", "END\r\n");
     two.expect("get b");
     one.expect_nothing();
+}
+
+#[test]
+fn a_reload_that_is_refused_forgets_no_server() {
+    let dns = Dns::start();
+    let server = Mock::forgetful();
+    let port = server.address().rsplit(':').next().unwrap();
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let others = format!(", \"{}\"", taken.local_addr().unwrap());
+    let with = |name: &str, listen: &str| {
+        let pool = format!("dns: \"{name}:{port}\", refresh: {{max: 100ms}}");
+        format!("listen: [\"127.0.0.1:0\"{listen}]\n{}pools: {{main: {{{pool}}}}}\n", dns.resolver())
+    };
+    dns.set_addresses("one.example", &["127.0.0.1"]);
+    let proxy = Proxy::with(&with("one.example", ""));
+    let mut client = proxy.client();
+    client.ask("get a\r\n", "END\r\n");
+    server.expect("get a");
+    dns.set_fault(Fault::ServFail);
+    proxy.rewrite(&with("two.example", &others));
+    client.await_stat("config_failures", 1);
+    // whatever is known of names by now is looked at before the file is
+    proxy.rewrite(&with("one.example", ""));
+    proxy.signal(Signal::HUP);
+    proxy.await_stderr("SIGHUP: the configuration is the same as before");
+    client.ask("get b\r\n", "END\r\n");
+    server.expect("get b");
+    // nor is it forgotten that a name which is gone keeps its servers
+    dns.remove("one.example");
+    dns.set_fault(Fault::None);
+    dns.await_asked("one.example", 6);
+    client.ask("get c\r\n", "END\r\n");
+    server.expect("get c");
+    assert_eq!((client.stat("discovery_members"), client.stat("discovery_changes")), (1, 0));
 }
 
 #[test]
