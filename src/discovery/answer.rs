@@ -42,7 +42,7 @@ pub enum Records {
     Addresses { v4: Option<Vec<Ipv4Addr>>, v6: Option<Vec<Ipv6Addr>> },
     /// Targets, and the addresses that came along.
     Services { targets: Vec<Target>, addresses: Vec<(String, IpAddr)> },
-    /// What somebody has written down.
+    /// What somebody has written down. The version of an endpoint's list grows; that of a file only tells one text from another.
     List { version: u64, entries: Vec<Listed> },
 }
 

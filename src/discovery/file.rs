@@ -1,6 +1,9 @@
 //! A file with the servers, written by a template, a script or another program: a line for each,
 //! `HOST:PORT [NAME] [WEIGHT]`, also `HOST:PORT:WEIGHT [NAME]` as twemproxy has it and `HOST:PORT [weight=N] [name=NAME]` as our
 //! own entries. `#` begins a comment; quotes, dashes and commas of lists are taken as decoration.
+//!
+//! Whoever writes it in place may be in the middle of it, between two lines: another text is taken when two looks in a row have
+//! found the same (`table`). A last line without its end is no sign of that, since many write lists so.
 
 use super::answer::{Answer, Listed, Records};
 use crate::config::SERVERS_COUNT_MAX;
@@ -8,6 +11,7 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 use std::time::Duration;
+use xxhash_rust::xxh3::xxh3_64;
 
 /// 16,384 lines of a long name each.
 const FILE_BYTES_MAX: u64 = 4 << 20;
@@ -19,7 +23,7 @@ const PORT_DEFAULT: u16 = 11_211;
 /// It is looked at so often: that costs less than what watching a folder has of traps.
 const TTL: Duration = Duration::from_secs(1);
 
-/// Reads it. What is half written or not there changes nothing; a file that is empty but for comments has no servers.
+/// Reads it. What is no list or not there changes nothing; a file that is empty but for comments has no servers.
 pub(super) fn read(path: &Path) -> Answer {
     let mut bytes = Vec::new();
     let read = File::open(path).and_then(|file| file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes));
@@ -31,7 +35,7 @@ pub(super) fn read(path: &Path) -> Answer {
     }
     let Ok(text) = String::from_utf8(bytes) else { return Answer::Failed("it is no text".to_owned()) };
     match parse(&text) {
-        Ok(entries) => Answer::Found(Records::List { version: 0, entries }, TTL),
+        Ok(entries) => Answer::Found(Records::List { version: xxh3_64(text.as_bytes()), entries }, TTL),
         Err(why) => Answer::Failed(why),
     }
 }

@@ -63,12 +63,25 @@ struct Entry {
     /// be a wildcard of somebody else.
     is_settled: bool,
     good: Option<Records>,
+    /// What a file said at the last look that is not good yet: who writes it may be in the middle of it.
+    seen: Option<Records>,
     /// How long the last answer was.
     good_for: Duration,
     /// In how many attempts since the last good one.
     failures_count: u32,
     /// `None`: it is being asked.
     due: Option<Instant>,
+}
+
+impl Entry {
+    /// Whether a file says what it said at the look before, or what is known; at the first look there is nothing to spoil.
+    fn is_seen_again(&mut self, records: &Records) -> bool {
+        if self.good.as_ref().is_none_or(|good| good == records) {
+            self.seen = None;
+            return true;
+        }
+        self.seen.replace(records.clone()).as_ref() == Some(records)
+    }
 }
 
 /// All questions.
@@ -121,6 +134,7 @@ impl Table {
             at: 0,
             is_settled: false,
             good: None,
+            seen: None,
             good_for: RETRY_MAX,
             failures_count: 0,
             due: Some(now),
@@ -187,9 +201,14 @@ impl Table {
                 };
                 if let (Records::List { version, .. }, Some(Records::List { version: known, .. })) =
                     (&records, &entry.good)
+                    && ask.question.kind == Kind::Cluster
                     && version < known
                 {
                     // a node that does not know yet
+                    self.schedule(&ask.question, ttl, now);
+                    return Told::Answered;
+                }
+                if ask.question.kind == Kind::File && !entry.is_seen_again(&records) {
                     self.schedule(&ask.question, ttl, now);
                     return Told::Answered;
                 }
@@ -253,6 +272,7 @@ impl Table {
         if !entry.is_settled {
             entry.at = 0;
         }
+        entry.seen = None;
         let is_first = entry.failures_count == 0;
         self.is_changed |= is_first; // whoever waits for the first answers waits no longer for this one
         let most = entry.good_for.clamp(RETRY_FIRST, RETRY_MAX);

@@ -445,6 +445,40 @@ fn more_records_than_a_pool_may_have_are_a_fault() {
 }
 
 #[test]
+fn a_list_that_is_being_written_is_taken_when_it_stays_as_it_is() {
+    const PATH: &str = "/etc/Servers";
+    let list = |version, hosts: &[&str]| {
+        let listed = |host: &&str| super::Listed {
+            host: (*host).into(),
+            port: 11211,
+            name: None,
+            weight: 1,
+            address: None,
+        };
+        Answer::Found(Records::List { version, entries: hosts.iter().map(listed).collect() }, SECOND)
+    };
+    let mut room = Room::of(&format!("file: {PATH}, on_empty: error"));
+    room.answer(PATH, list(5, &["10.0.0.1", "10.0.0.2"]));
+    room.expect(&["10.0.0.1", "10.0.0.2"]);
+    // emptied, then line by line; and a look in between at half a line
+    let written = [list(1, &[]), list(2, &["10.0.0.3"]), list(3, &["10.0.0.3"]), failed()];
+    let whole = || list(4, &["10.0.0.3", "10.0.0.4"]);
+    for answer in written.into_iter().chain([whole(), failed(), whole()]) {
+        room.after(SECOND * 3 / 2).answer(PATH, answer);
+        room.expect(&["10.0.0.1", "10.0.0.2"]);
+    }
+    room.after(SECOND * 3 / 2).answer(PATH, whole());
+    room.expect(&["10.0.0.3", "10.0.0.4"]);
+    // taken back before anybody has seen it twice
+    for answer in [list(1, &[]), whole(), list(1, &[])] {
+        room.after(SECOND * 3 / 2).answer(PATH, answer);
+        room.expect(&["10.0.0.3", "10.0.0.4"]);
+    }
+    room.after(SECOND * 3 / 2).answer(PATH, list(1, &[]));
+    room.expect(&[]);
+}
+
+#[test]
 fn lists_have_an_order_weights_and_versions() {
     let listed = |host: &str, ip: &str, weight| super::Listed {
         host: host.into(),
