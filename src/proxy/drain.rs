@@ -33,6 +33,8 @@ pub(super) fn drain(serving: &mut Serving, name: &str, events: &mut Events) -> E
                 // Its clients need not be closed then.
                 Some(Event::HandedOver(passage)) => return hand_over(serving, passage, Some(told), events),
                 Some(Event::NotTaken) => serving.is_being_taken = false,
+                // It may be an hour, and servers come and go as before.
+                Some(Event::Members) => serving.take_members(),
                 _ => {}
             }
         }
@@ -113,7 +115,8 @@ impl End {
     }
 }
 
-/// Waits for all workers. `told`: when the first signal came, if one did. `arrived`: what to do with clients whose worker had
+/// Waits for all workers. Whatever servers there are meanwhile: who is still here asks little more, and a worker that leaves
+/// builds no tree. `told`: when the first signal came, if one did. `arrived`: what to do with clients whose worker had
 /// left before.
 fn wait(
     serving: &mut Serving,

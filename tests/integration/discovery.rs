@@ -416,6 +416,19 @@ fn a_reload_that_is_refused_forgets_no_server() {
 }
 
 #[test]
+fn names_are_followed_while_it_has_yet_to_leave() {
+    let dns = Dns::start();
+    dns.set_addresses("cache.example", &["127.9.16.1"]);
+    let pool = "pools: {main: {dns: cache.example, refresh: {max: 100ms}}}";
+    let proxy = Proxy::with(&format!("drain_delay: 1h\n{}{pool}\n", dns.resolver()));
+    let mut client = proxy.client();
+    proxy.signal(Signal::TERM);
+    proxy.await_stderr("not ready any more");
+    dns.set_addresses("cache.example", &["127.9.16.1", "127.9.16.2"]);
+    client.await_stat("discovery_members", 2);
+}
+
+#[test]
 fn a_file_that_somebody_else_writes() {
     let directory = Directory::new();
     let server = Mock::forgetful();
