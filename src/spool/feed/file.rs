@@ -78,12 +78,13 @@ impl FeedFile {
     fn write(&mut self, lines: &[u8], first: u64) -> io::Result<()> {
         // what is there is found out anew after a failure
         let Some(mut bytes) = self.bytes.take() else { return Err(io::ErrorKind::InvalidData.into()) };
-        if bytes + lines.len() as u64 > self.bytes_max / 2 && bytes > Head::BYTES_MAX {
-            bytes = self.rotate(first)?;
-        }
         if std::mem::take(&mut self.is_torn) {
+            // in the file that has it: if all but this was there, it is a line now, and its number is used
             self.file.write_all(b"\n")?;
             bytes += 1;
+        }
+        if bytes + lines.len() as u64 > self.bytes_max / 2 && bytes > Head::BYTES_MAX {
+            bytes = self.rotate(first)?;
         }
         self.file.write_all(lines)?;
         if self.syncs_each {
@@ -140,8 +141,8 @@ impl FeedFile {
         let (next, is_torn) = loop {
             let tail = read_at(&self.file, bytes.saturating_sub(tail_bytes), tail_bytes)?;
             let is_torn = tail.last() != Some(&b'\n');
-            // the last piece is no whole line: empty, or torn
-            let last = tail.split(|b| *b == b'\n').rev().skip(1).find_map(parse_line);
+            // the last piece is empty, or torn: it counts only if nothing but its end is missing
+            let last = tail.split(|b| *b == b'\n').rev().find_map(parse_line);
             match last {
                 Some(told) => break (told.number.saturating_add(1), is_torn),
                 None if tail_bytes >= bytes => break (head.next, is_torn),
@@ -170,7 +171,6 @@ impl FeedFile {
         fs::rename(&new, &self.path)?;
         sync_parent(&self.path)?;
         self.file = file;
-        self.is_torn = false;
         Ok(head.len() as u64)
     }
 

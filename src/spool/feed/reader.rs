@@ -44,6 +44,8 @@ pub struct Reader {
     /// How far it has come; `None`: nothing is there yet.
     position: Option<Position>,
     current: Option<Current>,
+    /// What the next call has to tell: deletes came before it.
+    failed: Option<FeedError>,
     /// Lines that are none, so far.
     pub broken_count: u64,
 }
@@ -61,7 +63,8 @@ struct Current {
 impl Reader {
     #[must_use]
     pub fn new(path: &Path, start: Start) -> Self {
-        Self { path: path.to_owned(), start, position: None, current: None, broken_count: 0 }
+        let path = path.to_owned();
+        Self { path, start, position: None, current: None, failed: None, broken_count: 0 }
     }
 
     /// Up to where everything was read.
@@ -73,9 +76,22 @@ impl Reader {
     /// The next deletes, at most so many; none when there is nothing new.
     ///
     /// # Errors
-    /// When it cannot be read, or when something is missing that should come next.
+    /// When it cannot be read, or when something is missing that should come next. What comes before it is told first.
     pub fn read(&mut self, count_max: usize) -> Result<Vec<Told>, FeedError> {
+        if let Some(error) = self.failed.take() {
+            return Err(error);
+        }
         let mut found = Vec::new();
+        if let Err(error) = self.read_into(&mut found, count_max) {
+            if found.is_empty() {
+                return Err(error);
+            }
+            self.failed = Some(error);
+        }
+        Ok(found)
+    }
+
+    fn read_into(&mut self, found: &mut Vec<Told>, count_max: usize) -> Result<(), FeedError> {
         while found.len() < count_max {
             if self.current.is_none() && !self.open()? {
                 break;
@@ -89,17 +105,19 @@ impl Reader {
                 // the last lines may have come between the two looks
                 let (Some(current), Some(position)) = (&mut self.current, &mut self.position) else { break };
                 match current.next(&mut self.broken_count)? {
-                    Some(told) => take(told, position, &mut found)?,
-                    None => self.current = None,
+                    Some(told) => take(told, position, found)?,
+                    None if self.open()? => {}
+                    None => break,
                 }
                 continue;
             };
-            take(told, position, &mut found)?;
+            take(told, position, found)?;
         }
-        Ok(found)
+        Ok(())
     }
 
-    /// Opens the file in which the next delete is. `false`: there is none yet.
+    /// Opens the file in which the next delete is; the one that was read to its end stays open until then. `false`: there is
+    /// none yet.
     fn open(&mut self) -> Result<bool, FeedError> {
         let Some((newer, newer_head)) = open_one(&self.path)? else { return Ok(false) };
         let older = open_one(&older(&self.path))?.filter(|(_, head)| head.feed == newer_head.feed);
@@ -118,8 +136,13 @@ impl Reader {
         if position.feed != newer_head.feed {
             return Err(FeedError::Other { wanted: position.feed, there: newer_head.feed });
         }
+        let is_at_its_end = |file: &Current| self.current.as_ref().is_some_and(|ended| ended.id == file.id);
         let current = match older {
             _ if newer_head.next <= position.next => newer,
+            // It should have led up to the newer one, and would be read again and again.
+            Some((older, _)) if is_at_its_end(&older) => {
+                return Err(FeedError::Gap { from: position.next, to: newer_head.next - 1 });
+            }
             Some((older, head)) if head.next <= position.next => older,
             _ => return Err(FeedError::Gap { from: position.next, to: oldest - 1 }),
         };

@@ -145,6 +145,62 @@ fn a_torn_line_is_passed_by_and_a_lost_one_is_not() {
 }
 
 #[test]
+fn a_line_that_lacks_only_its_end_has_used_its_number() {
+    for rotates in [false, true] {
+        let scratch = Scratch::new("endless");
+        append(&mut scratch.open(ROOMY), &["a".repeat(60).as_str()]);
+        scratch.add(b"{\"n\":2,\"t\":7,\"k\":\"b\"}");
+        let bytes = fs::metadata(scratch.feed()).unwrap().len();
+        append(&mut scratch.open(if rotates { bytes * 2 } else { ROOMY }), &["c"]);
+        assert_eq!(older(&scratch.feed()).exists(), rotates);
+        assert_eq!(keys(&mut scratch.reader())[1..], ["b", "c"], "rotates: {rotates}");
+    }
+}
+
+#[test]
+fn what_is_missing_between_the_two_files_is_told_after_what_is_before_it() {
+    for is_removed in [true, false] {
+        let scratch = Scratch::new(if is_removed { "between" } else { "broken" });
+        let mut feed = scratch.open(1_000);
+        let mut last = 0;
+        while last < 3 || fs::read_to_string(scratch.feed()).unwrap().lines().count() != 3 {
+            append(&mut feed, &["key"]);
+            last += 1;
+        }
+        // two deletes are in the newer file
+        let mut before = last - 2;
+        if is_removed {
+            fs::remove_file(scratch.feed()).unwrap();
+            append(&mut feed, &["key"]);
+        } else {
+            let text = fs::read_to_string(older(&scratch.feed())).unwrap();
+            let (kept, _) = text.trim_end().rsplit_once('\n').unwrap();
+            fs::write(older(&scratch.feed()), format!("{kept}\nrubbish\n")).unwrap();
+            before -= 1;
+        }
+        let mut reader = scratch.reader();
+        let told = reader.read(usize::MAX).unwrap();
+        assert_eq!(told.last().unwrap().number, before);
+        let to = if is_removed { last } else { before + 1 };
+        let wanted = format!("deletes {} to {to} are not in the feed any more", before + 1);
+        for _ in 0..2 {
+            let said = error(&mut reader);
+            assert!(said.starts_with(&wanted), "{said}");
+        }
+    }
+}
+
+#[test]
+fn what_is_before_a_gap_in_a_file_comes_before_it() {
+    let scratch = Scratch::new("gap");
+    append(&mut scratch.open(ROOMY), &["a", "b"]);
+    scratch.add(b"{\"n\":4,\"t\":7,\"k\":\"d\"}\n");
+    let mut reader = scratch.reader();
+    assert_eq!(keys(&mut reader), ["a", "b"]);
+    assert!(error(&mut reader).starts_with("deletes 3 to 3 are not in the feed any more"));
+}
+
+#[test]
 fn another_feed_or_one_that_lost_its_end_is_not_followed() {
     let scratch = Scratch::new("other");
     append(&mut scratch.open(ROOMY), &["a", "b", "c"]);
