@@ -24,6 +24,8 @@ struct State {
     safe_names: Vec<String>,
     calls_count: u64,
     fails_at: Option<(u64, Fails)>,
+    /// What is appended can never be made safe.
+    fails_syncs: bool,
     /// Set by [`Fails::Off`].
     is_off: bool,
 }
@@ -57,6 +59,11 @@ impl Power {
     /// The call of this number fails.
     pub fn fail_at(&self, call: u64, how: Fails) {
         self.0.lock().fails_at = Some((call, how));
+    }
+
+    /// From now on nothing that is appended can be made safe.
+    pub fn fail_syncs(&self) {
+        self.0.lock().fails_syncs = true;
     }
 
     /// The disk as it may be found when the power is back.
@@ -196,6 +203,9 @@ impl Growing for PowerFile {
     fn sync(&self) -> io::Result<()> {
         let mut state = self.disk.0.lock();
         state.call().map_err(failure)?;
+        if state.fails_syncs {
+            return Err(failure(Fails::Broken));
+        }
         if let Some(file) = state.files.get_mut(&self.name) {
             file.safe_bytes = file.bytes.len();
         }

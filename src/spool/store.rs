@@ -372,6 +372,8 @@ impl Store {
         }
         if written.is_err() {
             self.current = None;
+            // Each attempt has a file of its own: one in which nothing was promised must not stay.
+            self.remove_needless();
         }
         written
     }

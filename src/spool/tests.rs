@@ -524,6 +524,21 @@ fn a_disk_that_fails_once_costs_the_delete_that_is_told_so_and_no_other() {
 }
 
 #[test]
+fn what_can_never_be_made_safe_leaves_no_files_behind() {
+    let disk = Power::default();
+    let mut spool = Spool::open(&disk, bounds());
+    assert!(spool.append(&[(0, 0)]));
+    disk.fail_syncs();
+    for key in 1..1_000 {
+        assert!(!spool.append(&[(0, key)]));
+        spool.store.write_done(0);
+    }
+    assert_eq!(disk.list().unwrap().len(), 1);
+    // the first of them stands behind what was promised, and may be found there
+    assert_eq!(Spool::open(&disk, bounds()).looked(0, 9)[0], name(0));
+}
+
+#[test]
 fn the_number_of_a_delete_that_cannot_be_read_is_not_given_out_again() {
     let disk = Power::default();
     let id = super::segment::SegmentId { number: 1, salt: 7 };
