@@ -276,11 +276,12 @@ async fn leave_clients(leave: Leave, context: &client::Context) -> Duration {
 }
 
 /// With its tree a worker's connections end, when all that waits on them is answered, or has failed: clients may have been
-/// answered before that by a route, and a delete that fails now is still kept.
+/// answered before that by a route, and a delete that fails now is still kept. So are those that are left when this returns and
+/// the connections end, as long as somebody waits for this thread: it takes less time than there is.
 async fn part_from_servers(counters: &Counters, time_left: Duration) {
     /// A shadow's server that is too slow is not waited for.
     const TIME_MAX: Duration = Duration::from_secs(5);
-    let (began, time_max) = (Instant::now(), time_left.min(TIME_MAX));
+    let (began, time_max) = (Instant::now(), (time_left / 4 * 3).min(TIME_MAX));
     let is_left = || counters.server_connections.value() + counters.server_outstanding.value() > 0;
     while is_left() && began.elapsed() < time_max {
         tokio::time::sleep(TICK).await;

@@ -262,7 +262,9 @@ impl Sink for Failing {
 
     fn fill(&self, _token: u64, reply: &Reply<'_>) {
         let Some(kept) = self.0.take() else { return };
-        if !Failures::FAILOVER.has(reply) {
+        // Nobody will answer: the worker ends, and its connections with it. The log takes this one still.
+        let is_aborted = reply.status == Status::Failed(Cause::Aborted);
+        if !(Failures::FAILOVER.has(reply) || is_aborted) {
             let request = kept.request.as_request();
             let is_gone = || leaves_nothing_old(&request, reply.status);
             if let Some(mark) = kept.mark.filter(|mark| mark.may_cancel && is_gone()) {
@@ -457,16 +459,22 @@ mod tests {
 
     #[test]
     fn what_is_no_failure_of_the_server_is_not_kept() {
-        let says = vec![
-            Say::Line(Status::NotFound, "NOT_FOUND"),
-            Say::Line(Status::ErrorLine, "CLIENT_ERROR bad"),
-            Say::Fail(Cause::Aborted),
-        ];
+        let says =
+            vec![Say::Line(Status::NotFound, "NOT_FOUND"), Say::Line(Status::ErrorLine, "CLIENT_ERROR bad")];
         let (_, log, leaf) = logged(TERMS, says);
-        for wanted in ["NOT_FOUND", "CLIENT_ERROR bad", "SERVER_ERROR aborted"] {
+        for wanted in ["NOT_FOUND", "CLIENT_ERROR bad"] {
             assert_eq!(said(&leaf, Op::Delete).as_deref(), Some(wanted));
         }
         assert!(log.is_empty());
+    }
+
+    #[test]
+    fn what_is_on_its_way_when_the_worker_ends_is_kept() {
+        let (_, log, leaf) = logged(TERMS, vec![Say::Fail(Cause::Aborted)]);
+        let waiting = ask(&leaf, &Request::new(Op::Delete, b"k"));
+        assert!(!log.is_empty());
+        log.written();
+        assert!(waiting.reply().is_some());
     }
 
     #[test]

@@ -540,8 +540,9 @@ fn a_delete_that_nobody_waits_for_is_kept_when_the_process_ends() {
         return;
     }
     let (servers, directory) = (Memcached::start_several(2), spool_directory());
+    // longer than the process has to leave
     let pool = |name: &str, server: &Memcached| {
-        format!("  {name}: {{servers: [\"{}\"], timeout: 500ms}}\n", server.address())
+        format!("  {name}: {{servers: [\"{}\"], timeout: 20s}}\n", server.address())
     };
     let yaml = format!(
         "workers: 1\nspool: {{dir: {}}}\npools:\n{}{}route: {{all_initial: [there, away]}}\n",
