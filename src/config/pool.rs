@@ -198,10 +198,15 @@ impl Server {
     /// What people call it: its name, else its address as written.
     #[must_use]
     pub fn label(&self) -> String {
-        match (&self.member.name, &self.endpoint) {
-            (Some(name), _) => name.clone(),
-            (None, Endpoint::Named { host, port, .. }) => format!("{host}:{port}"),
-            (None, endpoint) => endpoint.address(),
+        self.member.name.clone().unwrap_or_else(|| self.lasting_address())
+    }
+
+    /// What stays when a name leads elsewhere, or nowhere yet: `host:port` where there is one, else its address.
+    #[must_use]
+    pub fn lasting_address(&self) -> String {
+        match &self.endpoint {
+            Endpoint::Named { host, port, .. } => format!("{host}:{port}"),
+            endpoint => endpoint.address(),
         }
     }
 

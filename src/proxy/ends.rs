@@ -26,8 +26,8 @@ pub(super) struct Ends {
     pools: HashMap<String, Known>,
 }
 
-/// Where a server is, what it is called in logs, and its own timeouts.
-type Identity = (Endpoint, String, [Option<Duration>; 2]);
+/// Where a server is, what it is called in logs, its own timeouts, and whether its name is another one's (`owed_as.rs`).
+type Identity = (Endpoint, String, [Option<Duration>; 2], bool);
 
 /// The servers of one pool.
 struct Known {
@@ -135,13 +135,19 @@ struct Building<'a> {
 }
 
 impl Building<'_> {
+    /// Its weight and its place in the list are the ring's affair.
+    fn identity(&self, server: &Server) -> Identity {
+        let is_elsewhere = self.common.owed_as.is_elsewhere(server);
+        (server.endpoint.clone(), server.label(), [server.timeout, server.connect_timeout], is_elsewhere)
+    }
+
     fn of_server(&self, pool: &Pool, server: &Server, former: Option<&Known>) -> Vec<Rc<dyn Leaf>> {
         if let Endpoint::Embedded(embedded) = server.endpoint
             && let Some(cache) = self.common.caches.get(&pool.name, embedded.shard)
         {
             return vec![Rc::new(CacheLeaf::new(Arc::clone(cache), server.label(), Clock::Steady))];
         }
-        if let Some(known) = former.and_then(|known| known.leaves_of(&identity(server))) {
+        if let Some(known) = former.and_then(|known| known.leaves_of(&self.identity(server))) {
             return known;
         }
         let leaves = self.connected(pool, server);
@@ -157,7 +163,7 @@ impl Building<'_> {
         let leaves = Destination::of_server(pool, server, self.shared);
         let is_server = !matches!(server.endpoint, Endpoint::Embedded(_) | Endpoint::Route(_));
         let Some(desk) = self.desk.filter(|_| pool.is_spooled && is_server) else { return leaves };
-        let log = desk.log(&server.address(), &pool.name);
+        let log = desk.log(&self.common.owed_as.name(server), &pool.name);
         let terms = desk.terms(pool.on_error == OnError::Miss);
         let logged = |leaf| Rc::new(Logged::new(leaf, Rc::clone(&log), terms)) as Rc<dyn Leaf>;
         leaves.into_iter().map(logged).collect()
@@ -171,7 +177,7 @@ impl Building<'_> {
             if labels.contains(&server.label()) {
                 return Vec::new();
             }
-            let known = known.and_then(|known| known.leaves_of(&identity(server)));
+            let known = known.and_then(|known| known.leaves_of(&self.identity(server)));
             known.unwrap_or_else(|| match server.endpoint {
                 Endpoint::Embedded(_) | Endpoint::Route(_) => Vec::new(),
                 _ => self.connected(&window.former, server),
@@ -208,7 +214,7 @@ impl Leaves for Building<'_> {
         for server in &pool.servers {
             let of_server = self.of_server(pool, server, former);
             leaves.extend(of_server.iter().cloned());
-            by_server.insert(identity(server), of_server);
+            by_server.insert(self.identity(server), of_server);
         }
         let busy = self.former.get(&pool.name).map(|known| Rc::clone(&known.busy)).unwrap_or_default();
         let known = Known { terms, leaves: by_server, gone: HashMap::new(), busy };
@@ -228,7 +234,7 @@ impl Leaves for Building<'_> {
         for window in windows {
             let gone = self.gone(window, pool);
             for (server, leaves) in window.former.servers.iter().zip(&gone).filter(|(_, l)| !l.is_empty()) {
-                known.gone.insert(identity(server), leaves.iter().map(Rc::downgrade).collect());
+                known.gone.insert(self.identity(server), leaves.iter().map(Rc::downgrade).collect());
             }
             let ring = self.ring(&window.former).ok()?; // what was a ring is one again
             changes.push(Change { window: Arc::clone(window), gone, ring });
@@ -236,9 +242,4 @@ impl Leaves for Building<'_> {
         let (busy, counters) = (Rc::clone(&known.busy), Arc::clone(&self.shared.counters));
         (!changes.is_empty()).then_some(Past { changes, busy, counters })
     }
-}
-
-/// Its weight and its place in the list are the ring's affair.
-fn identity(server: &Server) -> Identity {
-    (server.endpoint.clone(), server.label(), [server.timeout, server.connect_timeout])
 }

@@ -13,6 +13,7 @@ mod hand_over;
 mod keep;
 mod memory;
 mod names;
+mod owed_as;
 mod reload;
 mod renew;
 mod rings;

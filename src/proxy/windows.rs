@@ -1,8 +1,8 @@
 //! Changes of pools that are young enough to be softened (`transition`): what the pools were before, the same for all workers.
 
-use crate::config::{Config, Pool};
+use crate::config::{Config, Pool, Server};
 use crate::route::Window;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use tokio::time::Instant;
 
@@ -32,6 +32,18 @@ impl Windows {
 
     pub(super) fn of_pool(&self, name: &str) -> &[Arc<Window>] {
         self.open.get(name).map_or(&[], Vec::as_slice)
+    }
+
+    /// Servers of former pools that are not in the pool any more and are still asked, for so long as their windows are open.
+    pub(super) fn gone<'a>(&'a self, pool: &Pool) -> impl Iterator<Item = (&'a Window, &'a Server)> {
+        let windows = self.of_pool(&pool.name);
+        let stay: HashSet<String> = match windows {
+            [] => HashSet::new(), // as nearly always
+            _ => pool.servers.iter().map(Server::label).collect(),
+        };
+        let of_window =
+            |window: &'a Arc<Window>| window.former.servers.iter().map(|server| (&**window, server));
+        windows.iter().flat_map(of_window).filter(move |(_, server)| !stay.contains(&server.label()))
     }
 
     /// When the last one of each pool ends.

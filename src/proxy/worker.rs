@@ -174,9 +174,11 @@ async fn serve(
         Ok(built) => built.root,
         Err(error) => return drop(ready.send(Err(StartError::Routes(error)))),
     };
-    let couriers = |config: &Arc<Config>| Rc::new(Couriers::new(Arc::clone(config), shared.clone()));
+    let couriers = |config: &Arc<Config>, common: &Arc<Common>| {
+        Rc::new(Couriers::new(Arc::clone(config), Arc::clone(common), shared.clone()))
+    };
     let spool = plan.spool.filter(|_| plan.delivers);
-    let replay = spool.map(|spool| spool.replay(couriers(&plan.config)));
+    let replay = spool.map(|spool| spool.replay(couriers(&plan.config, &plan.common)));
     let context = client::Context::new(
         Rc::new(root),
         Arc::clone(&plan.counters),
@@ -225,7 +227,7 @@ async fn serve(
             budget.set_bytes_max(share_of(&limits, workers_count));
             collect::set(config.settings.collect);
             if let Some(replay) = &replay {
-                replay.adopt(couriers(&config));
+                replay.adopt(couriers(&config, &common));
             }
         }
         // Who asked may have given up waiting.

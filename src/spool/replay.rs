@@ -40,18 +40,18 @@ const PROBE_KEY: &[u8] = b"__ringway_probe__";
 
 /// Where deletes are delivered to, by the configuration that serves now.
 pub trait Targets {
-    /// A connection of our own to the server of this address; `None`: it is in no pool.
+    /// A connection of our own to the server of this address; `None`: it is in no pool, and nobody asks it any more.
     fn leaf(&self, address: &str) -> Option<Rc<dyn Leaf>>;
 
-    /// Who of this pool has the key.
-    fn owner(&self, pool: &str, key: &[u8]) -> Owner;
+    /// Who of this pool has the key, which the server of this address was owed.
+    fn owner(&self, address: &str, pool: &str, key: &[u8]) -> Owner;
 }
 
 /// Who has a key whose server is in no pool any more.
 pub enum Owner {
     /// The server of this address.
     Is(String),
-    /// The pool's servers are not known yet.
+    /// Not all of the pool's servers are known yet.
     NotYet,
     /// The pool is gone.
     Nobody,
@@ -73,7 +73,7 @@ impl Targets for Nowhere {
         None
     }
 
-    fn owner(&self, _pool: &str, _key: &[u8]) -> Owner {
+    fn owner(&self, _address: &str, _pool: &str, _key: &[u8]) -> Owner {
         Owner::NotYet
     }
 }
@@ -227,15 +227,15 @@ impl Replay {
             let (inbox, mut written) = unbounded_channel();
             let (mut dropped, mut waiting_count) = (Vec::new(), 0);
             for (pending, token) in batch.iter().zip(0_u64..) {
-                let owner =
-                    match (self.targets.borrow().owner(&pending.pool, &pending.key), self.pace.on_gone) {
-                        (Owner::NotYet, _) => return false,
-                        (Owner::Is(owner), OnGone::Owner) => owner,
-                        (Owner::Is(_), OnGone::Drop) | (Owner::Nobody, _) => {
-                            dropped.push(pending);
-                            continue;
-                        }
-                    };
+                let owner = self.targets.borrow().owner(&owed.address, &pending.pool, &pending.key);
+                let owner = match (owner, self.pace.on_gone) {
+                    (Owner::NotYet, _) => return false,
+                    (Owner::Is(owner), OnGone::Owner) => owner,
+                    (Owner::Is(_), OnGone::Drop) | (Owner::Nobody, _) => {
+                        dropped.push(pending);
+                        continue;
+                    }
+                };
                 let wanted = Wanted {
                     owed: self.book.server(&owner),
                     pool: pending.pool.as_str().into(),

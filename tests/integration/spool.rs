@@ -1,7 +1,8 @@
 //! Deletes that a server could not be told of: kept, hidden from readers, delivered when it is back.
 
+use crate::support::dns::Fault;
 use crate::support::{
-    Client, Directory, Memcached, Mock, PATIENCE, Proxy, dead_address, has_memcached, pool_of, until,
+    Client, Directory, Dns, Memcached, Mock, PATIENCE, Proxy, dead_address, has_memcached, pool_of, until,
     usual_answer,
 };
 use rustix::process::Signal;
@@ -24,6 +25,12 @@ pub(crate) fn spool_directory() -> Directory {
 /// One pool of these servers with a spool there.
 pub(crate) fn spooled(servers: &[&str], directory: &Directory, more: &str) -> String {
     format!("spool: {{dir: {}{more}}}\n{}", directory.file("spool"), pool_of(servers, QUICK))
+}
+
+/// From then on nothing is sent to the server of this key, not even to lie in the buffers of one that stands still.
+fn await_knocked_out(client: &mut Client, key: &str) {
+    client.ask_line(format!("get {key}\r\n"), "SERVER_ERROR");
+    assert_eq!(client.stat("num_soft_tko_count"), 1);
 }
 
 fn await_nothing_pending(client: &mut Client) {
@@ -201,6 +208,88 @@ fn a_server_that_left_its_pool_leaves_its_deletes_to_the_next_owner() {
     client.await_stat("spool_moved", 1);
     await_nothing_pending(&mut client);
     next.client().ask("get k\r\n", "END\r\n");
+}
+
+#[test]
+fn who_has_left_and_is_still_asked_gets_its_deletes_itself() {
+    if !has_memcached() {
+        return;
+    }
+    let (servers, directory) = (Memcached::start_several(2), spool_directory());
+    let [old, new] = [servers[0].address(), servers[1].address()];
+    let with = |servers: &[&str]| {
+        let pool = pool_of(servers, &format!("{QUICK}\ntransition: {{for: 10m}}"));
+        format!("spool: {{dir: {}, settle: 0s}}\n{pool}", directory.file("spool"))
+    };
+    let proxy = Proxy::with(&with(&[old, new]));
+    let mut client = proxy.client();
+    let is_hit = |client: &mut Client, key: &str| {
+        client.send(format!("get {key}\r\n"));
+        !client.lines_to_end().is_empty()
+    };
+    let mut keys: Vec<String> = (0..40).map(|key| format!("k{key}")).collect();
+    keys.iter().for_each(|key| client.ask(format!("set {key} 0 0 3\r\nold\r\n"), "STORED\r\n"));
+    let mut direct = servers[0].client();
+    keys.retain(|key| is_hit(&mut direct, key));
+    servers[0].signal(Signal::STOP);
+    await_knocked_out(&mut client, &keys[0]);
+    client.ask(format!("delete {}\r\n", keys[0]), "DELETED\r\n");
+    proxy.reload(&mut client, &with(&[new]));
+    servers[0].signal(Signal::CONT);
+    await_nothing_pending(&mut client);
+    until("asked", || is_hit(&mut client, &keys[1]));
+    client.ask(format!("get {}\r\n", keys[0]), "END\r\n");
+    for server in &servers {
+        server.client().ask(format!("get {}\r\n", keys[0]), "END\r\n");
+    }
+    assert_eq!((client.stat("spool_moved"), client.stat("spool_dropped")), (0, 0));
+}
+
+#[test]
+fn what_a_server_is_owed_it_is_owed_under_its_name() {
+    if !has_memcached() {
+        return;
+    }
+    const NAME: &str = "mc-0.mc.example";
+    let (dns, server, directory) = (Dns::start(), Memcached::start(), spool_directory());
+    dns.set_addresses(NAME, &["127.0.0.1"]);
+    let port = server.address().rsplit(':').next().unwrap();
+    let pool =
+        pool_of(&[&format!("{NAME}:{port}")], &format!("{QUICK}\nrefresh: {{min: 100ms, max: 100ms}}"));
+    let dir = directory.file("spool");
+    let yaml = format!("{}spool: {{dir: {dir}, settle: 0s, on_gone: drop}}\n{pool}", dns.resolver());
+    let keys = ["first", "second", "imported"];
+    keys.iter().for_each(|key| server.client().ask(format!("set {key} 0 0 3\r\nold\r\n"), "STORED\r\n"));
+    // a name that leads nowhere yet
+    dns.set_fault(Fault::ServFail);
+    let proxy = Proxy::with(&yaml);
+    let mut client = proxy.client();
+    client.ask("delete first\r\n", "DELETED\r\n");
+    dns.set_fault(Fault::None);
+    client.await_stat("spool_replayed", 1);
+    server.client().ask("get first\r\n", "END\r\n");
+    // one that led somewhere, and does not at the next start
+    server.signal(Signal::STOP);
+    await_knocked_out(&mut client, "second");
+    client.ask("delete second\r\n", "DELETED\r\n");
+    proxy.signal(Signal::KILL);
+    drop(proxy);
+    let line =
+        format!(r#"["AS2.0",1700000000.5,"C",{{"h":"[127.0.0.1]:{port}","k":"imported","p":"main"}}]"#);
+    let (code, said) = spool_verb(&["import", &dir, &directory.write("asynclog", &format!("{line}\n"))]);
+    assert!(code == 0 && said.contains("1 deletes of 1 files"), "{said}");
+    dns.set_fault(Fault::ServFail);
+    let proxy = Proxy::with(&yaml);
+    let mut client = proxy.client();
+    assert_eq!(client.stat("spool_pending"), 2);
+    server.signal(Signal::CONT);
+    dns.set_fault(Fault::None);
+    client.await_stat("spool_replayed", 2);
+    for key in keys {
+        client.ask(format!("get {key}\r\n"), "END\r\n");
+        server.client().ask(format!("get {key}\r\n"), "END\r\n");
+    }
+    assert_eq!(client.stat("spool_dropped"), 0);
 }
 
 #[test]
