@@ -4,7 +4,7 @@ use super::common::Common;
 use crate::config::{Config, Endpoint, Pool, Server};
 use crate::hash::Ring;
 use crate::route::{Leaf, split_prefix};
-use crate::spool::{Owner, Targets};
+use crate::spool::{Owner, Targets, UNDER_WAY_COUNT_MAX};
 use crate::upstream::{Destination, Shared};
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -79,7 +79,9 @@ impl Targets for Couriers {
             return Some(Rc::clone(&courier.leaf));
         }
         let (pool, server, until) = self.find(address)?;
-        let pool = Pool { connections_count: 1, ..pool.clone() };
+        // so many go at once, whatever clients may have under way
+        let outstanding_count_max = pool.outstanding_count_max.max(UNDER_WAY_COUNT_MAX);
+        let pool = Pool { connections_count: 1, outstanding_count_max, ..pool.clone() };
         let leaf = Destination::of_server(&pool, server, &self.shared).pop()?;
         leaves.insert(address.to_owned(), Courier { leaf: Rc::clone(&leaf), until });
         Some(leaf)

@@ -38,7 +38,7 @@ pub use book::{Book, Numbers};
 pub use entry::{Delete, Why};
 pub use home::{SpoolError, check, look};
 pub use owed::Owed;
-pub use replay::{Owner, Replay, Targets};
+pub use replay::{Owner, Replay, Targets, UNDER_WAY_COUNT_MAX};
 pub use store::{Bounds, Cursor, Pending, Store, StoreError, Wanted};
 
 use crate::config::{self, AsynclogFormat, Sync};

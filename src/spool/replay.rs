@@ -29,7 +29,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until};
 
 /// Deletes on their way to one server at once.
-const UNDER_WAY_COUNT_MAX: usize = 512;
+pub const UNDER_WAY_COUNT_MAX: usize = 512;
 /// How often a server that is out is looked at; somebody else probes it.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// After a failed delivery: first, and at most.
@@ -40,7 +40,8 @@ const PROBE_KEY: &[u8] = b"__ringway_probe__";
 
 /// Where deletes are delivered to, by the configuration that serves now.
 pub trait Targets {
-    /// A connection of our own to the server of this address; `None`: it is in no pool, and nobody asks it any more.
+    /// A connection of our own to the server of this address; `None`: it is in no pool, and nobody asks it any more. It takes
+    /// [`UNDER_WAY_COUNT_MAX`] requests at once.
     fn leaf(&self, address: &str) -> Option<Rc<dyn Leaf>>;
 
     /// Who of this pool has the key, which the server of this address was owed.

@@ -293,6 +293,29 @@ fn what_a_server_is_owed_it_is_owed_under_its_name() {
 }
 
 #[test]
+fn what_clients_may_have_under_way_is_no_bound_for_deliveries() {
+    if !has_memcached() {
+        return;
+    }
+    const KEYS: usize = 600; // more than go at once
+    let (mut server, directory) = (Memcached::start(), spool_directory());
+    // who is dead refuses at once
+    let pool = "outstanding_max: 4\ntimeout: 20s\nconnect_timeout: 20s\n\
+        tko: {probe_timeout_initial: 5ms, probe_timeout_max: 10ms}";
+    let pool = pool_of(&[server.address()], pool);
+    let proxy = Proxy::with(&format!("spool: {{dir: {}, settle: 0s}}\n{pool}", directory.file("spool")));
+    let mut client = proxy.client();
+    server.kill();
+    for key in 0..KEYS {
+        client.ask(format!("delete k{key}\r\n"), "DELETED\r\n");
+    }
+    server.restart();
+    await_nothing_pending(&mut client);
+    client.await_stat("spool_replayed", KEYS as u64);
+    assert_eq!(client.stat("spool_replay_errors"), 0);
+}
+
+#[test]
 fn a_kept_routing_prefix_is_no_part_of_what_says_who_the_next_owner_is() {
     const KEYS: usize = 20;
     let (servers, directory) = ([Mock::forgetful(), Mock::forgetful()], spool_directory());
