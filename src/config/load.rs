@@ -135,6 +135,14 @@ fn read_bounded(path: &Path) -> std::io::Result<Vec<u8>> {
 }
 
 fn from_bytes(name: &str, bytes: Vec<u8>, origin: &Origin, check: CheckRoutes) -> Result<Loaded, Faults> {
+    parse(name, bytes, origin, check).map_err(|mut faults| {
+        // a value that does not fit is a fault of the place that asks for it
+        faults.asked.extend(origin.runtime_vars_file.clone());
+        faults
+    })
+}
+
+fn parse(name: &str, bytes: Vec<u8>, origin: &Origin, check: CheckRoutes) -> Result<Loaded, Faults> {
     let is_mcrouters = is_mcrouters(name, &bytes)
         .map_err(|message| Faults::of_file(name, message, Some("is it the right file?".into())))?;
     let text = String::from_utf8(bytes).map_err(|error| {

@@ -16,9 +16,12 @@ use tokio::time::Instant;
 
 /// How long a server that was asked for what it had is waited for after that: each worker ends it by its own clock.
 const GRACE: Duration = Duration::from_secs(1);
+/// How long names may take to lead somewhere: after that what is owed to an address is nobody's of theirs.
+const NAMES_TIME_MAX: Duration = Duration::from_secs(60);
 
 /// Of one configuration.
 pub(super) struct Couriers {
+    made_at: Instant,
     config: Arc<Config>,
     common: Arc<Common>,
     shared: Shared,
@@ -35,7 +38,8 @@ struct Courier {
 
 impl Couriers {
     pub(super) fn new(config: Arc<Config>, common: Arc<Common>, shared: Shared) -> Self {
-        Self { config, common, shared, leaves: RefCell::default(), rings: RefCell::default() }
+        let (leaves, rings) = (RefCell::default(), RefCell::default());
+        Self { made_at: Instant::now(), config, common, shared, leaves, rings }
     }
 
     fn ring(&self, pool: &Pool) -> Option<Rc<Ring>> {
@@ -47,7 +51,7 @@ impl Couriers {
     /// not show what was deleted.
     fn find<'a>(&'a self, address: &str) -> Option<(&'a Pool, &'a Server, Option<Instant>)> {
         let pools = &self.config.pools;
-        let is_this = |server: &Server| is_owed_as(server, address);
+        let is_this = |server: &Server| is_server(server) && self.common.owed_as.name(server) == address;
         let of_pool =
             |pool: &'a Pool| Some((pool, pool.servers.iter().find(|server| is_this(server))?, None));
         pools.iter().find_map(of_pool).or_else(|| {
@@ -60,13 +64,20 @@ impl Couriers {
     }
 }
 
-const fn is_server(server: &Server) -> bool {
-    !matches!(server.endpoint, Endpoint::Embedded(_) | Endpoint::Route(_))
+impl Couriers {
+    /// What the server at this address is owed as, if that is not the address: it was written before its name led there, by another
+    /// proxy, or when another server had the name.
+    fn renamed(&self, address: &str) -> Option<String> {
+        let pools = &self.config.pools;
+        let gone = pools.iter().flat_map(|pool| self.common.windows.gone(pool)).map(|(_, server)| server);
+        let mut servers = pools.iter().flat_map(|pool| &pool.servers).chain(gone);
+        let server = servers.find(|server| is_server(server) && server.address() == address)?;
+        Some(self.common.owed_as.name(server)).filter(|name| name != address)
+    }
 }
 
-/// Whether this is who is owed under this address: one that has a name may be owed as where that leads to, too.
-fn is_owed_as(server: &Server, address: &str) -> bool {
-    is_server(server) && (server.lasting_address() == address || server.address() == address)
+const fn is_server(server: &Server) -> bool {
+    !matches!(server.endpoint, Endpoint::Embedded(_) | Endpoint::Route(_))
 }
 
 impl Targets for Couriers {
@@ -92,8 +103,14 @@ impl Targets for Couriers {
         if pool.servers.is_empty() {
             return Owner::NotYet; // their names have not been found yet
         }
+        if let Some(name) = self.renamed(address) {
+            return Owner::Renamed(name);
+        }
         let is_nowhere_yet = |server: &Server| matches!(server.endpoint, Endpoint::Host(..));
-        if address.parse::<SocketAddr>().is_ok() && pool.servers.iter().any(is_nowhere_yet) {
+        if address.parse::<SocketAddr>().is_ok()
+            && self.made_at.elapsed() < NAMES_TIME_MAX
+            && pool.servers.iter().any(is_nowhere_yet)
+        {
             return Owner::NotYet; // it may be where one of these names leads to
         }
         // what a server with `keep_routing_prefix` is owed has the prefix, which is no part of what is hashed

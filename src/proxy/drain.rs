@@ -15,6 +15,8 @@ use std::time::{Duration, Instant};
 const SAME_WISH: Duration = Duration::from_millis(20);
 /// Between two looks at whether the workers are done.
 const TICK: Duration = Duration::from_millis(10);
+/// What a worker that is told to end at once takes for it, at most, on a machine that has other things to do.
+const TIME_TO_END: Duration = Duration::from_secs(1);
 
 /// Leaves, after the signal of this name. A second one ends it at once.
 pub(super) fn drain(serving: &mut Serving, name: &str, events: &mut Events) -> ExitCode {
@@ -125,7 +127,7 @@ fn wait(
     events: &mut Events,
     arrived: impl Fn(Vec<OwnedFd>),
 ) -> End {
-    let deadline = Instant::now() + timeout;
+    let (mut deadline, mut is_late) = (Instant::now() + timeout, false);
     loop {
         let is_over = serving.workers.iter().chain(&serving.retired).all(Worker::is_done);
         match events.next_within(if is_over { Duration::ZERO } else { TICK }) {
@@ -146,11 +148,18 @@ fn wait(
                 serving.close_sockets();
             }
             // Nobody who is done tells anything more.
-            None if is_over => return End::Over,
+            None if is_over => return if is_late { End::Late } else { End::Over },
             _ => {}
         }
         if Instant::now() >= deadline {
-            tracing::warn!("drain_timeout is over; leaving with clients unanswered");
+            if !is_late {
+                is_late = true;
+                tracing::warn!("drain_timeout is over; leaving with clients unanswered");
+                // Deletes on their way are kept only while the spool is open.
+                serving.workers.iter_mut().chain(&mut serving.retired).for_each(Worker::end_now);
+                deadline += TIME_TO_END;
+                continue;
+            }
             return End::Late;
         }
     }

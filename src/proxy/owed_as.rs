@@ -2,7 +2,8 @@
 //! stays owed to it over a restart and a change of its address.
 //!
 //! A name of several addresses may lead one pool here and another one there. These are two servers: what was delivered to one
-//! must not count for the other, so only where it leads the first pool has the name; the others are called by their addresses.
+//! must not count for the other, so only where it leads the first pool has the name; the others are called by their addresses. One
+//! that has left its pool comes behind those that are in one.
 
 use super::windows::Windows;
 use crate::config::{Config, Endpoint, Server};
@@ -17,14 +18,13 @@ pub(super) struct OwedAs {
 impl OwedAs {
     pub(super) fn of(config: &Config, windows: &Windows) -> Self {
         let (mut places, mut elsewhere) = (HashMap::new(), HashSet::new());
-        for pool in &config.pools {
-            let gone = windows.gone(pool).map(|(_, server)| server);
-            for server in pool.servers.iter().chain(gone) {
-                if let Endpoint::Named { host, port, address } = &server.endpoint
-                    && places.entry((host, port)).or_insert(address) != &address
-                {
-                    elsewhere.insert(server.endpoint.clone());
-                }
+        let pools = &config.pools;
+        let gone = pools.iter().flat_map(|pool| windows.gone(pool)).map(|(_, server)| server);
+        for server in pools.iter().flat_map(|pool| &pool.servers).chain(gone) {
+            if let Endpoint::Named { host, port, address } = &server.endpoint
+                && places.entry((host, port)).or_insert(address) != &address
+            {
+                elsewhere.insert(server.endpoint.clone());
             }
         }
         Self { elsewhere }

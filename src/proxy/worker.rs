@@ -26,6 +26,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
 
 /// What a worker is given.
 pub(super) struct Plan {
@@ -74,6 +75,8 @@ pub(super) struct Adopt {
 /// A running worker, as the main thread sees it.
 pub(super) struct Worker {
     orders: mpsc::Sender<Order>,
+    /// Dropped when it has left long enough.
+    stays: Option<oneshot::Sender<Infallible>>,
     done: Arc<AtomicBool>,
     pulse: Arc<Pulse>,
     counters: Arc<Counters>,
@@ -90,6 +93,7 @@ impl Worker {
     /// Starts the thread; returns when it has built everything.
     pub(super) fn start(index: usize, plan: Plan) -> Result<Self, StartError> {
         let (orders, received) = mpsc::channel(ORDERS_COUNT_MAX);
+        let (stays, is_over) = oneshot::channel();
         let (ready, is_ready) = std::sync::mpsc::channel();
         let done = Arc::new(AtomicBool::new(false));
         let is_done = Arc::clone(&done);
@@ -109,7 +113,7 @@ impl Worker {
                     .on_thread_park(collect::on_park)
                     .build_local(LocalOptions::default());
                 match runtime {
-                    Ok(runtime) => runtime.block_on(serve(plan, beating, ready, received)),
+                    Ok(runtime) => runtime.block_on(serve(plan, beating, ready, received, is_over)),
                     Err(error) => drop(ready.send(Err(StartError::Worker(error)))),
                 }
                 // What a server never answered ends here uncounted, and somebody else goes on counting where this worker did.
@@ -118,7 +122,7 @@ impl Worker {
             })
             .map_err(StartError::Worker)?;
         is_ready.recv().unwrap_or_else(|_| Err(StartError::Worker(io::ErrorKind::BrokenPipe.into())))?;
-        Ok(Self { orders, done, pulse, counters })
+        Ok(Self { orders, stays: Some(stays), done, pulse, counters })
     }
 
     /// Gives it another configuration. What became of it is told through `adopt.done`.
@@ -144,6 +148,11 @@ impl Worker {
         let _ = self.orders.blocking_send(Order::Leave(Leave::Move(to)));
     }
 
+    /// Tells one that leaves to end at once. What it was answered for and no server has answered is kept, if there is a spool.
+    pub(super) fn end_now(&mut self) {
+        self.stays = None;
+    }
+
     /// Its sign of life.
     pub(super) fn pulse(&self) -> Arc<Pulse> {
         Arc::clone(&self.pulse)
@@ -165,6 +174,7 @@ async fn serve(
     pulse: Arc<Pulse>,
     ready: std::sync::mpsc::Sender<Result<(), StartError>>,
     mut orders: mpsc::Receiver<Order>,
+    mut is_over: oneshot::Receiver<Infallible>,
 ) {
     let limits = plan.config.settings.limits;
     let budget = Budget::new(share_of(&limits, plan.workers_count), Arc::clone(&plan.counters));
@@ -235,16 +245,14 @@ async fn serve(
     };
     drop(accepting);
     drop(orders); // nobody waits for one that is carried out no more
-    let time_left = leave_clients(leave, &context).await;
-    for chore in chores {
-        chore.abort();
-        let _ = chore.await; // ended, by that or before
-    }
+    // Who is still there when the time is over ends with the runtime.
+    let left = tokio::select! { left = leave_clients(leave, &context, chores) => Some(left), _ = &mut is_over => None };
     if let Some(replay) = replay {
         replay.end();
     }
     drop((context, ends));
-    part_from_servers(&plan.counters, time_left).await;
+    let Some(time_left) = left else { return };
+    tokio::select! { () = part_from_servers(&plan.counters, time_left) => {}, _ = is_over => {} }
 }
 
 /// What connections to servers are made with.
@@ -263,8 +271,8 @@ fn shared(plan: &Plan, budget: &Rc<Budget>) -> Shared {
 }
 
 /// Until no client is left. Returns how long servers may take after that.
-async fn leave_clients(leave: Leave, context: &client::Context) -> Duration {
-    match leave {
+async fn leave_clients(leave: Leave, context: &client::Context, chores: [JoinHandle<()>; 2]) -> Duration {
+    let time_left = match leave {
         Leave::Drain(time) => {
             let began = Instant::now();
             drain(context, time).await;
@@ -274,16 +282,20 @@ async fn leave_clients(leave: Leave, context: &client::Context) -> Duration {
             move_clients(context, to).await;
             Duration::MAX
         }
+    };
+    for chore in chores {
+        chore.abort();
+        let _ = chore.await; // ended, by that or before
     }
+    time_left
 }
 
 /// With its tree a worker's connections end, when all that waits on them is answered, or has failed: clients may have been
-/// answered before that by a route, and a delete that fails now is still kept. So are those that are left when this returns and
-/// the connections end, as long as somebody waits for this thread: it takes less time than there is.
+/// answered before that by a route, and a delete that fails now is still kept. So are those that are left when the connections end.
 async fn part_from_servers(counters: &Counters, time_left: Duration) {
     /// A shadow's server that is too slow is not waited for.
     const TIME_MAX: Duration = Duration::from_secs(5);
-    let (began, time_max) = (Instant::now(), (time_left / 4 * 3).min(TIME_MAX));
+    let (began, time_max) = (Instant::now(), time_left.min(TIME_MAX));
     let is_left = || counters.server_connections.value() + counters.server_outstanding.value() > 0;
     while is_left() && began.elapsed() < time_max {
         tokio::time::sleep(TICK).await;

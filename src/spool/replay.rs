@@ -52,6 +52,8 @@ pub trait Targets {
 pub enum Owner {
     /// The server of this address.
     Is(String),
+    /// The same server still, which is known by this now: what is owed to it moves there whatever `on_gone` says.
+    Renamed(String),
     /// Not all of the pool's servers are known yet.
     NotYet,
     /// The pool is gone.
@@ -220,7 +222,7 @@ impl Replay {
         owed.close(newest);
         owed.settle(newest);
         let mut cursor = Some(Cursor::default());
-        let (mut moved_count, mut dropped_count) = (0, 0);
+        let (mut moved_count, mut dropped_count, mut is_whole) = (0, 0, true);
         while let Some(from) = cursor {
             let Ok((batch, next)) = self.writer.look(owed, from, UNDER_WAY_COUNT_MAX).await else {
                 return false;
@@ -230,8 +232,11 @@ impl Replay {
             for (pending, token) in batch.iter().zip(0_u64..) {
                 let owner = self.targets.borrow().owner(&owed.address, &pending.pool, &pending.key);
                 let owner = match (owner, self.pace.on_gone) {
-                    (Owner::NotYet, _) => return false,
-                    (Owner::Is(owner), OnGone::Owner) => owner,
+                    (Owner::NotYet, _) => {
+                        is_whole = false;
+                        continue;
+                    }
+                    (Owner::Is(owner), OnGone::Owner) | (Owner::Renamed(owner), _) => owner,
                     (Owner::Is(_), OnGone::Drop) | (Owner::Nobody, _) => {
                         dropped.push(pending);
                         continue;
@@ -262,7 +267,7 @@ impl Replay {
                 "deletes were waiting for a server that is in no pool any more"
             );
         }
-        true
+        is_whole
     }
 
     fn forget(&self, owed: &Owed, why: Why, gone: &[&Pending]) -> usize {

@@ -38,11 +38,22 @@ mod told {
 /// A connection and its task.
 pub(super) fn spawn(terms: Rc<Terms>, shared: Shared) -> Rc<Connection> {
     let connection = Rc::new(Connection::new(terms, shared));
-    tokio::task::spawn_local(run(Rc::clone(&connection)));
+    tokio::task::spawn_local(run(Task(Rc::clone(&connection))));
     connection
 }
 
-async fn run(connection: Rc<Connection>) {
+/// The task of a connection. When it ends because the worker does, nobody will answer what is left; by itself that would not
+/// go: it knows clients, they know the tree, and that has the connection.
+struct Task(Rc<Connection>);
+
+impl Drop for Task {
+    fn drop(&mut self) {
+        self.0.fail_queued(&Reply::failed(Cause::Aborted));
+    }
+}
+
+async fn run(task: Task) {
+    let connection = &task.0;
     while connection.requests().await {
         // While the server is out nobody but its prober knocks.
         if let Some(reason) = connection.terms.tko.reason() {
@@ -50,11 +61,11 @@ async fn run(connection: Rc<Connection>) {
             connection.warming.take();
             continue;
         }
-        match connect_and_expire(&connection).await {
+        match connect_and_expire(connection).await {
             Ok((stream, dialect)) => {
                 connection.on_connected(dialect);
                 connection.warming.take();
-                let ended = serve(&connection, stream).await;
+                let ended = serve(connection, stream).await;
                 connection.on_lost(ended);
             }
             Err(failure) => {

@@ -294,6 +294,29 @@ fn a_runtime_variable_is_turned() {
     copies.expect("get c");
 }
 
+/// A value that does not fit is a fault of the place that asks for it, which is in another file.
+#[test]
+fn a_runtime_variable_that_does_not_fit_is_mended_where_it_is() {
+    let server = Mock::forgetful();
+    let directory = Directory::new();
+    let config = directory.write(
+        "mcrouter.json",
+        &format!(
+            r#"{{"pools": {{"A": {{"servers": ["{}"]}}}}, "route": {{"type": "PoolRoute", "pool": "A",
+            "hash": {{"hash_func": "WeightedCh3", "weights": [1], "weights_rv": "weights"}}}}}}"#,
+            server.address()
+        ),
+    );
+    let variables = directory.write("variables.json", r#"{"weights": [1]}"#);
+    let flags = ["run", "-c", &config, "--runtime-vars-file", &variables, "--listen", "127.0.0.1:0"];
+    let proxy = Proxy::start(&flags);
+    let mut client = proxy.client();
+    fs::write(&variables, r#"{"weights": [7]}"#).unwrap();
+    client.await_stat("config_failures", 1);
+    fs::write(&variables, r#"{"weights": [0.5]}"#).unwrap();
+    client.await_stat("config_reloads", 1);
+}
+
 #[test]
 fn at_a_start_with_a_wrong_file_the_last_good_one_serves() {
     let server = Mock::forgetful();

@@ -657,7 +657,8 @@ fn a_delete_that_nobody_waits_for_is_kept_when_the_process_ends() {
         format!("  {name}: {{servers: [\"{}\"], timeout: 20s}}\n", server.address())
     };
     let yaml = format!(
-        "workers: 1\nspool: {{dir: {}}}\npools:\n{}{}route: {{all_initial: [there, away]}}\n",
+        "workers: 1\nspool: {{dir: {}}}\npools:\n{}{}\
+         route: {{operation: {{default_policy: {{all_initial: [there, away]}}, operation_policies: {{get: away}}}}}}\n",
         directory.file("spool"),
         pool("there", &servers[0]),
         pool("away", &servers[1])
@@ -670,6 +671,10 @@ fn a_delete_that_nobody_waits_for_is_kept_when_the_process_ends() {
     });
     servers[1].signal(Signal::STOP);
     client.ask("delete k\r\n", "DELETED\r\n");
+    // nor is it lost for a client that waits for the same server to the end
+    let mut waits = proxy.client();
+    waits.send("get k\r\n");
+    client.await_stat("server_outstanding", 2);
     assert!(proxy.terminate().success());
     let proxy = Proxy::with(&yaml);
     let mut client = proxy.client();

@@ -11,6 +11,9 @@ use std::time::{Duration, Instant};
 
 /// Longer than anything may take; a test that waits so long has failed.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+/// A process that has left ends when the kernel has let go of what it watched, which on a busy machine was seen to take half a
+/// minute.
+const PATIENCE_WITH_END: Duration = Duration::from_secs(120);
 
 /// A child process of the test.
 pub(crate) struct Process {
@@ -116,7 +119,7 @@ impl Process {
 
     /// Waits for its end; all of stderr is there afterwards.
     pub(crate) fn exit(&mut self) -> ExitStatus {
-        let status = self.exit_within(PATIENCE);
+        let status = self.exit_within(PATIENCE_WITH_END);
         status.unwrap_or_else(|| panic!("{} does not end:\n{}", self.name, self.stderr()))
     }
 
