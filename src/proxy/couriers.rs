@@ -62,16 +62,12 @@ impl Couriers {
             (Instant::now() < until).then_some((&window.former, server, Some(until)))
         })
     }
-}
 
-impl Couriers {
     /// What the server at this address is owed as, if that is not the address: it was written before its name led there, by another
     /// proxy, or when another server had the name.
     fn renamed(&self, address: &str) -> Option<String> {
-        let pools = &self.config.pools;
-        let gone = pools.iter().flat_map(|pool| self.common.windows.gone(pool)).map(|(_, server)| server);
-        let mut servers = pools.iter().flat_map(|pool| &pool.servers).chain(gone);
-        let server = servers.find(|server| is_server(server) && server.address() == address)?;
+        let mut asked = self.common.windows.asked(&self.config);
+        let server = asked.find(|server| is_server(server) && server.address() == address)?;
         Some(self.common.owed_as.name(server)).filter(|name| name != address)
     }
 }

@@ -18,9 +18,7 @@ pub(super) struct OwedAs {
 impl OwedAs {
     pub(super) fn of(config: &Config, windows: &Windows) -> Self {
         let (mut places, mut elsewhere) = (HashMap::new(), HashSet::new());
-        let pools = &config.pools;
-        let gone = pools.iter().flat_map(|pool| windows.gone(pool)).map(|(_, server)| server);
-        for server in pools.iter().flat_map(|pool| &pool.servers).chain(gone) {
+        for server in windows.asked(config) {
             if let Endpoint::Named { host, port, address } = &server.endpoint
                 && places.entry((host, port)).or_insert(address) != &address
             {

@@ -46,6 +46,12 @@ impl Windows {
         windows.iter().flat_map(of_window).filter(move |(_, server)| !stay.contains(&server.label()))
     }
 
+    /// All servers that are asked: those of the pools, and behind them those that are [gone](Self::gone).
+    pub(super) fn asked<'a>(&'a self, config: &'a Config) -> impl Iterator<Item = &'a Server> {
+        let gone = config.pools.iter().flat_map(|pool| self.gone(pool)).map(|(_, server)| server);
+        config.pools.iter().flat_map(|pool| &pool.servers).chain(gone)
+    }
+
     /// When the last one of each pool ends.
     pub(super) fn ends(&self) -> Vec<Instant> {
         self.open.values().filter_map(|windows| windows.iter().map(|window| window.until).max()).collect()
