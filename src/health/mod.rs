@@ -1,9 +1,10 @@
 //! May this server be sent to? What all workers know together of the servers' health.
 //!
 //! ```text
-//!            timeouts, no connection                 the prober's server answers
+//!            timeouts, no connection                 a probe is answered, and no
 //!  healthy ───────────────────────────► knocked out ─────────────────────────────► healthy
-//!            one worker gets the Prober              (nothing else brings it back)
+//!            one worker gets the Prober              reply is overdue (nothing else
+//!                                                    brings it back)
 //! ```
 //! As in mcrouter a server is *soft* knocked out (TKO) after several timeouts in a row, *hard* when no connection to it
 //! can be made. Its requests then fail at once. Pure: no socket, no clock; who calls says what happened.
@@ -16,4 +17,4 @@ mod tko;
 pub use backoff::Backoff;
 pub use board::{Health, Suspect};
 pub use fail_open::{FailOpen, Guard};
-pub use tko::{Answered, Prober, Reason, Rules, Server, Totals};
+pub use tko::{Answered, Behind, Prober, Reason, Rules, Server, Totals};

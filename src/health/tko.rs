@@ -8,8 +8,9 @@ use super::fail_open::Guard;
 use crate::sync::Lock;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
-use std::sync::atomic::{AtomicU32, AtomicU64};
+use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize};
 use std::time::Duration;
+use tokio::sync::Notify;
 
 /// When a pool's servers are knocked out, and when they are looked at again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,6 +65,10 @@ pub struct Server {
     gate: AtomicU32,
     state: Lock<State>,
     totals: Arc<Totals>,
+    /// Connections on which a reply is overdue.
+    behind_count: AtomicUsize,
+    /// There are none any more: for the prober.
+    caught_up: Notify,
 }
 
 /// One that was out when the last worker forgot it is no longer counted.
@@ -104,7 +109,8 @@ struct Out {
 
 impl Server {
     pub(super) fn new(totals: Arc<Totals>) -> Self {
-        Self { gate: AtomicU32::default(), state: Lock::default(), totals }
+        let (gate, state, behind_count) = (AtomicU32::default(), Lock::default(), AtomicUsize::default());
+        Self { gate, state, totals, behind_count, caught_up: Notify::new() }
     }
 
     /// Why it must not be sent to; `None` if it may.
@@ -141,6 +147,13 @@ impl Server {
         guard: &Arc<Guard>,
     ) -> Option<Prober> {
         self.on_failure(reason, rules, guard)
+    }
+
+    /// A reply is overdue on a connection, for as long as this is kept. Meanwhile the server does not come back.
+    #[must_use]
+    pub fn fall_behind(self: &Arc<Self>) -> Behind {
+        self.behind_count.fetch_add(1, Relaxed);
+        Behind(Arc::clone(self))
     }
 
     fn on_failure(self: &Arc<Self>, reason: Reason, rules: &Rules, guard: &Arc<Guard>) -> Option<Prober> {
@@ -203,6 +216,18 @@ impl Server {
         if gate.max(OUT - 1) != before.max(OUT - 1) {
             // Who sees this sees the gate too.
             self.totals.changes.fetch_add(1, Release);
+        }
+    }
+}
+
+/// See [`Server::fall_behind`].
+#[derive(Debug)]
+pub struct Behind(Arc<Server>);
+
+impl Drop for Behind {
+    fn drop(&mut self) {
+        if self.0.behind_count.fetch_sub(1, Release) == 1 {
+            self.0.caught_up.notify_one();
         }
     }
 }
@@ -282,6 +307,16 @@ impl Prober {
     pub fn needs(&self) -> Answered {
         let was_soft = self.server.state.lock().out.as_ref().is_some_and(|out| out.was_soft);
         if was_soft { Answered::Request } else { Answered::Version }
+    }
+
+    /// Resolves when no reply of the server is overdue.
+    ///
+    /// A probe has a connection of its own, and is answered while those that requests use are far behind. What would be sent
+    /// on these now would come too late as well, and knock the server out again.
+    pub async fn caught_up(&self) {
+        while self.server.behind_count.load(Acquire) > 0 {
+            self.server.caught_up.notified().await; // or was before: then it is looked at once more
+        }
     }
 
     /// The probe failed.

@@ -13,7 +13,7 @@ use super::dialect::Dialect;
 use super::inflight::{Asked, Check, Entry, Inflight, New};
 use super::probe;
 use super::terms::{Shared, Terms};
-use crate::health::{Prober, Reason};
+use crate::health::{Behind, Prober, Reason};
 use crate::protocol::{
     Cause, Class, Found, MultiGet, Op, Reply, Request, SHARED_BYTES_MIN, Status, Values, WireBuf, ascii, meta,
 };
@@ -58,6 +58,8 @@ pub(super) struct Connection {
     pub(super) passed_over_bytes: Cell<usize>,
     /// Somebody wants it to be open before anything is asked; dropped when it is, or cannot be.
     pub(super) warming: RefCell<Option<oneshot::Sender<()>>>,
+    /// As long as the oldest reply is overdue.
+    behind: RefCell<Option<Behind>>,
 }
 
 #[derive(Default)]
@@ -115,6 +117,7 @@ impl Connection {
             retired: Cell::new(false),
             passed_over_bytes: Cell::new(0),
             warming: RefCell::new(None),
+            behind: RefCell::new(None),
         }
     }
 
@@ -385,8 +388,12 @@ impl Connection {
         }
     }
 
-    /// Tells the byte budget what is held now, and the counters what waits.
+    /// Tells the byte budget what is held now, the counters what waits, and the server's health whether it is behind.
     pub(super) fn account(&self, state: &State) {
+        let is_behind = state.inflight.is_behind();
+        if is_behind != self.behind.borrow().is_some() {
+            *self.behind.borrow_mut() = is_behind.then(|| self.terms.tko.fall_behind());
+        }
         let waiting = state.count() as u64;
         let more = waiting.wrapping_sub(self.counted.replace(waiting));
         self.terms.traffic.outstanding.add(more);

@@ -148,6 +148,14 @@ impl Inflight {
         self.late
     }
 
+    /// Whether the oldest request timed out and is not answered yet. (One that came late to the connection says nothing of the
+    /// server.)
+    #[inline]
+    pub(super) fn is_behind(&self) -> bool {
+        let is_overdue = |oldest: &Entry| oldest.slot.is_none() && !oldest.given_up && !oldest.waited;
+        self.late > 0 && self.is_due() && self.entries.front().is_some_and(is_overdue)
+    }
+
     /// Requests for which nobody ever waited.
     pub(super) const fn copies_count(&self) -> usize {
         self.copies_count

@@ -1,7 +1,8 @@
 //! While a server is knocked out: one task of one worker asks it at growing intervals whether it is back.
 //!
 //! A probe has a connection of its own, so it is no matter what became of those that requests use. Whoever can be
-//! connected to and says its `version` is back; one that timed out on requests has to answer a request.
+//! connected to and says its `version` is back; one that timed out on requests has to answer a request, and first to catch up
+//! on those connections.
 
 use super::connect::{ConnectFailure, ask, connect};
 use super::terms::{Shared, Terms};
@@ -25,11 +26,14 @@ async fn run(mut prober: Prober, terms: Rc<Terms>, shared: Shared) {
         }
         shared.counters.server_probes.add(1);
         match probe(&terms, &shared, prober.needs()).await {
-            Ok(answered) => match prober.on_answer(answered) {
-                Ok(()) => return terms.tko.on_unmarked(),
-                // It timed out on a request that was under way meanwhile.
-                Err(still) => prober = still,
-            },
+            Ok(answered) => {
+                prober.caught_up().await;
+                match prober.on_answer(answered) {
+                    Ok(()) => return terms.tko.on_unmarked(),
+                    // It timed out on a request that was under way meanwhile.
+                    Err(still) => prober = still,
+                }
+            }
             Err(failure) => {
                 shared.counters.server_connect_errors.add(1);
                 prober.on_failure(reason_of(failure.cause));

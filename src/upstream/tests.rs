@@ -119,6 +119,31 @@ fn meta_replies_are_judged_by_what_was_asked() {
 }
 
 #[test]
+fn a_connection_is_behind_while_the_oldest_that_was_sent_is_overdue() {
+    let waiting = Rc::new(Waiting::default());
+    let now = Instant::now();
+    let later = now + Duration::from_secs(1);
+    let expire = |inflight: &mut Inflight| inflight.expire(now, |_, _, _| {});
+    let mut inflight = Inflight::default();
+    inflight.push(request(Op::Get, "get a", Check::Kind, now), slot(&waiting, 1));
+    inflight.push(request(Op::Get, "get b", Check::Kind, later), slot(&waiting, 2));
+    expire(&mut inflight);
+    assert!(!inflight.is_behind(), "it has not been sent");
+    inflight.on_written(20);
+    assert!(inflight.is_behind());
+    inflight.pop();
+    assert!(!inflight.is_behind());
+    inflight.give_up_front();
+    assert!(!inflight.is_behind(), "it came in time");
+
+    let mut inflight = Inflight::default();
+    inflight.push(New { waited: true, ..request(Op::Get, "get a", Check::Kind, now) }, slot(&waiting, 3));
+    inflight.on_written(10);
+    expire(&mut inflight);
+    assert!(!inflight.is_behind(), "it came late");
+}
+
+#[test]
 fn a_multi_get_counts_off_the_keys_that_miss() {
     let waiting = Rc::new(Waiting::default());
     let mut inflight = Inflight::default();

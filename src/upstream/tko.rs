@@ -1,7 +1,7 @@
 //! A server's health as its connections see it: they ask whether to send, and report what failed.
 
 use crate::config::{Pool, Server};
-use crate::health::{self, FailOpen, Guard, Health, Prober, Reason, Rules};
+use crate::health::{self, Behind, FailOpen, Guard, Health, Prober, Reason, Rules};
 use crate::protocol::Cause;
 use crate::stats::Counters;
 use std::sync::Arc;
@@ -54,6 +54,12 @@ impl Tko {
     #[inline]
     pub(super) fn reason(&self) -> Option<Reason> {
         self.server.reason()
+    }
+
+    /// A reply is overdue on a connection.
+    #[cold]
+    pub(super) fn fall_behind(&self) -> Behind {
+        self.server.fall_behind()
     }
 
     pub(super) fn changes(&self) -> u64 {

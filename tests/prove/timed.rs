@@ -39,11 +39,11 @@ impl Seen {
         *self.busy_until.lock().unwrap() = Some(Instant::now() + time);
     }
 
-    /// One request more; returns when it is done with.
-    fn work(&self, cost: Duration) -> Instant {
+    /// One request more, that came then; returns when it is done with. What a thread that got no processor could not do it
+    /// makes good, or a busy machine would be a server with less capacity.
+    fn work(&self, came: Instant, cost: Duration) -> Instant {
         let mut busy_until = self.busy_until.lock().unwrap();
-        let now = Instant::now();
-        let done = busy_until.map_or(now, |until| until.max(now)) + cost;
+        let done = busy_until.map_or(came, |until| until.max(came)) + cost;
         *busy_until = Some(done);
         done
     }
@@ -136,7 +136,7 @@ fn data_bytes(line: &[u8]) -> usize {
 
 fn answer(mut stream: TcpStream, due: &Receiver<(Instant, Vec<u8>)>, cost: Duration, seen: &Seen) {
     while let Ok((at, answer)) = due.recv() {
-        let at = if cost.is_zero() { at } else { at.max(seen.work(cost)) };
+        let at = if cost.is_zero() { at } else { seen.work(at, cost) };
         watch::pass(at.saturating_duration_since(Instant::now()));
         let late = Instant::now().saturating_duration_since(at);
         seen.lateness_us.fetch_max(u64::try_from(late.as_micros()).unwrap(), Ordering::Relaxed);

@@ -1,6 +1,6 @@
 //! Servers that are knocked out, and how they come back.
 
-use super::{LATE, MODERN, OUT_REFUSED, OUT_SLOW, REFUSED, Stand, TIMEOUT, run, settle, time_out};
+use super::{LATE, MODERN, OUT_REFUSED, OUT_SLOW, REFUSED, Server, Stand, TIMEOUT, run, settle, time_out};
 use crate::health::Health;
 use std::sync::Arc;
 use std::time::Duration;
@@ -41,15 +41,77 @@ fn timeouts_in_a_row_knock_a_server_out_until_it_answers_a_request() {
         probed.expect("mg __ringway_probe__|").await;
         probed.say("EN|");
         settle().await;
+        assert!(probed.is_closed().await, "a probe has a connection of its own");
+        // That of the requests is still there, and so is what is late on it.
+        assert!(stand.leaves[0].is_out());
+        server.say("END|");
+        settle().await;
         assert!(!stand.leaves[0].is_out());
         assert_eq!((stand.count(|c| &c.server_probes), totals()), (2, (0, 0)));
-        assert!(probed.is_closed().await, "a probe has a connection of its own");
-        // The connection of the requests is still there, and so is what is late on it.
-        server.say("END|");
         stand.ask(5, "get e");
         server.heard().await;
         server.say("VALUE e 0 1|x|END|");
         stand.expect(&[(5, "VALUE e 0 1+1")]).await;
+    });
+}
+
+/// Three requests have timed out, their server is out, and it has answered a probe.
+async fn behind_and_probed(health: Arc<Health>) -> (Stand, Server) {
+    let stand = Stand::beside("tko: {timeouts_until_tko: 2}", health);
+    ["get a", "get b", "get c"].iter().zip(1..).for_each(|(text, token)| stand.ask(token, text));
+    let mut server = stand.accept(MODERN).await;
+    server.expect("get a|get b|get c|").await;
+    time_out().await;
+    stand.expect(&[(1, LATE), (2, LATE), (3, LATE)]).await;
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    let mut probed = stand.accept(MODERN).await;
+    probed.expect("mg __ringway_probe__|").await;
+    probed.say("EN|");
+    settle().await;
+    (stand, server)
+}
+
+#[test]
+fn a_server_that_answers_probes_while_it_is_behind_has_to_catch_up() {
+    run(async {
+        let health = Arc::<Health>::default();
+        let (stand, mut server) = behind_and_probed(Arc::clone(&health)).await;
+        let other = Stand::beside("", health);
+        for token in 4..7 {
+            for stand in [&stand, &other] {
+                stand.ask(token, "get d");
+                stand.expect(&[(token, OUT_SLOW)]).await;
+            }
+            server.say("END|");
+            settle().await;
+        }
+        stand.ask(7, "get e");
+        server.expect("get e|").await;
+        assert!(!other.leaves[0].is_out());
+        assert_eq!((stand.count(|c| &c.server_tkos), stand.count(|c| &c.server_probes)), (1, 1));
+    });
+}
+
+#[test]
+fn a_server_is_back_without_a_connection_on_which_nothing_comes() {
+    run(async {
+        let (stand, mut server) = behind_and_probed(Arc::default()).await;
+        tokio::time::sleep(TIMEOUT).await;
+        assert!(stand.leaves[0].is_out());
+        tokio::time::sleep(TIMEOUT * 2).await;
+        assert!(server.is_closed().await);
+        assert!(!stand.leaves[0].is_out());
+        stand.ask(4, "get d");
+        let mut server = stand.accept(MODERN).await;
+        server.expect("get d|").await;
+    });
+    run(async {
+        let (stand, _server) = behind_and_probed(Arc::default()).await;
+        let other = Stand::beside("", Arc::clone(&stand.shared.health));
+        assert!(other.leaves[0].is_out());
+        drop(stand);
+        settle().await;
+        assert!(!other.leaves[0].is_out(), "the worker has left, and waits for nothing");
     });
 }
 
