@@ -388,11 +388,10 @@ impl Connection {
         }
     }
 
-    /// Tells the byte budget what is held now, the counters what waits, and the server's health whether it is behind.
+    /// Tells the byte budget what is held now, the counters what waits, and the server's health what is late.
     pub(super) fn account(&self, state: &State) {
-        let is_behind = state.inflight.is_behind();
-        if is_behind != self.behind.borrow().is_some() {
-            *self.behind.borrow_mut() = is_behind.then(|| self.terms.tko.fall_behind());
+        if state.inflight.late() > 0 || self.behind.borrow().is_some() {
+            self.account_late(state);
         }
         let waiting = state.count() as u64;
         let more = waiting.wrapping_sub(self.counted.replace(waiting));
@@ -402,6 +401,16 @@ impl Connection {
         self.shared.counters.server_copies.add(copies.wrapping_sub(self.counted_copies.replace(copies)));
         let now = state.held_bytes() + self.read_bytes.get();
         self.shared.budget.change(self.accounted.replace(now), now);
+    }
+
+    /// Tells the server's health whether the connection is behind.
+    #[cold]
+    fn account_late(&self, state: &State) {
+        let is_behind = state.inflight.is_behind();
+        let mut behind = self.behind.borrow_mut();
+        if is_behind != behind.is_some() {
+            *behind = is_behind.then(|| self.terms.tko.fall_behind());
+        }
     }
 
     /// The reader holds so many bytes of replies that are not whole.

@@ -150,10 +150,9 @@ impl Inflight {
 
     /// Whether the oldest request timed out and is not answered yet. (One that came late to the connection says nothing of the
     /// server.)
-    #[inline]
     pub(super) fn is_behind(&self) -> bool {
         let is_overdue = |oldest: &Entry| oldest.slot.is_none() && !oldest.given_up && !oldest.waited;
-        self.late > 0 && self.is_due() && self.entries.front().is_some_and(is_overdue)
+        self.is_due() && self.entries.front().is_some_and(is_overdue)
     }
 
     /// Requests for which nobody ever waited.

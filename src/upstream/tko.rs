@@ -57,7 +57,6 @@ impl Tko {
     }
 
     /// A reply is overdue on a connection.
-    #[cold]
     pub(super) fn fall_behind(&self) -> Behind {
         self.server.fall_behind()
     }
