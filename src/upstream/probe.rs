@@ -1,8 +1,8 @@
 //! While a server is knocked out: one task of one worker asks it at growing intervals whether it is back.
 //!
-//! A probe has a connection of its own, so it is no matter what became of those that requests use. Whoever can be
-//! connected to and says its `version` is back; one that timed out on requests has to answer a request, and first to catch up
-//! on those connections.
+//! A probe has a connection of its own, so it is answered whatever became of those that requests use. Whoever can be
+//! connected to and says its `version` is back, as soon as no reply is overdue on those; one that timed out on requests has to
+//! answer a request.
 
 use super::connect::{ConnectFailure, ask, connect};
 use super::terms::{Shared, Terms};
